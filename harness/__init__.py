@@ -1,0 +1,38 @@
+"""A test harness for claims about the inside of small transformers.
+
+    >>> import harness
+    >>> for hypothesis in harness.load_hypotheses("hypotheses/add_d5_l2_h3/part14a.yaml"):
+    ...     result = harness.judge(hypothesis)
+    ...     print(hypothesis.id, result.verdict)  # doctest: +SKIP
+
+Names are loaded when they are first used: reading specs needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.errors import FixtureError, HarnessError, MeasurementError, SpecError
+    from harness.evaluate import Result, Workbench, judge
+    from harness.fixtures import Fixture, load_fixture
+    from harness.spec import Hypothesis, load_hypotheses
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FixtureError": "errors", "HarnessError": "errors", "MeasurementError": "errors", "SpecError": "errors",
+    "Result": "evaluate", "Workbench": "evaluate", "judge": "evaluate", "Fixture": "fixtures",
+    "load_fixture": "fixtures", "Hypothesis": "spec", "load_hypotheses": "spec",
+}  # fmt: skip
+__all__ = [
+    "Fixture", "FixtureError", "HarnessError", "Hypothesis", "MeasurementError", "Result", "SpecError", "Workbench",
+    "judge", "load_fixture", "load_hypotheses",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"harness.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

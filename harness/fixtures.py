@@ -1,0 +1,160 @@
+"""Name → verified model. The only module that writes below ``fixtures/``.
+
+Weights are read once, and the bytes that were hashed are the bytes that are parsed. A pinned fixture
+without its weights is an error, never a reason to make new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from harness.errors import FixtureError, Problem
+from harness.layout import Layout
+from harness.models import build_model, check_tensors, resolve_device
+from harness.nodes import Shape
+from harness.pins import CARD, PIN, RECIPE, WEIGHTS, Pin, read_pin, recipe_hash
+from harness.recipe import Recipe, check_name, recipe_of
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """A model whose weights are the pinned ones."""
+
+    name: str
+    recipe: Recipe
+    weights_sha256: str
+    model: TransformerBridge
+    device: torch.device
+
+    @property
+    def layout(self) -> Layout:
+        """The task's token positions."""
+        return self.recipe.layout
+
+    @property
+    def shape(self) -> Shape:
+        """Which nodes the model has."""
+        return self.recipe.shape
+
+
+def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "auto") -> Fixture:
+    """Return the fixture `name` below the directory `fixtures`, its weights checked against the pinned sha256.
+
+    Raises:
+        HarnessError: no such fixture, or no such device.
+        FixtureError: the weights are missing, altered, stale, or not those of the recipe.
+    """
+    root = Path(fixtures)
+    recipe, pin = recipe_of(name, root), read_pin(name, root)
+    tensors = read_weights(root / name / WEIGHTS, pin, recipe)
+    where = resolve_device(device)
+    return Fixture(name, recipe, pin.weights_sha256, build_model(recipe, tensors, where), where)
+
+
+def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:
+    """Return the tensors in the file at `path`, after checking that they are the pinned ones.
+
+    Raises:
+        FixtureError: naming both hashes, or the tensor.
+    """
+    if pin.recipe_sha256 != recipe_hash(recipe):
+        found = f"a recipe of sha256 {recipe_hash(recipe)}"
+        fix = "the weights are stale: restore the recipe, or import weights made by the new one"
+        raise FixtureError(Problem(f"the recipe of sha256 {pin.recipe_sha256}", found, fix, str(path.with_name(RECIPE))))
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        fix = "restore it from version control; pinned weights are never made anew"
+        raise FixtureError(Problem(f"weights of sha256 {pin.weights_sha256}", "no such file", fix, str(path))) from None
+    except OSError as error:
+        raise FixtureError(Problem("a readable file", error.strerror or str(error), "check it", str(path))) from None
+    found = hashlib.sha256(raw).hexdigest()
+    if found != pin.weights_sha256:
+        expected, what = f"weights of sha256 {pin.weights_sha256}", f"sha256 {found} ({len(raw)} bytes)"
+        raise FixtureError(Problem(expected, what, "restore it from version control", str(path)))
+    try:
+        tensors = safetensors.load(raw)
+    except SafetensorError as error:
+        raise FixtureError(Problem("a safetensors file", str(error), "import the checkpoint again", str(path))) from None
+    check_tensors(tensors, recipe, path)
+    return tensors
+
+
+def write_fixture(
+    directory: Path, recipe_text: str, tensors: Mapping[str, Tensor], pin: Pin, card: str
+) -> None:
+    """Write a fixture's files, each under its final name only when whole; the pin, which makes it count, last.
+
+    Raises:
+        FixtureError: the fixture has weights already, or the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / ".lock"):
+            refuse_existing(directory)
+            write_atomically(directory / RECIPE, recipe_text.encode())
+            write_atomically(directory / WEIGHTS, serialise(tensors))
+            write_atomically(directory / CARD, card.encode())
+            write_atomically(directory / PIN, (pin.model_dump_json(indent=2) + "\n").encode())
+        with contextlib.suppress(OSError):
+            (directory / ".lock").unlink()
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise FixtureError(Problem("a directory that can be written", found, "check it", str(directory))) from None
+
+
+def refuse_existing(directory: Path) -> None:
+    """Refuse to write over weights.
+
+    Raises:
+        FixtureError: there are some.
+    """
+    check_name(directory.name)
+    for name in (PIN, WEIGHTS):
+        if os.path.lexists(directory / name):
+            fix = "choose another name, or remove it yourself"
+            raise FixtureError(Problem("a fixture without weights", f"{name} already there", fix, str(directory)))
+    if directory.is_symlink():
+        raise FixtureError(Problem("a directory", "a link", "choose another name", str(directory)))
+
+
+def serialise(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the safetensors file of `tensors`."""
+    return bytes(safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment it is absent, the old one, or whole.
+
+    Raises:
+        OSError: it could not be written; the old file, if any, is untouched.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

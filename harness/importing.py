@@ -1,0 +1,91 @@
+"""``harness import``: an old checkpoint becomes a fixture, with its hash, provenance and measured accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from harness.accuracy import measure_accuracy
+from harness.card import model_card
+from harness.errors import FixtureError, Problem
+from harness.fixtures import Fixture, refuse_existing, serialise, write_fixture
+from harness.models import build_model, check_tensors
+from harness.pins import Pin, Provenance, recipe_hash
+from harness.recipe import check_name, load_recipe
+
+# Buffers of the old HookedTransformer that hold no weights.
+_BUFFERS = (".mask", ".IGNORE")
+
+
+def import_checkpoint(
+    checkpoint: Path, recipe_path: Path, name: str, fixtures: Path, *, note: str = "", device: str = "cpu"
+) -> Pin:
+    """Make the fixture `name` from an old HookedTransformer state dict (``.pth``) or a safetensors file.
+
+    Nothing in the checkpoint is executed, and nothing that is there already is written over.
+
+    Raises:
+        SpecError: the recipe is wrong.
+        FixtureError: the checkpoint holds other things than the recipe's weights, or the fixture has weights.
+    """
+    check_name(name)
+    recipe = load_recipe(recipe_path)
+    directory = fixtures / name
+    refuse_existing(directory)
+    raw = _read(checkpoint)
+    tensors = {
+        key: tensor.contiguous() for key, tensor in _tensors(raw, checkpoint).items() if not key.endswith(_BUFFERS)
+    }
+    check_tensors(tensors, recipe, checkpoint)
+    where = torch.device(device)
+    weights_sha256 = hashlib.sha256(serialise(tensors)).hexdigest()
+    fixture = Fixture(name, recipe, weights_sha256, build_model(recipe, tensors, where), where)
+    pin = Pin(
+        version=1,
+        name=name,
+        weights_sha256=weights_sha256,
+        recipe_sha256=recipe_hash(recipe),
+        provenance=Provenance(source=checkpoint.name, source_sha256=hashlib.sha256(raw).hexdigest(), note=note),
+        measured=measure_accuracy(fixture),
+    )
+    write_fixture(directory, recipe_path.read_text("utf-8"), tensors, pin, model_card(recipe, pin))
+    return pin
+
+
+def _read(checkpoint: Path) -> bytes:
+    try:
+        return checkpoint.read_bytes()
+    except OSError as error:
+        raise FixtureError(
+            Problem("a readable checkpoint", error.strerror or str(error), "check the path", str(checkpoint))
+        ) from None
+
+
+def _tensors(raw: bytes, checkpoint: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint; a pickle is read by torch's restricted unpickler only."""
+    try:
+        if checkpoint.suffix == ".safetensors":
+            return safetensors.load(raw)
+        loaded = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = next((line for line in str(error).splitlines() if "GLOBAL" in line), "a pickle that is more than tensors")
+        raise FixtureError(
+            Problem("a file that holds only tensors", found, "nothing was executed; get a clean checkpoint", str(checkpoint))
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        found = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FixtureError(Problem("a state dict", found, "check that the file is whole", str(checkpoint))) from None
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise FixtureError(
+            Problem("a state dict: names and tensors", type(loaded).__name__, "save model.state_dict()", str(checkpoint))
+        )
+    return {str(key): value for key, value in loaded.items()}
+
+

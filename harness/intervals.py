@@ -1,0 +1,57 @@
+"""The statistics: exact intervals, and the least n that could settle a claim. Imports scipy only when asked.
+
+All intervals of one hypothesis hold together with 99% confidence: each of its `m` comparisons gets
+``1 - 0.01 / m`` (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+CONFIDENCE = 0.99
+
+
+def shared_confidence(comparisons: int) -> float:
+    """Return the confidence of each of several intervals that together hold with :data:`CONFIDENCE`."""
+    return 1 - (1 - CONFIDENCE) / max(comparisons, 1)
+
+
+def exact_interval(failures: int, n: int, confidence: float) -> tuple[float, float]:
+    """Return the two-sided exact (Clopper-Pearson 1934) interval of a failure rate, as fractions.
+
+    For a stratified sample, where the rate is that of the equal mixture of the strata, the interval is
+    still valid away from the observed rate: unequal strata only make the count vary less (Hoeffding 1956).
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(failures, n).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
+    """Return Student's t interval of the mean of `values`, in their unit; approximate, unlike the digits' ones."""
+    from scipy import stats
+
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return -math.inf, math.inf
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def least_n(comparisons: int, *, fail_rate: float | None, intact_rate: float | None) -> float:
+    """Return the least n with which the most extreme counts settle every comparison; infinity if none does.
+
+    With confidence c, n failures of n put a rate above ``((1-c)/2)**(1/n)``, no failure of n puts it below
+    ``1 - ((1-c)/2)**(1/n)``: the ends of the exact interval, in closed form. None: nothing to compare.
+    """
+    tail = (1 - shared_confidence(comparisons)) / 2
+    needed = 1.0
+    if fail_rate is not None:
+        needed = max(needed, math.log(tail) / math.log(fail_rate) if 0 < fail_rate < 1 else (1 if fail_rate <= 0 else math.inf))
+    if intact_rate is not None:
+        needed = max(needed, math.log(tail) / math.log1p(-intact_rate) if 0 < intact_rate < 1 else (1 if intact_rate >= 1 else math.inf))
+    return needed if math.isinf(needed) else math.floor(needed) + 1

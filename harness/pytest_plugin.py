@@ -1,0 +1,315 @@
+"""Every claim a pytest item. A thin shell: it collects, asks ``evaluate.judge``, and shows ``report``'s texts.
+
+The only module that imports pytest. Nothing heavy is imported before a claim is judged, and nothing is
+collected but YAML below the ini key ``harness_paths`` or named on the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.evaluate import Result, Workbench
+    from harness.report import Record
+    from harness.spec import Hypothesis
+
+SUFFIXES = (".yaml", ".yml")
+
+
+_BENCH = pytest.StashKey["Workbench"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the harness's options and ini keys."""
+    group = parser.getgroup("harness", "claims about the inside of models")
+    group.addoption("--harness-device", default="auto", metavar="D", help="auto (default), cpu or cuda[:N]")
+    group.addoption("--harness-fixtures", metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)")
+    group.addoption(
+        "--harness-report", metavar="PATH",
+        help="where the report goes, PATH.md and PATH.json (default: ROOTDIR/reports/hypotheses)",
+    )  # fmt: skip
+    parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Report from here, unless this is one of xdist's workers."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporting(config), "harness-reporting")
+
+
+def fixtures_directory(config: pytest.Config) -> Path:
+    """Return where the fixtures are, shown relative to where pytest was started if it is below that."""
+    given = config.getoption("--harness-fixtures")
+    return _near(config, config.invocation_params.dir / given if given else config.rootpath / "fixtures")
+
+
+def _near(config: pytest.Config, path: Path) -> Path:
+    here = config.invocation_params.dir
+    return path.relative_to(here) if path.is_relative_to(here) and Path.cwd() == here else path
+
+
+def asks_for_claims(config: pytest.Config) -> bool:
+    """Return whether this run's arguments include a spec file or a directory of specs."""
+    roots = config.getini("harness_paths")
+    for argument in config.args:
+        path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))
+        if path.suffix in SUFFIXES or any(path.is_relative_to(root) or root.is_relative_to(path) for root in roots):
+            return True
+    return False
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Return the line with the device and the pinned fixtures."""
+    if not asks_for_claims(config):
+        return None
+    from harness import __version__
+    from harness.pins import read_pin
+    from harness.recipe import list_fixtures
+
+    fixtures = fixtures_directory(config)
+    shown = []
+    for name in list_fixtures(fixtures):
+        try:
+            shown.append(f"{name} sha256 {read_pin(name, fixtures).weights_sha256[:12]}")
+        except HarnessError:
+            shown.append(f"{name} (no usable weights)")
+    listed = ", ".join(shown) or f"none in {fixtures}"
+    return f"harness: {__version__}, device {config.getoption('--harness-device')}, fixtures: {listed}"
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect specs, and leave every other YAML file alone."""
+    if file_path.suffix not in SUFFIXES:
+        return None
+    below = any(file_path.is_relative_to(root) for root in parent.config.getini("harness_paths"))
+    if below or parent.session.isinitpath(file_path):
+        return SpecFile.from_parent(parent, path=file_path)
+    return None
+
+
+class SpecFile(pytest.File):
+    """One YAML file of claims."""
+
+    problems: tuple[str, ...] = ()
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield an item for each hypothesis, its tags registered as markers."""
+        from harness.spec import load_file
+
+        shown = os.path.relpath(self.path, self.config.invocation_params.dir)
+        try:
+            hypotheses = load_file(self.path, fixtures_directory(self.config), shown)
+        except HarnessError as error:
+            self.problems = tuple(map(str, error.problems))
+            raise
+        for hypothesis in hypotheses:
+            for tag in hypothesis.tags:
+                self.config.addinivalue_line("markers", f"{tag}: a tag of a hypothesis")
+            item = ClaimItem.from_parent(self, name=hypothesis.id, hypothesis=hypothesis)
+            for tag in hypothesis.tags:
+                item.add_marker(tag)
+            yield item
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        """Return a spec's problems, a line each, without a traceback."""
+        return str(excinfo.value) if isinstance(excinfo.value, HarnessError) else super().repr_failure(excinfo)
+
+
+class ClaimItem(pytest.Item):
+    """One claim. Set-up does the experiment, so trouble there is an error; the test compares, so a claim fails."""
+
+    def __init__(self, *, hypothesis: Hypothesis, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hypothesis = hypothesis
+        self.result: Result | None = None
+        self.record: Record | None = None
+
+    def setup(self) -> None:
+        """Measure and judge."""
+        from harness.evaluate import judge
+        from harness.report import error_record, record_of
+
+        try:
+            self.result = judge(self.hypothesis, _workbench(self.config))
+        except HarnessError as error:
+            self.record = {**error_record(self.hypothesis, error), "key": self.nodeid}
+            raise
+        self.record = {**record_of(self.result), "key": self.nodeid}
+        self.user_properties.extend(_properties(self.record))
+
+    def runtest(self) -> None:
+        """Fail unless the claim came out as its spec has it."""
+        assert self.result is not None
+        status, h = self.result.status, self.hypothesis
+        if status == "xfailed":
+            pytest.xfail(f"{self.result.verdict}: {h.xfail}")
+        if status != "passed":
+            raise ClaimFailed
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Return the table of a failed claim, or an error's lines; never a traceback of ours."""
+        from harness.report import failure_text
+
+        if isinstance(excinfo.value, HarnessError):
+            return str(excinfo.value)
+        if isinstance(excinfo.value, ClaimFailed) and self.record is not None:
+            return failure_text(self.record)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Return where the claim is written."""
+        return self.path, self.hypothesis.line - 1, self.name
+
+
+class ClaimFailed(Exception):  # noqa: N818 - pytest's own is called Failed too
+    """A claim is refuted, inconclusive, or true by construction without saying so."""
+
+    def __str__(self) -> str:
+        return "the claim does not hold as its spec has it"
+
+
+def _workbench(config: pytest.Config) -> Workbench:
+    if _BENCH not in config.stash:
+        import torch
+
+        from harness.evaluate import Workbench
+
+        if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        config.stash[_BENCH] = Workbench(config.getoption("--harness-device"))
+    return config.stash[_BENCH]
+
+
+def _properties(record: Record) -> list[tuple[str, object]]:
+    measured = record["measurement"]
+    return [
+        ("verdict", record["verdict"]),
+        ("n", measured["n"]),
+        ("clean_accuracy", measured["clean_accuracy"]),
+        ("loss", measured["loss"]),
+        *((f"{row['what']}_wrong_of_asked", row["observed"]) for row in record["comparisons"] if row["what"] != "loss"),
+        ("weights_sha256", record["weights_sha256"]),
+        ("device", record["device"]),
+        ("engine", record["engine"]),
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Send a claim's record along with its report, so that it reaches the process that writes."""
+    report = yield
+    if isinstance(item, ClaimItem) and item.record is not None and report.when == ("call" if item.result else "setup"):
+        report.harness_record = item.record
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """Mark the collection errors that are a spec's: they do not keep the other specs from being judged."""
+    report = yield
+    if isinstance(collector, SpecFile) and collector.problems:
+        report.harness_spec_errors = collector.problems
+    return report
+
+
+class Reporting:
+    """Gathers and writes, on the one process that reports: the only one, or xdist's controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.records: dict[str, Record] = {}
+        self.spec_errors: list[str] = []
+        self.foreign_errors = 0
+        self.notes: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep a claim's record."""
+        if record := getattr(report, "harness_record", None):
+            self.records[record["key"]] = record
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Keep a spec's errors, and count the errors that are not ours."""
+        problems = getattr(report, "harness_spec_errors", [])
+        self.spec_errors += problems
+        self.foreign_errors += bool(report.failed and not problems)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Let the good specs be judged where the only collection errors are those of bad specs."""
+        if self.spec_errors and not self.foreign_errors:
+            session.config.option.continue_on_collection_errors = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the reports; make trouble with specs and fixtures exit code 2, and nothing evaluated never green."""
+        ok, failed = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+        trouble = self.spec_errors or any(record["status"] == "error" for record in self.records.values())
+        if trouble and session.exitstatus in (ok, failed):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        if session.config.option.collectonly:
+            return
+        if not self.records and session.exitstatus == ok and asks_for_claims(self.config):
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        if self.records:
+            self._write()
+
+    def _write(self) -> None:
+        from harness.fixtures import write_atomically
+        from harness.report import markdown, ordered, to_json
+
+        given = self.config.getoption("--harness-report")
+        base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
+        base = base.with_suffix("") if base.suffix in (".md", ".json") else base
+        records = ordered(self.records.values())
+        text = markdown(records, self.spec_errors)
+        try:
+            base.parent.mkdir(parents=True, exist_ok=True)
+            for suffix, content in ((".md", text), (".json", to_json(records, self.spec_errors))):
+                path = base.with_name(base.name + suffix)
+                write_atomically(path, content.encode())
+                self.notes.append(f"wrote {os.path.relpath(path, self.config.invocation_params.dir)}")
+        except OSError as error:
+            self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            try:
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(text)
+            except OSError as error:
+                self.notes.append(f"no job summary written: {summary}: {error.strerror}")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table of claims."""
+        if not self.records and not (asks_for_claims(self.config) and not self.config.option.collectonly):
+            return
+        from harness.report import ordered, summary_line, terminal_table
+
+        records = ordered(self.records.values())
+        terminalreporter.section("claims")
+        if records:
+            terminalreporter.write_line(terminal_table(records))
+            terminalreporter.write_line("")
+        terminalreporter.write_line(summary_line(records))
+        for note in self.notes:
+            terminalreporter.write_line(note)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the claims of one directory, which is one fixture's, on one worker, so that it is loaded once."""
+    if config.getvalue("dist") != "load" or not asks_for_claims(config):
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixture(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::")[0]
+            return os.path.dirname(path) if path.endswith(SUFFIXES) else nodeid
+
+    return ByFixture(config, log)

@@ -1,0 +1,154 @@
+"""What a fixture's weights are a training run of: sizes, data, optimiser, steps, seed. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, shorten
+from harness.layout import MAX_DIGITS, EqualsStyle, Layout
+from harness.nodes import Shape
+from harness.strict import Strict, validate
+from harness.yamlfile import Document, read_yaml
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Optimiser(Strict):
+    """AdamW, with a linear warm-up; the defaults are the notebook's."""
+
+    name: Literal["AdamW"] = "AdamW"
+    lr: Positive = 8e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.98]
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
+
+
+class Enrichment(Strict):
+    """Extra sum-9 columns: in this share of the batches, this share of the columns. The notebook's, in fact."""
+
+    batch_share: Share = 0.4
+    digit_share: Share = 0.4
+
+
+class Recipe(Strict):
+    """How a model was, or is to be, trained. Its shape is what imported weights are checked against."""
+
+    version: Literal[1]
+    task: Literal["addition"]
+    n_digits: Annotated[int, Field(ge=1, le=MAX_DIGITS)]
+    equals: EqualsStyle = "="
+    n_layers: Annotated[int, Field(ge=1, le=64)]
+    n_heads: Annotated[int, Field(ge=1, le=64)]
+    d_model: Annotated[int, Field(ge=1, le=8192)]
+    d_mlp: Annotated[int, Field(ge=1, le=65536)]
+    act_fn: Literal["relu", "gelu"] = "relu"
+    normalisation: Literal["LN"] = "LN"
+    init: Literal["notebook", "transformer_lens"] = "notebook"
+    seed: Annotated[int, Field(ge=0)]
+    batch_size: Count = 64
+    steps: Count
+    optimiser: Optimiser = Optimiser()
+    enrichment: Enrichment | None = Enrichment()
+
+    @property
+    def layout(self) -> Layout:
+        """The task's token positions."""
+        return Layout(self.n_digits, self.equals)
+
+    @property
+    def shape(self) -> Shape:
+        """Which nodes the model has."""
+        return Shape(self.n_layers, self.n_heads, self.layout)
+
+    @property
+    def d_head(self) -> int:
+        """Width of a head: ``d_model / n_heads``."""
+        return self.d_model // self.n_heads
+
+
+def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
+    """Return the recipe in the file at `path`.
+
+    Raises:
+        SpecError: with a line for each thing that is wrong in it.
+    """
+    document = read_yaml(path, shown_as)
+    recipe = _check(document)
+    document.raise_problems()
+    assert recipe is not None  # no problem was noted, so it is valid
+    return recipe
+
+
+def _check(document: Document) -> Recipe | None:
+    recipe = validate(Recipe, document, document.data)
+    if recipe is not None and recipe.d_model % recipe.n_heads:
+        document.report(
+            ("d_model",), f"a multiple of n_heads ({recipe.n_heads})", str(recipe.d_model),
+            f"write {recipe.d_model // recipe.n_heads * recipe.n_heads or recipe.n_heads}",
+        )  # fmt: skip
+    return recipe
+
+
+def check_name(name: str) -> None:
+    """Refuse a fixture name that is not a plain directory name.
+
+    Raises:
+        HarnessError: without a position; specs add theirs.
+    """
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise HarnessError.of(
+            "a fixture name of letters, digits, `_`, `-` and `.`", shorten(name), "name a directory below fixtures/"
+        )
+
+
+def fixture_directory(name: str, fixtures: Path) -> Path:
+    """Return the directory of the fixture `name` below `fixtures`.
+
+    Raises:
+        HarnessError: not a name, or there is no such fixture.
+    """
+    check_name(name)
+    known = list_fixtures(fixtures)
+    directory = fixtures / name
+    if name not in known:
+        if not known:
+            fix = "see `harness import --help`, or name the directory with --harness-fixtures"
+            raise HarnessError.of(f"a fixture in {fixtures}", f"{name}, but there is none at all", fix)
+        raise HarnessError.of(f"a fixture in {fixtures}", name, did_you_mean(name, known))
+    if not directory.resolve().is_relative_to(fixtures.resolve()):
+        raise HarnessError.of(f"a fixture inside {fixtures}", f"{name}, a link that leads outside", "copy it in")
+    return directory
+
+
+def list_fixtures(fixtures: Path) -> list[str]:
+    """Return the names of the directories below `fixtures` that hold a recipe."""
+    return sorted(path.parent.name for path in fixtures.glob("*/recipe.yaml") if _NAME.fullmatch(path.parent.name))
+
+
+def recipe_of(name: str, fixtures: Path) -> Recipe:
+    """Return the recipe of the fixture `name`.
+
+    Raises:
+        HarnessError: no such fixture.
+        FixtureError: the recipe is wrong.
+    """
+    path = fixture_directory(name, fixtures) / "recipe.yaml"
+    try:
+        return load_recipe(path)
+    except SpecError as error:
+        raise FixtureError(*error.problems) from None
+
+
+def missing_weights(name: str, fixtures: Path) -> Problem:
+    """Return what to say of a fixture that has a recipe but no weights."""
+    return Problem(
+        f"weights pinned in {fixtures / name / 'model.json'}", "no such file",
+        f"import them: harness import CHECKPOINT --recipe {fixtures / name / 'recipe.yaml'} --name {name}",
+    )  # fmt: skip

@@ -1,0 +1,215 @@
+"""Results → records → what people read: the failure text, the terminal's table, Markdown and JSON.
+
+A record is a result as plain JSON values, so that it can travel between processes; everything below is
+made from records alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.errors import HarnessError
+from harness.evaluate import Result
+from harness.spec import Hypothesis
+
+Record = dict[str, Any]
+VERSION = 1
+EXAMPLES_SHOWN = 3
+_ORDER = ("error", "refuted", "inconclusive", "supported", "by construction")
+
+
+def record_of(result: Result) -> Record:
+    """Return `result` as plain values."""
+    return {
+        **_identity(result.hypothesis),
+        "verdict": result.verdict,
+        "status": result.status,
+        "comparisons": [vars(row) for row in result.comparisons],
+        "measurement": result.measurement.as_dict(),
+        "weights_sha256": result.weights_sha256,
+        "device": result.device,
+        "engine": result.engine,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def error_record(hypothesis: Hypothesis, error: HarnessError) -> Record:
+    """Return the record of a hypothesis that could not be judged."""
+    return {**_identity(hypothesis), "verdict": "error", "status": "error", "problems": [str(p) for p in error.problems]}
+
+
+def _identity(h: Hypothesis) -> Record:
+    needs_reference = h.method != "zero"
+    return {
+        "key": h.key, "id": h.id, "path": h.path, "line": h.line, "index": h.index, "fixture": h.fixture, "claim": h.claim,
+        "source": h.source, "nodes": h.target, "method": h.method, "reference": str(h.reference) if needs_reference else None,
+        "questions": str(h.questions), "census": h.questions.census, "fails": list(h.expect.fails),
+        "may_fail": list(h.expect.may_fail), "xfail": h.xfail, "tags": list(h.tags),
+    }  # fmt: skip
+
+
+def ordered(records: Iterable[Record]) -> list[Record]:
+    """Return the records in the order of the spec files, whatever order they were made in."""
+    return sorted(records, key=lambda r: (r["path"], r["index"]))
+
+
+def counts(records: Sequence[Record]) -> dict[str, int]:
+    """Return how many claims have each verdict."""
+    found = Counter(record["verdict"] for record in records)
+    return {verdict: found[verdict] for verdict in _ORDER if found[verdict]}
+
+
+def summary_line(records: Sequence[Record]) -> str:
+    """Return one line: how many claims, how many of each verdict, how many of these were expected."""
+    if not records:
+        return "0 claims evaluated"
+    parts = [f"{n} {verdict}" for verdict, n in counts(records).items()]
+    expected = sum(record["status"] == "xfailed" for record in records)
+    known = f" ({expected} refuted or inconclusive as their specs say)" if expected else ""
+    return f"{len(records)} claims evaluated: {', '.join(parts)}{known}"
+
+
+def digits_seen(record: Record) -> str:
+    """Return what failed, in short: ``A4 171/172 (99%)``; or why nothing is known."""
+    if record["verdict"] == "error":
+        return "not measured"
+    rows = [row for row in record["comparisons"] if row["what"] != "loss" and row["value"] > 0]
+    return ", ".join(f"{row['what']} {row['observed']} ({_percent(row['value'])})" for row in rows) or "no digit fails"
+
+
+def expected_digits(record: Record) -> str:
+    """Return what the spec expects, in short."""
+    fails = ", ".join(record["fails"]) or "nothing"
+    return f"{fails} fails" + (f"; {', '.join(record['may_fail'])} may" if record["may_fail"] else "")
+
+
+def failure_text(record: Record) -> str:
+    """Return what is shown of a claim that failed: the table, the questions that decided it, where, how to rerun."""
+    sampled = "census" if record["census"] else "sample"
+    reference = f", reference {record['reference']}" if record["reference"] else ""
+    head = f"{record['verdict'].upper()}: {record['claim']}"
+    if record["status"] == "xpassed":
+        head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
+    if record["verdict"] == "by construction" and record["status"] == "failed":
+        head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
+    rows = [
+        (row["what"], row["expected"], row["observed"], _percent(row["value"]) if row["what"] != "loss" else "",
+         _interval(row), row["finding"])
+        for row in record["comparisons"]
+    ]  # fmt: skip
+    table = tabulate(rows, ["digit", "expected", "wrong/asked", "rate", "interval", "finding"], disable_numparse=True)
+    about = [
+        record["source"], record["fixture"], f"{record['method']}-ablate {record['nodes']}{reference}",
+        f"{record['questions']} ({sampled} of {record['measurement']['n']})",
+    ]  # fmt: skip
+    parts = [head, " · ".join(filter(None, about)), "", table]
+    if deciding := deciding_questions(record):
+        parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
+    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"']
+    return "\n".join(parts)
+
+
+def deciding_questions(record: Record) -> list[str]:
+    """Return a few of the questions behind a contradicted or undecided comparison."""
+    examples = record["measurement"]["examples"]
+    lines: dict[str, None] = {}
+    for row in record["comparisons"]:
+        if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
+            unbroken = row["what"] in record["fails"]
+            for line in examples["right" if unbroken else row["what"]][:EXAMPLES_SHOWN]:
+                lines.setdefault(line)
+    return list(lines)
+
+
+def terminal_table(records: Sequence[Record]) -> str:
+    """Return the table at the end of a run: one row a claim, by-construction claims apart at the end."""
+    rows = [
+        (_shown_verdict(r), r["id"], r["nodes"], r["method"], r["questions"], expected_digits(r), digits_seen(r))
+        for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
+    ]
+    heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed"]
+    widths = [None, 34, 22, None, 30, 24, 44]
+    return tabulate(rows, heads, maxcolwidths=widths, disable_numparse=True)
+
+
+def _shown_verdict(record: Record) -> str:
+    return {"xfailed": f"{record['verdict']} (xfail)", "xpassed": "supported (XPASS)"}.get(
+        record["status"], record["verdict"]
+    )
+
+
+def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
+    """Return the Markdown report."""
+    by_construction = [r for r in records if r["verdict"] == "by construction"]
+    judged = [r for r in records if r["verdict"] != "by construction"]
+    parts = ["# Claims", "", summary_line(records) + ".", ""]
+    if spec_errors:
+        parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
+    parts += [_markdown_table(judged)] if judged else []
+    if by_construction:
+        parts += ["", "## True by construction", ""]
+        parts += ["The model's shape alone settles these; they are not evidence.", "", _markdown_table(by_construction)]
+    details = [r for r in judged if r["verdict"] != "supported" or r["status"] == "xpassed"]
+    if details:
+        parts += ["", "## What did not hold", ""]
+        for record in details:
+            parts += [f"### {record['id']}", ""]
+            parts += [f"`{record['path']}:{record['line']}`", ""]
+            if record["xfail"]:
+                parts += [f"Expected: {record['xfail']}", ""]
+            text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
+            parts += ["```text", text, "```", ""]
+    parts += ["", "<details><summary>How to read this, and where it comes from</summary>", "", *_provenance(records), "", "</details>", ""]
+    return "\n".join(parts)
+
+
+def _markdown_table(records: Sequence[Record]) -> str:
+    rows = [
+        (f"**{_shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['nodes']}`", r["method"], r["questions"],
+         expected_digits(r), digits_seen(r), r["source"])
+        for r in records
+    ]  # fmt: skip
+    heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed", "source"]
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, heads, tablefmt="github", disable_numparse=True)
+
+
+def _provenance(records: Sequence[Record]) -> list[str]:
+    measured = [r for r in records if r["verdict"] != "error"]
+    fixtures = sorted({(r["fixture"], r["weights_sha256"]) for r in measured})
+    runs = sorted({(r["engine"], r["device"]) for r in measured})
+    seconds = sum(r["seconds"] for r in measured)
+    return [
+        *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in fixtures),
+        *(f"- engine {engine} on {device}" for engine, device in runs),
+        f"- {seconds:.0f} s of measuring",
+        "- Teacher-forced: the true answer digits stand in the context. A digit is counted only on questions whose",
+        "  clean run gets it right. A named or listed question set is a census; a sample has exact",
+        "  (Clopper-Pearson) intervals that hold together, over all comparisons of a claim, with 99% confidence;",
+        "  the interval of a mean loss is Student's t.",
+    ]
+
+
+def to_json(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
+    """Return the JSON report."""
+    body = {"version": VERSION, "summary": counts(records), "spec_errors": list(spec_errors), "claims": list(records)}
+    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+
+
+def _percent(rate: float) -> str:
+    if 0 < rate < 0.01 or 0.99 < rate < 1:
+        return f"{rate:.2%}"
+    return f"{rate:.0%}" if round(rate * 1000) % 10 == 0 else f"{rate:.1%}"
+
+
+def _interval(row: Record) -> str:
+    if row["low"] is None:
+        return ""
+    if row["what"] == "loss":
+        return f"{row['low']:.3g} to {row['high']:.3g}"
+    return f"{row['low']:.2%} to {row['high']:.2%}"

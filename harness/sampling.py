@@ -1,0 +1,129 @@
+"""Which questions a description stands for: seeds → questions, exactly distributed, however rare.
+
+A question's case and cascade length depend only on its columns' tri-cases (sum < 9, = 9, > 9). So a
+question "uniform among those with …" is drawn as a path through a small automaton, weighted by how many
+digit pairs each tri-case has (45, 10, 45), and then as digits within each column. No rejection: a
+four-long cascade, 0.0045% of uniform questions, costs what any other question costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from harness.addition import encode, tokens_of
+from harness.layout import Layout
+from harness.question_sets import named_set
+from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum
+
+_PAIRS = [
+    torch.tensor([(x, y) for x in range(10) for y in range(10) if (x + y > 9) - (x + y < 9) == sign])
+    for sign in (-1, 0, 1)  # in the order of TRI_CASES
+]
+_WEIGHTS = torch.tensor([len(pairs) / 100 for pairs in _PAIRS], dtype=torch.float64)
+
+
+def sample_uniform(
+    layout: Layout, n: int, generator: torch.Generator, *, sum9_batch_share: float = 0.0, sum9_digit_share: float = 0.4
+) -> Int[Tensor, "question pos"]:
+    """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
+
+    With probability `sum9_batch_share` (the notebook: 2/5) the whole batch is enriched: `sum9_digit_share`
+    of all its columns, chosen at random, are made to sum to 9 by changing one of the addends, the same
+    addend for the whole batch. Everything comes from `generator`.
+    """
+    digits = torch.randint(0, 10, (2, n, layout.n_digits), generator=generator)
+    enriched, first = torch.rand(2, generator=generator).tolist()
+    if enriched < sum9_batch_share:
+        flat = digits.view(2, -1)
+        chosen = torch.randperm(flat.shape[1], generator=generator)[: int(sum9_digit_share * flat.shape[1])]
+        changed = int(first < 0.5)
+        flat[changed, chosen] = 9 - flat[1 - changed, chosen]
+    return tokens_of(digits[0], digits[1], layout)
+
+
+def sample_strata(
+    layout: Layout, strata: Sequence[Stratum], n: int, generator: torch.Generator
+) -> Int[Tensor, "question pos"]:
+    """Return `n` questions, as equally many of each stratum as can be (the first ones get the remainder)."""
+    share, rest = divmod(n, len(strata))
+    parts = [
+        _sample_stratum(layout, stratum, share + (i < rest), generator) for i, stratum in enumerate(strata)
+    ]
+    return torch.cat(parts)
+
+
+def _sample_stratum(
+    layout: Layout, stratum: Stratum, n: int, generator: torch.Generator
+) -> Int[Tensor, "question pos"]:
+    """Return `n` questions drawn uniformly, with replacement, from those in `stratum`."""
+    n_digits = layout.n_digits
+    table, _ = _automaton(n_digits, stratum)
+    digits = torch.empty(2, n, n_digits, dtype=torch.int64)
+    state = torch.zeros(n, dtype=torch.int64)
+    for place in range(n_digits):  # from the units up, as a carry runs
+        probabilities, following = table[place]
+        tri_case = torch.multinomial(probabilities[state], 1, generator=generator).squeeze(1)
+        column = n_digits - 1 - place
+        for index, pairs in enumerate(_PAIRS):
+            rows = (tri_case == index).nonzero().squeeze(1)
+            digits[:, rows, column] = pairs[torch.randint(len(pairs), (len(rows),), generator=generator)].T
+        state = following[state, tri_case]
+    return tokens_of(digits[0], digits[1], layout)
+
+
+_Step = tuple[Tensor, Tensor]  # probabilities and next state, both [state, tri-case]
+
+
+@cache
+def _automaton(n_digits: int, stratum: Stratum) -> tuple[tuple[_Step, ...], float]:
+    """Return, per column from the units up, how to draw its tri-case; and the stratum's share of all questions.
+
+    A state is (length of the cascade that is running or -1, longest so far or -1). `weight[state]` is the
+    probability that uniform columns from here on end in the stratum, computed from the top column down.
+    """
+    lengths = range(-1, n_digits)
+    states = [(run, longest) for longest in lengths for run in lengths if run <= longest]
+    index = {state: i for i, state in enumerate(states)}
+    following = torch.zeros(len(states), 3, dtype=torch.int64)
+    for (run, longest), i in index.items():
+        nine = run + 1 if run >= 0 else -1
+        for tri_case, next_run in enumerate((-1, min(nine, n_digits - 1), 0)):
+            following[i, tri_case] = index[next_run, max(longest, next_run)]
+
+    weight = torch.tensor([float(longest in stratum.longest) for _, longest in states], dtype=torch.float64)
+    steps: list[_Step] = []
+    for place in range(n_digits - 1, -1, -1):
+        allowed = torch.tensor([float(case in stratum.columns[place]) for case in TRI_CASES], dtype=torch.float64)
+        joint = weight[following] * (_WEIGHTS * allowed)
+        weight = joint.sum(1)
+        # States that cannot end in the stratum are never visited; multinomial only needs a valid row there.
+        safe = torch.where(weight[:, None] > 0, joint / weight.clamp(min=1e-300)[:, None], 1 / 3)
+        steps.append((safe, following))
+    start = index[-1, -1]
+    order = [start, *(i for i in range(len(states)) if i != start)]  # state 0 is the start
+    rank = torch.empty(len(states), dtype=torch.int64)
+    rank[order] = torch.arange(len(states))
+    table = tuple((probabilities[order], rank[step[order]]) for probabilities, step in reversed(steps))
+    return table, float(weight[start])
+
+
+def stratum_share(layout: Layout, stratum: Stratum) -> float:
+    """Return the fraction of all questions that lie in `stratum`."""
+    return _automaton(layout.n_digits, stratum)[1]
+
+
+def tokens_for(questions: Questions, layout: Layout) -> Int[Tensor, "question pos"]:
+    """Return the tokens of the questions that a spec asks for; a sample depends on nothing but its seed."""
+    if isinstance(questions, NamedSet):
+        return encode(named_set(questions.name, layout), layout)
+    if isinstance(questions, QuestionList):
+        return encode(questions.questions, layout)
+    generator = torch.Generator().manual_seed(questions.seed)
+    if not questions.strata:
+        return sample_uniform(layout, questions.n, generator)
+    return sample_strata(layout, questions.strata, questions.n, generator)

@@ -1,0 +1,132 @@
+"""Which questions a claim is asked of, as data: a named set, a list, or a description. Imports no torch.
+
+A named set and a list are a *census*: they are all the questions the claim is about. A description is a
+*sample* of the population it describes, so its rates come with intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import HarnessError
+from harness.layout import Layout, Question
+
+TRI_CASES = ("<9", "=9", ">9")  # what a column's digits sum to, without a carry
+TriCase = Literal["<9", "=9", ">9"]
+Case = Literal["BA", "MC1", "SimpleUS9", "CascadeUS9"]
+Stratify = Literal["case", "cascade"]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The questions whose longest cascade (-1: no carry at all) and whose columns are as given."""
+
+    name: str
+    longest: frozenset[int]
+    columns: tuple[frozenset[str], ...]  # allowed tri-cases, units first
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """One of the notebook's question sets."""
+
+    name: str
+    census = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class QuestionList:
+    """Questions written out in the spec."""
+
+    questions: tuple[Question, ...]
+    census = True
+
+    def __str__(self) -> str:
+        return f"{len(self.questions)} listed"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`n` random questions: uniform, or equally many from each stratum."""
+
+    n: int
+    seed: int
+    strata: tuple[Stratum, ...] = ()
+    census = False
+
+    def __str__(self) -> str:
+        of = " / ".join(stratum.name for stratum in self.strata) or "uniform"
+        return f"{self.n} × {of}, seed {self.seed}"
+
+
+Questions = NamedSet | QuestionList | Sample
+
+
+def lengths_of_case(case: Case, layout: Layout) -> frozenset[int]:
+    """Return which lengths of the longest cascade (-1: no carry) make a question's case `case`."""
+    first = ("BA", "MC1", "SimpleUS9", "CascadeUS9").index(case) - 1
+    last = layout.n_digits - 1 if case == "CascadeUS9" else first
+    return frozenset(range(first, min(last, layout.n_digits - 1) + 1))
+
+
+def lengths_of_cascade(length: int) -> frozenset[int]:
+    """Return the same for a cascade length, where 0 is also a question without any carry."""
+    return frozenset({-1, 0} if length == 0 else {length})
+
+
+def make_strata(
+    layout: Layout,
+    *,
+    cases: Sequence[Case] = (),
+    cascades: Sequence[int] = (),
+    columns: dict[str, TriCase] | None = None,
+    stratify: Stratify | None = None,
+) -> tuple[Stratum, ...]:
+    """Return the strata of a description: all conditions hold together, `stratify` splits what is left.
+
+    Raises:
+        HarnessError: a cascade or column the layout has not, or conditions that no question meets.
+    """
+    columns = columns or {}
+    longest_possible = layout.n_digits - 1
+    for length in cascades:
+        if not 0 <= length <= longest_possible:
+            raise HarnessError.of(
+                f"a cascade length 0 to {longest_possible}", str(length), "a carry from D0 can run through no more"
+            )
+    places = [f"D{place}" for place in range(layout.n_digits)]
+    for column in columns:
+        if column not in places:
+            raise HarnessError.of(f"a column D0 to {places[-1]}", column, "name a column of the question")
+    allowed = tuple(frozenset([columns[place]] if place in columns else TRI_CASES) for place in places)
+
+    wanted = frozenset(range(-1, longest_possible + 1))
+    if cases:
+        wanted &= frozenset[int]().union(*(lengths_of_case(case, layout) for case in cases))
+    if cascades:
+        wanted &= frozenset[int]().union(*(lengths_of_cascade(length) for length in cascades))
+    if not stratify and not cases and not cascades and not columns:
+        return ()
+
+    conditions = [*cases, *(f"cascade {length}" for length in cascades), *(f"{c} {t}" for c, t in columns.items())]
+    suffix = f" with {', '.join(conditions)}" if conditions and stratify else ""
+    if stratify == "case":
+        parts = [
+            (case + suffix, lengths_of_case(case, layout))
+            for case in ("BA", "MC1", "SimpleUS9", "CascadeUS9")
+        ]  # fmt: skip
+    elif stratify == "cascade":
+        parts = [(f"cascade {i}{suffix}", lengths_of_cascade(i)) for i in range(longest_possible + 1)]
+    else:
+        parts = [(" and ".join(conditions), wanted)]
+    strata = tuple(Stratum(name, wanted & longest, allowed) for name, longest in parts if wanted & longest)
+    if not strata:
+        raise HarnessError.of(
+            f"conditions that some {layout.n_digits}-digit question meets", " and ".join(conditions), "drop one of them"
+        )
+    return strata

@@ -1,0 +1,159 @@
+"""What may stand in a spec file: its keys, their types, and the JSON schema made from them. Imports no torch.
+
+Validated with the fixture's :class:`~harness.nodes.Shape` as context, nodes, digits and questions are read
+too; without it (the fixture is unknown) only their types are checked.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from harness.errors import HarnessError
+from harness.nodes import read_nodes
+from harness.question_sets import NAMES
+from harness.selection import Case, Stratify, TriCase
+from harness.strict import Strict, checked
+
+DEFAULT_GATE = 0.99
+# A reference set of its own: no claim's questions are drawn with this seed unless somebody writes it.
+REFERENCE_N, REFERENCE_SEED = 1000, 271828
+
+Text = Annotated[str, Field(min_length=1)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Method = Literal["mean", "zero", "resample"]
+SetName = Literal["ba", "uc1", "simple_us9", "cascade_us9", "steps", "varied"]
+assert set(NAMES) == set(SetName.__args__)  # type: ignore[attr-defined]
+
+
+def _one_or_many(value: object) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+NodesText = Annotated[str, checked(lambda text, shape: read_nodes(text, shape))]
+DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
+QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
+TagName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
+Cases = Annotated[
+    Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
+    Discriminator(_one_or_many),
+]
+Lengths = Annotated[
+    Annotated[int, Tag("one")] | Annotated[list[int], Field(min_length=1), Tag("many")],
+    Discriminator(_one_or_many),
+]
+
+
+def _check_tag(tag: object) -> None:
+    # A tag becomes a pytest marker, and these markers do something else than mark.
+    if tag in ("skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "benchmark", "xdist_group"):
+        raise HarnessError.of("a tag that pytest does not act on", str(tag), "rename it")
+
+
+class Where(Strict):
+    """Conditions on questions; all hold together, a list means any of it."""
+
+    case: Cases | None = None
+    cascade: Lengths | None = Field(None, description="length of the longest cascade")
+    columns: dict[str, TriCase] = Field({}, description='what columns sum to without a carry: {D1: "=9"}')
+
+
+class SampleModel(Strict):
+    """A random sample: `n` questions, uniform or as described."""
+
+    n: Annotated[int, Field(ge=1, le=1_000_000)]
+    seed: Seed = 0
+    where: Where = Where()
+    stratify: Stratify | None = Field(None, description="as many questions of each case, or of each cascade length")
+
+
+def _shape_of_questions(value: object) -> str:
+    return "set" if isinstance(value, str) else "list" if isinstance(value, list) else "sample"
+
+
+QuestionsModel = Annotated[
+    Annotated[SetName, Tag("set")]
+    | Annotated[list[QuestionText], Field(min_length=1), Tag("list")]
+    | Annotated[SampleModel, Tag("sample")],
+    Discriminator(_shape_of_questions),
+]
+
+
+class ExpectModel(Strict):
+    """Which answer digits fail; every digit not named must stay right."""
+
+    fails: list[DigitName] = Field(description="these digits fail; [] when nothing may")
+    may_fail: list[DigitName] = Field([], description="these digits may fail or not")
+    fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
+    intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
+    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer digit, mean")
+
+
+class XfailModel(Strict):
+    """A claim known to be refuted or inconclusive. Strict: if it comes out supported, that is a failure."""
+
+    reason: Text
+
+
+class HypothesisModel(Strict):
+    """One claim: an intervention, the questions, what is expected."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+    claim: Text = Field(description="the claim in a sentence")
+    source: Text | None = Field(None, description="who claims it, and where")
+    ablate: Annotated[
+        Annotated[NodesText, Tag("one")] | Annotated[list[NodesText], Field(min_length=1), Tag("many")],
+        Discriminator(_one_or_many),
+    ] = Field(description="the nodes to ablate: S11L0H2, S12L0H0+H1, S0-S7, or a list")
+    one_at_a_time: bool = Field(
+        False, description="each node on its own; a digit fails on a question if any one node breaks it"
+    )
+    method: Method = "mean"
+    reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
+    seed: Seed | None = Field(None, description="of the donors, for `resample`")
+    questions: QuestionsModel
+    expect: ExpectModel
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+    by_construction: bool = Field(False, description="known to be true by the model's shape alone")
+    xfail: XfailModel | None = None
+    tags: list[TagName] = []
+
+
+class TemplateModel(HypothesisModel):
+    """A claim, or with `each` one claim per row, in which `{name}` stands for the row's value."""
+
+    each: Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None = None
+
+
+class FileModel(Strict):
+    """A spec file: claims about one fixture."""
+
+    version: Literal[1]
+    fixture: Text
+    hypotheses: Annotated[list[TemplateModel], Field(min_length=1)]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a spec file, for editors: in claims, ``"{name}"`` may stand for any number."""
+    schema = copy.deepcopy(FileModel.model_json_schema())
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "A spec of the mechanistic-interpretability test harness"
+    for definition in schema["$defs"].values():
+        for name, entry in definition.get("properties", {}).items():
+            definition["properties"][name] = _or_placeholder(entry)
+    return schema
+
+
+def _or_placeholder(entry: Any) -> Any:
+    if isinstance(entry, list):
+        return [_or_placeholder(part) for part in entry]
+    if not isinstance(entry, dict):
+        return entry
+    if entry.get("type") in ("integer", "number", "boolean") or ("enum" in entry and "const" not in entry):
+        return {"anyOf": [entry, {"type": "string", "pattern": r"^\{\w+\}$"}]}
+    keys = ("anyOf", "oneOf", "items", "additionalProperties")
+    return {key: _or_placeholder(value) if key in keys else value for key, value in entry.items()}

@@ -1,0 +1,118 @@
+"""Plain values → strict, frozen models, with every mistake told at the place where it stands. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from harness.errors import HarnessError, shorten
+from harness.yamlfile import Document, Loc
+
+
+class Strict(BaseModel):
+    """A mapping with these keys and no others; no value is converted, nan and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_BOUNDS = {
+    "greater_than_equal": ("ge", "of at least"), "less_than_equal": ("le", "of at most"),
+    "greater_than": ("gt", "more than"), "less_than": ("lt", "less than"),
+}  # fmt: skip
+_EXPECTED = {
+    "string_type": "text", "int_type": "a whole number", "float_type": "a number", "bool_type": "true or false",
+    "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list",
+    "finite_number": "a finite number", "int_from_float": "a whole number", "model_attributes_type": "a mapping",
+}  # fmt: skip
+
+
+def validate(
+    model: type[Model], document: Document, data: Any, at: Loc = (), context: object = None
+) -> Model | None:
+    """Return `data` as a `model`, or None after noting everything that is wrong with it in `document`."""
+    try:
+        return model.model_validate(data, context=context)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            loc = (*at, *detail["loc"])
+            name = str(([part for part in document.known(loc) if isinstance(part, str)] or ["the file"])[-1])
+            at_key = detail["type"] == "extra_forbidden"
+            document.report(loc, *_explain(model, detail, name), at_key=at_key)
+        return None
+
+
+def checked(read: Callable[[Any, Any], object]) -> BeforeValidator:
+    """Return a validator that lets `read(value, context)` refuse a value; without a context nothing is checked."""
+
+    def check(value: object, info: ValidationInfo) -> object:
+        if info.context is not None:
+            try:
+                read(value, info.context)
+            except HarnessError as error:
+                problem = error.problems[0]
+                parts = {"expected": problem.expected, "found": problem.found, "fix": problem.fix}
+                raise PydanticCustomError("harness", "{expected}", parts) from None
+        return value
+
+    return BeforeValidator(check)
+
+
+def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, str]:
+    """Return what was expected, what was found, and what to do, for one of pydantic's errors."""
+    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "harness":
+        return context["expected"], context["found"], context["fix"]
+    if kind == "extra_forbidden":
+        known = _fields_at(model, detail["loc"][:-1])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        fix = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return "a known key", shorten(detail["loc"][-1]), fix
+    if kind == "missing":
+        return f"the key `{detail['loc'][-1]}`", "none", f"add `{detail['loc'][-1]}: …`"
+    if kind in _BOUNDS:
+        bound, words = _BOUNDS[kind]
+        expected = f"a number {words} {context[bound]:g}"
+    elif kind == "literal_error":
+        expected = context["expected"].replace("'", "")
+    elif kind == "too_short":
+        expected = f"at least {context['min_length']} in `{name}`"
+    elif kind == "string_too_short":
+        expected = "text"
+    elif kind == "string_pattern_mismatch":
+        expected = f"text that matches {context['pattern']}"
+    else:
+        expected = _EXPECTED.get(kind, detail["msg"])
+    fix = "quote it" if kind == "string_type" and isinstance(found, (int, float)) else f"correct `{name}`"
+    return expected, _show(found), fix
+
+
+def _show(found: object) -> str:
+    if isinstance(found, (dict, list)):
+        return f"{'a' if found else 'an empty'} {'mapping' if isinstance(found, dict) else 'list'}"
+    if found is None:
+        return "nothing"
+    return str(found).lower() if isinstance(found, bool) else shorten(found)
+
+
+def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
+    """Return the keys that the mapping at `loc` inside `model` may have."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int) or current is None:
+            continue
+        field_info = getattr(current, "model_fields", {}).get(part)
+        current = field_info and next(iter(_models_in(field_info.annotation)), None)
+    return sorted(getattr(current, "model_fields", {}))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _models_in(part)

@@ -1,0 +1,130 @@
+"""Counts and an expectation → a verdict, digit by digit, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import MeasurementError, Problem
+from harness.intervals import exact_interval, mean_interval, shared_confidence
+from harness.measurement import DigitCount, Measurement
+from harness.spec import Hypothesis
+
+Verdict = Literal["supported", "refuted", "inconclusive", "by construction"]
+Finding = Literal["holds", "contradicted", "undecided", "by construction", "not compared"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One digit, or the loss: what was expected of it and what was seen."""
+
+    what: str
+    expected: str
+    observed: str
+    value: float  # rate of failures (fraction), or the mean loss (nats per answer digit)
+    low: float | None  # ends of the interval; None for a census, which has none
+    high: float | None
+    finding: Finding
+
+
+def decide(h: Hypothesis, m: Measurement) -> tuple[Verdict, tuple[Comparison, ...]]:
+    """Return the verdict on `h`, and the comparisons behind it.
+
+    Raises:
+        MeasurementError: the clean model is not accurate enough to be asked, a digit was never right, or a
+            digit that the nodes cannot reach has changed.
+    """
+    if m.clean_accuracy < h.gate:
+        raise MeasurementError(
+            Problem(
+                f"a clean accuracy of at least {h.gate:g} on these questions", f"{m.clean_accuracy:.4f}",
+                f"train {h.fixture} further, or set `gate` if the claim is about a model that fails here",
+                h.path, h.line, 1,
+            )
+        )  # fmt: skip
+    rows = (*(_compare_digit(h, digit) for digit in m.digits), *_compare_loss(h, m))
+    findings = {row.finding for row in rows}
+    if h.true_by_construction:
+        return "by construction", rows
+    if "contradicted" in findings:
+        return "refuted", rows
+    return ("inconclusive" if "undecided" in findings else "supported"), rows
+
+
+def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
+    should_fail = count.digit in h.expect.fails
+    rate = count.wrong / count.asked if count.asked else 0.0
+    low, high = None, None
+    if count.digit not in h.reach:
+        finding: Finding = "by construction"
+        if count.wrong:
+            raise MeasurementError(
+                Problem(
+                    f"{count.digit} untouched, which {h.target} cannot reach", f"{count.wrong} failures",
+                    "this is a defect of the engine or of the model's masking; please report it", h.path, h.line, 1,
+                )
+            )  # fmt: skip
+    elif count.digit in h.expect.may_fail:
+        finding = "not compared"
+    elif count.asked == 0:
+        found = f"0 of {count.excluded} right"
+        raise MeasurementError(
+            Problem(f"questions whose clean run gets {count.digit} right", found, "ask others", h.path, h.line, 1)
+        )
+    elif h.questions.census:
+        finding = _census(should_fail, count.wrong, rate, h)
+    else:
+        low, high = exact_interval(count.wrong, count.asked, shared_confidence(h.comparisons))
+        finding = _sample(should_fail, low, high, h)
+    return Comparison(
+        count.digit, _expectation(h, count.digit), f"{count.wrong}/{count.asked}", rate, low, high, finding
+    )
+
+
+def _census(should_fail: bool, wrong: int, rate: float, h: Hypothesis) -> Finding:
+    if should_fail:
+        threshold = h.expect.fail_rate
+        holds = wrong > 0 if threshold is None else rate > threshold
+    else:
+        threshold = h.expect.intact_rate
+        holds = wrong == 0 if threshold is None else rate < threshold
+    return "holds" if holds else "contradicted"
+
+
+def _sample(should_fail: bool, low: float, high: float, h: Hypothesis) -> Finding:
+    threshold = h.expect.fail_rate if should_fail else h.expect.intact_rate
+    assert threshold is not None  # a sample always has both
+    above, below = low > threshold, high < threshold
+    if above == below:
+        return "undecided"
+    return "holds" if above == should_fail else "contradicted"
+
+
+def _expectation(h: Hypothesis, digit: str) -> str:
+    if digit in h.expect.may_fail:
+        return "may fail"
+    if digit in h.expect.fails:
+        return "fails" if h.expect.fail_rate is None else f"fails > {h.expect.fail_rate:.4g}"
+    return "never fails" if h.expect.intact_rate is None else f"fails < {h.expect.intact_rate:.4g}"
+
+
+def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
+    """Compare the mean loss with its bounds; one interval serves both."""
+    if not h.expect.says_loss:
+        return
+    low, high = None, None
+    if h.reach and not h.questions.census:
+        low, high = mean_interval(m.losses, shared_confidence(h.comparisons))
+    for bound, wanted_below in ((h.expect.loss_below, True), (h.expect.loss_above, False)):
+        if bound is None:
+            continue
+        below = (m.loss if high is None else high) < bound
+        above = (m.loss if low is None else low) > bound
+        finding: Finding = "undecided"
+        if not h.reach:
+            finding = "by construction"
+        elif above != below or low is None:
+            finding = "holds" if (below if wanted_below else above) else "contradicted"
+        word = "<" if wanted_below else ">"
+        yield Comparison("loss", f"{word} {bound:g} nats", f"{m.loss:.3g}", m.loss, low, high, finding)

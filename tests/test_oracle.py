@@ -1,0 +1,88 @@
+"""Every count of an independent program on the same weights: 1,314 ablations, integers exact."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import hooked, interventions
+from harness.addition import answers, encode
+from harness.fixtures import load_fixture
+from harness.measurement import pattern
+from harness.nodes import read_nodes
+from harness.pins import read_pin
+from harness.question_sets import NAMES, named_set
+
+ORACLE = json.loads((Path(__file__).parent / "data" / "oracle.json").read_text("utf-8"))
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def fixture():
+    return load_fixture("add_d5_l2_h3", FIXTURES, "cpu")
+
+
+def test_same_weights_and_same_questions(fixture):
+    assert read_pin("add_d5_l2_h3", FIXTURES).provenance.source_sha256 == ORACLE["checkpoint_sha256"]
+    assert set(ORACLE["question_sets"]) == set(NAMES)
+    for name, texts in ORACLE["question_sets"].items():
+        assert [fixture.layout.write_question(q) for q in named_set(name, fixture.layout)] == texts
+
+
+def counts(outcome, truth):
+    patterns = Counter(pattern(row) for row in (outcome.predicted != truth).tolist())
+    return dict(patterns), float(outcome.loss.mean())
+
+
+def assert_same(entry, found):
+    patterns, loss = found
+    assert patterns == entry["patterns"], f"{entry['node']} {entry['method']} on {entry['set']}"
+    assert loss == pytest.approx(entry["loss"], abs=1e-5), f"{entry['node']} {entry['method']} on {entry['set']}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clean_run(fixture, name):
+    tokens = encode(named_set(name, fixture.layout), fixture.layout)
+    assert_same(
+        {**ORACLE["clean"][name], "node": "none", "method": "clean", "set": name},
+        counts(hooked.run(fixture, tokens), answers(tokens, fixture.layout)),
+    )
+
+
+@pytest.mark.slow
+def test_every_ablation(fixture):
+    """`varied` is 64 random questions and then all other sets in order, so one run serves all six sets."""
+    layout = fixture.layout
+    varied = encode(named_set("varied", layout), layout)
+    truth = answers(varied, layout)
+    rows, start = {"varied": slice(None)}, 64
+    for name in ("ba", "uc1", "simple_us9", "cascade_us9", "steps"):
+        size = len(ORACLE["question_sets"][name])
+        assert torch.equal(varied[start : start + size], encode(named_set(name, layout), layout))
+        rows[name] = slice(start, start + size)
+        start += size
+    assert start == len(varied)
+
+    assert ORACLE["reference_set"] == "varied"
+    means = hooked.capture_means(fixture, varied)
+    entries = defaultdict(list)
+    for entry in ORACLE["entries"]:
+        entries[entry["node"], entry["method"]].append(entry)
+    compared = 0
+    for (text, method), group in entries.items():
+        nodes = read_nodes(text, fixture.shape)
+        widths = {node: hooked.width(node, fixture) for node in nodes}
+        intervention = (
+            interventions.mean(nodes, means) if method == "mean" else interventions.zero(nodes, widths)
+        )
+        outcome = hooked.run(fixture, varied, intervention)
+        for entry in group:
+            part = rows[entry["set"]]
+            found = hooked.Outcome(outcome.predicted[part], outcome.true_logit[part], outcome.loss[part])
+            assert_same(entry, counts(found, truth[part]))
+            compared += 1
+    assert compared == len(ORACLE["entries"]) == 1314
