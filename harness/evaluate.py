@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxtyping import Int
 from torch import Tensor
@@ -138,7 +138,7 @@ def measure(ablation: Ablation, bench: Workbench) -> Measurement:
     fixture = bench.fixture(*where)
     tokens = bench.tokens(*where, ablation.questions)
     tally = Tally(tokens, fixture.layout, bench.clean_run(*where, ablation.questions))
-    make = _intervention_maker(ablation, bench)
+    make = intervention_maker(ablation, bench, tokens)
     for nodes, name in _groups(ablation, fixture):
         tally.add(hooked.run(fixture, tokens, make(nodes), bench.batch_size), name)
     return tally.finish()
@@ -153,25 +153,18 @@ def _groups(ablation: Ablation, fixture: Fixture) -> Iterator[tuple[tuple[Node, 
             yield (node,), str(node)
 
 
-def _intervention_maker(
-    ablation: Ablation, bench: Workbench
+def intervention_maker(
+    ablation: Ablation, bench: Workbench, tokens: Int[Tensor, "question pos"]
 ) -> Callable[[Iterable[Node]], Intervention]:
-    """Return what turns nodes into replacement values, by the ablation's method and reference."""
+    """Return what turns nodes into the values that replace theirs on the questions in `tokens`."""
     where = (ablation.fixture, ablation.fixtures)
     fixture = bench.fixture(*where)
     if ablation.method == "zero":
-        return lambda nodes: interventions.zero(nodes := list(nodes), {n: hooked.width(n, fixture) for n in nodes})
+        return lambda nodes: interventions.zero({node: hooked.width(node, fixture) for node in nodes})
     if ablation.method == "mean":
         means = bench.means(*where, ablation.reference)
         return lambda nodes: interventions.mean(nodes, means)
-    tokens = bench.tokens(*where, ablation.questions)
     reference = bench.tokens(*where, ablation.reference)
     donors = interventions.draw_donors(tokens, reference, fixture.layout, ablation.seed)
-    values: dict[str, Any] = {}
-
-    def resample(nodes: Iterable[Node]) -> Intervention:
-        if not values:
-            values.update(all=hooked.capture(fixture, reference, ablation.nodes, bench.batch_size))
-        return interventions.resample({node: values["all"][node] for node in nodes}, donors)
-
-    return resample
+    values = hooked.capture(fixture, reference, ablation.nodes, bench.batch_size)
+    return lambda nodes: interventions.resample({node: values[node] for node in nodes}, donors)

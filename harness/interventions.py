@@ -35,9 +35,9 @@ class Intervention:
         return rows if self.donors is None else rows[self.donors[questions].to(rows.device)]
 
 
-def zero(nodes: Iterable[Node], widths: Mapping[Node, int]) -> Intervention:
-    """Return zero ablation: each node's value becomes 0."""
-    return Intervention({node: torch.zeros(1, widths[node]) for node in nodes})
+def zero(widths: Mapping[Node, int]) -> Intervention:
+    """Return zero ablation: each node's value, of the width given, becomes 0."""
+    return Intervention({node: torch.zeros(1, width) for node, width in widths.items()})
 
 
 def mean(nodes: Iterable[Node], means: Mapping[Node, Float[Tensor, " d"]]) -> Intervention:

@@ -20,10 +20,10 @@ from harness.question_sets import named_set
 from harness.recipe import recipe_of
 from harness.selection import NamedSet, QuestionList, Questions, Sample, make_strata
 from harness.spec_model import (
-    REFERENCE_N, REFERENCE_SEED, ExpectModel, FileModel, HypothesisModel, Method, SampleModel,
+    REFERENCE_N, REFERENCE_SEED, AskedModel, ExpectModel, FileModel, HypothesisModel, Method, SampleModel,
 )  # fmt: skip
 from harness.strict import validate
-from harness.yamlfile import Document, Loc, read_yaml
+from harness.yamlfile import Document, Loc, parse_yaml, read_yaml
 
 SUFFIXES = (".yaml", ".yml")
 DEFAULT_REFERENCE = Sample(REFERENCE_N, REFERENCE_SEED)
@@ -150,6 +150,38 @@ def load_file(path: Path, fixtures: Path, shown_as: str | None = None) -> list[H
     return found
 
 
+def read_questions(text: str, shape: Shape) -> Questions:
+    """Return the questions that `text` names, in the words of a spec: ``varied``, ``[15+45]``, ``{n: 1000}``.
+
+    Raises:
+        SpecError: what it should have been.
+    """
+    document = parse_yaml(text, "questions")
+    asked = validate(AskedModel, document, {"questions": document.data}, (), shape)
+    document.raise_problems()
+    assert asked is not None
+    return make_questions(asked.questions, shape)
+
+
+def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questions:
+    """Return the questions that a validated part of a spec names.
+
+    Raises:
+        HarnessError: a set that has none for this layout, or conditions that none meets.
+    """
+    layout = shape.layout
+    if isinstance(model, str):
+        named_set(model, layout)
+        return NamedSet(model)
+    if isinstance(model, list):
+        return QuestionList(tuple(layout.read_question(text) for text in model))
+    where = model.where
+    cases = where.case if isinstance(where.case, list) else [where.case] if where.case else []
+    cascades = [where.cascade] if isinstance(where.cascade, int) else where.cascade or []
+    strata = make_strata(layout, cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
+    return Sample(model.n, model.seed, strata)
+
+
 def _expanded(document: Document) -> list[tuple[Loc, Any]]:
     """Return the claims with `each` written out, after checking the file's own keys."""
     data = document.data
@@ -208,27 +240,11 @@ class _Reader:
         self.document.report((*self.loc, *((key,) if isinstance(key, str) else key)), expected, found, fix)
 
     def _questions(self, model: Any, key: str) -> Questions:
-        layout = self.shape.layout
-        if isinstance(model, str):
-            try:
-                named_set(model, layout)
-            except HarnessError as error:
-                self.document.problem((*self.loc, key), error)
-            return NamedSet(model)
-        if isinstance(model, list):
-            return QuestionList(tuple(layout.read_question(text) for text in model))
-        assert isinstance(model, SampleModel)
-        where = model.where
-        cases = where.case if isinstance(where.case, list) else [where.case] if where.case else []
-        cascades = [where.cascade] if isinstance(where.cascade, int) else where.cascade or []
         try:
-            strata = make_strata(
-                layout, cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify
-            )
+            return make_questions(model, self.shape)
         except HarnessError as error:
-            self.document.problem((*self.loc, key, "where"), error)
-            strata = ()
-        return Sample(model.n, model.seed, strata)
+            self.document.problem((*self.loc, key, "where") if isinstance(model, SampleModel) else (*self.loc, key), error)
+            return QuestionList(())
 
     def _expect(self, model: ExpectModel, census: bool) -> Expect:
         digits = self.shape.layout.answer_digits

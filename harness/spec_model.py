@@ -82,6 +82,12 @@ QuestionsModel = Annotated[
 ]
 
 
+class AskedModel(Strict):
+    """Questions on their own, as the command line takes them."""
+
+    questions: QuestionsModel
+
+
 class ExpectModel(Strict):
     """Which answer digits fail; every digit not named must stay right."""
 

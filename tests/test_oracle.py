@@ -77,7 +77,7 @@ def test_every_ablation(fixture):
         nodes = read_nodes(text, fixture.shape)
         widths = {node: hooked.width(node, fixture) for node in nodes}
         intervention = (
-            interventions.mean(nodes, means) if method == "mean" else interventions.zero(nodes, widths)
+            interventions.mean(nodes, means) if method == "mean" else interventions.zero(widths)
         )
         outcome = hooked.run(fixture, varied, intervention)
         for entry in group:

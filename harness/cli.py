@@ -1,0 +1,190 @@
+"""The ``harness`` command: import, check, sweep, ask, schema. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+OK, FAILED, TROUBLE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 fine, 1 a claim does not hold, 2 trouble, told in a line each."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except HarnessError as error:
+        for problem in error.problems:
+            print(f"harness: {problem}", file=sys.stderr)
+        return TROUBLE
+    except BrokenPipeError:  # the reader, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="harness", description="Claims about the inside of models, outside pytest.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("check", help="judge the claims of a spec file or directory")
+    command.add_argument("path", type=Path, metavar="FILE|DIR")
+    command.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
+    _common(command)
+    command.set_defaults(run=_check)
+
+    command = commands.add_parser("sweep", help="the notebook's Parts 9-11F as tables")
+    command.add_argument("fixture")
+    command.add_argument(
+        "--questions", action="append", metavar="Q",
+        help="a set, a [list] or a {description}, as in a spec; repeatable (default: varied and the four case sets)",
+    )  # fmt: skip
+    command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean", help="of the step × head grid")
+    command.add_argument("--reference", default="varied", metavar="Q", help="whose activations replace (default: varied)")
+    command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    _common(command)
+    command.set_defaults(run=_sweep)
+
+    command = commands.add_parser("ask", help="the answer, pattern, loss and case of single questions")
+    command.add_argument("fixture")
+    command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
+    command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
+    command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
+    command.add_argument("--reference", default="varied", metavar="Q", help="as in a spec (default: varied)")
+    _common(command)
+    command.set_defaults(run=_ask)
+
+    command = commands.add_parser("import", help="make a fixture from a checkpoint")
+    command.add_argument("checkpoint", type=Path, help="an old HookedTransformer state dict (.pth) or safetensors")
+    command.add_argument("--recipe", type=Path, required=True)
+    command.add_argument("--name", required=True)
+    command.add_argument("--note", default="", help="a sentence for the model card: who trained it, where, when")
+    _common(command)
+    command.set_defaults(run=_import)
+
+    command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
+    command.set_defaults(run=_schema)
+    return parser
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    command.add_argument("--device", default="auto", help="auto (default), cpu or cuda[:N]")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from harness.spec import load_hypotheses
+
+    hypotheses = load_hypotheses(options.path, options.fixtures)
+    from harness.evaluate import Workbench, judge
+    from harness.report import error_record, failure_text, record_of, summary_line, terminal_table, to_json
+
+    bench = Workbench(options.device)
+    records = []
+    for hypothesis in hypotheses:
+        try:
+            records.append(record_of(judge(hypothesis, bench)))
+        except HarnessError as error:
+            records.append(error_record(hypothesis, error))
+    if options.json:
+        print(to_json(records), end="")
+    else:
+        for record in records:
+            if record["status"] in ("failed", "xpassed"):
+                print(f"{failure_text(record)}\n")
+        print(terminal_table(records))
+        print(f"\n{summary_line(records)}")
+    for record in records:
+        for problem in record.get("problems", []):
+            print(f"harness: {record['key']}: {problem}", file=sys.stderr)
+    statuses = {record["status"] for record in records}
+    return TROUBLE if "error" in statuses else FAILED if statuses & {"failed", "xpassed"} else OK
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from harness.recipe import recipe_of
+    from harness.spec import read_questions
+
+    shape = recipe_of(options.fixture, options.fixtures).shape
+    texts = options.questions or ["varied", "ba", "uc1", "simple_us9", "cascade_us9"]
+    sets = [read_questions(text, shape) for text in texts]
+    reference = read_questions(options.reference, shape)
+    from harness.evaluate import Workbench
+    from harness.sweep import sweep, to_markdown
+
+    bench = Workbench(options.device)
+
+    def progress(what: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{what:<20}", end="", file=sys.stderr, flush=True)
+
+    found = sweep(options.fixture, options.fixtures, sets, reference, options.method, bench, progress)
+    progress("")
+    if options.json:
+        text = json.dumps(asdict(found), indent=1) + "\n"
+    else:
+        text = to_markdown(found, bench.fixture(options.fixture, options.fixtures)) + "\n"
+    if options.out is None:
+        print(text, end="")
+    else:
+        from harness.fixtures import write_atomically
+
+        try:
+            write_atomically(options.out, text.encode())
+        except OSError as error:
+            raise HarnessError.of("a file that can be written", error.strerror or "", "choose another", options.out) from None
+    return OK
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from harness.nodes import read_nodes
+    from harness.recipe import recipe_of
+    from harness.selection import QuestionList
+    from harness.spec import read_questions
+
+    shape = recipe_of(options.fixture, options.fixtures).shape
+    questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
+    nodes = read_nodes(options.ablate, shape) if options.ablate else ()
+    reference = read_questions(options.reference, shape)
+    from harness.evaluate import Ablation, Workbench
+    from harness.sweep import ask
+
+    ablation = Ablation(options.fixture, options.fixtures, nodes, options.method, reference, questions)
+    for line in ask(ablation, Workbench(options.device)):
+        print(line)
+    return OK
+
+
+def _import(options: argparse.Namespace) -> int:
+    from harness.importing import import_checkpoint
+
+    pin = import_checkpoint(
+        options.checkpoint, options.recipe, options.name, options.fixtures, note=options.note, device=options.device
+    )
+    uniform = pin.measured[0]
+    print(f"{options.fixtures / pin.name}: weights sha256 {pin.weights_sha256}")
+    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    return OK
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from harness.spec_model import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
