@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from harness.errors import FixtureError, HarnessError, MeasurementError, SpecError
     from harness.evaluate import Result, Workbench, judge
     from harness.fixtures import Fixture, load_fixture
-    from harness.spec import Hypothesis, load_hypotheses
+    from harness.hypothesis import Hypothesis
+    from harness.spec import load_hypotheses
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "FixtureError": "errors", "HarnessError": "errors", "MeasurementError": "errors", "SpecError": "errors",
     "Result": "evaluate", "Workbench": "evaluate", "judge": "evaluate", "Fixture": "fixtures",
-    "load_fixture": "fixtures", "Hypothesis": "spec", "load_hypotheses": "spec",
+    "load_fixture": "fixtures", "Hypothesis": "hypothesis", "load_hypotheses": "spec",
 }  # fmt: skip
 __all__ = [
     "Fixture", "FixtureError", "HarnessError", "Hypothesis", "MeasurementError", "Result", "SpecError", "Workbench",

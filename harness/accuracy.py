@@ -21,7 +21,7 @@ def measure_accuracy(fixture: Fixture, n: int = 1000) -> list[Accuracy]:
     layout = fixture.layout
     samples = [("uniform", Sample(n, SEED))]
     for stratify in ("case", "cascade"):
-        for stratum in make_strata(layout, stratify=stratify):  # type: ignore[arg-type]
+        for stratum in make_strata(layout, stratify=stratify):
             samples.append((stratum.name, Sample(n, SEED, (stratum,))))
     return [_measure(fixture, name, tokens_for(sample, layout)) for name, sample in samples]
 
@@ -44,5 +44,3 @@ def _measure(fixture: Fixture, name: str, tokens: Int[Tensor, "question pos"]) -
         digits_right_free_running=free.sum(0).tolist(),
         loss=float(torch.mean(outcome.loss)),
     )
-
-

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from harness.errors import HarnessError
 from harness.layout import PLUS, Layout, Question
-
-CASES = ("BA", "MC1", "SimpleUS9", "CascadeUS9")
+from harness.selection import CASES, Case
 
 
 class Labels(NamedTuple):
@@ -31,8 +31,16 @@ class Labels(NamedTuple):
 
 
 def encode(questions: Iterable[Question], layout: Layout) -> Int[Tensor, "question pos"]:
-    """Return the tokens of `questions` with their true answers."""
+    """Return the tokens of `questions` with their true answers.
+
+    Raises:
+        HarnessError: an addend has more digits than the layout.
+    """
     n = layout.n_digits
+    questions = list(questions)
+    for question in questions:
+        if max(question) >= 10**n:
+            raise HarnessError.of(f"addends of at most {n} digits", "{}+{}".format(*question), "use a longer layout")
     rows = [[int(digit) for digit in f"{q.x:0{n}d}{q.y:0{n}d}"] for q in questions]
     digits = torch.tensor(rows, dtype=torch.int64).reshape(-1, 2, n)
     return tokens_of(digits[:, 0], digits[:, 1], layout)
@@ -121,8 +129,8 @@ def cascade_length(tokens: Int[Tensor, "question pos"], layout: Layout) -> Int[T
     return longest_cascade(tokens, layout).clamp(min=0)
 
 
-def cases_of(tokens: Int[Tensor, "question pos"], layout: Layout) -> list[str]:
-    """Return the notebook's case of each question, one of :data:`CASES`."""
+def cases_of(tokens: Int[Tensor, "question pos"], layout: Layout) -> list[Case]:
+    """Return the notebook's case of each question."""
     index = (longest_cascade(tokens, layout) + 1).clamp(max=len(CASES) - 1)
     return [CASES[i] for i in index.tolist()]
 

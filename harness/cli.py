@@ -48,8 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         "--questions", action="append", metavar="Q",
         help="a set, a [list] or a {description}, as in a spec; repeatable (default: varied and the four case sets)",
     )  # fmt: skip
-    command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean", help="of the step × head grid")
-    command.add_argument("--reference", default="varied", metavar="Q", help="whose activations replace (default: varied)")
+    command.add_argument(
+        "--method", choices=["mean", "zero", "resample"], default="mean", help="of the step × head grid"
+    )
+    command.add_argument(
+        "--reference", default="varied", metavar="Q", help="whose activations replace (default: varied)"
+    )
     command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
     _common(command)
@@ -137,12 +141,14 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text, end="")
     else:
-        from harness.fixtures import write_atomically
+        from harness.files import write_atomically
 
         try:
             write_atomically(options.out, text.encode())
         except OSError as error:
-            raise HarnessError.of("a file that can be written", error.strerror or "", "choose another", options.out) from None
+            raise HarnessError.of(
+                "a file that can be written", error.strerror or "", "choose another", options.out
+            ) from None
     return OK
 
 
@@ -169,7 +175,12 @@ def _import(options: argparse.Namespace) -> int:
     from harness.importing import import_checkpoint
 
     pin = import_checkpoint(
-        options.checkpoint, options.recipe, options.name, options.fixtures, note=options.note, device=options.device
+        options.checkpoint,
+        options.recipe,
+        options.name,
+        options.fixtures,
+        note=options.note,
+        device=options.device,
     )
     uniform = pin.measured[0]
     print(f"{options.fixtures / pin.name}: weights sha256 {pin.weights_sha256}")
@@ -186,5 +197,3 @@ def _schema(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-

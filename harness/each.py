@@ -39,7 +39,9 @@ def expand(document: Document, loc: Loc, claim: Any) -> list[tuple[Loc, Any]]:
     for i, row in enumerate(rows):
         missing, extra = sorted(used - row.keys()), sorted(row.keys() - used)
         if missing:
-            document.report((*at, i), f"a value for {{{missing[0]}}}", shorten(row), f"add `{missing[0]}: …` to the row")
+            document.report(
+                (*at, i), f"a value for {{{missing[0]}}}", shorten(row), f"add `{missing[0]}: …` to the row"
+            )
         if extra:
             document.report((*at, i), "only values that the claim uses", extra[0], f"remove it, or use {{{extra[0]}}}")
         good = good and not missing and not extra

@@ -44,7 +44,12 @@ class HarnessError(Exception):
 
     @classmethod
     def of(
-        cls, expected: str, found: str, fix: str, where: object = "", line: int | None = None,
+        cls,
+        expected: str,
+        found: str,
+        fix: str,
+        where: object = "",
+        line: int | None = None,
         col: int | None = None,
     ) -> HarnessError:
         """Return the error for a single problem."""

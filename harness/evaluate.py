@@ -15,12 +15,12 @@ from torch import Tensor
 
 from harness import hooked, interventions
 from harness.fixtures import Fixture, load_fixture
+from harness.hypothesis import Hypothesis
 from harness.interventions import Intervention
 from harness.measurement import Measurement, Tally
 from harness.nodes import Node, reach
 from harness.sampling import tokens_for
 from harness.selection import Questions
-from harness.spec import Hypothesis
 from harness.spec_model import Method
 from harness.verdict import Comparison, Verdict, decide
 
@@ -119,13 +119,12 @@ def judge(hypothesis: Hypothesis, bench: Workbench | None = None) -> Result:
     h = hypothesis
     fixture = bench.fixture(h.fixture, h.fixtures)
     measurement = measure(
-        Ablation(h.fixture, h.fixtures, h.nodes, h.method, h.reference, h.questions, h.seed, h.one_at_a_time), bench
+        Ablation(h.fixture, h.fixtures, h.nodes, h.method, h.reference, h.questions, h.seed, h.one_at_a_time),
+        bench,
     )
     verdict, comparisons = decide(h, measurement)
     seconds = time.perf_counter() - start
-    return Result(
-        h, verdict, comparisons, measurement, fixture.weights_sha256, str(fixture.device), ENGINE, seconds
-    )
+    return Result(h, verdict, comparisons, measurement, fixture.weights_sha256, str(fixture.device), ENGINE, seconds)
 
 
 def measure(ablation: Ablation, bench: Workbench) -> Measurement:

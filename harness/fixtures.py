@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from harness.errors import FixtureError, Problem
+from harness.files import write_atomically
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
@@ -76,7 +76,9 @@ def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:
     if pin.recipe_sha256 != recipe_hash(recipe):
         found = f"a recipe of sha256 {recipe_hash(recipe)}"
         fix = "the weights are stale: restore the recipe, or import weights made by the new one"
-        raise FixtureError(Problem(f"the recipe of sha256 {pin.recipe_sha256}", found, fix, str(path.with_name(RECIPE))))
+        raise FixtureError(
+            Problem(f"the recipe of sha256 {pin.recipe_sha256}", found, fix, str(path.with_name(RECIPE)))
+        )
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -91,14 +93,14 @@ def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:
     try:
         tensors = safetensors.load(raw)
     except SafetensorError as error:
-        raise FixtureError(Problem("a safetensors file", str(error), "import the checkpoint again", str(path))) from None
+        raise FixtureError(
+            Problem("a safetensors file", str(error), "import the checkpoint again", str(path))
+        ) from None
     check_tensors(tensors, recipe, path)
     return tensors
 
 
-def write_fixture(
-    directory: Path, recipe_text: str, tensors: Mapping[str, Tensor], pin: Pin, card: str
-) -> None:
+def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tensor], pin: Pin, card: str) -> None:
     """Write a fixture's files, each under its final name only when whole; the pin, which makes it count, last.
 
     Raises:
@@ -137,24 +139,3 @@ def refuse_existing(directory: Path) -> None:
 def serialise(tensors: Mapping[str, Tensor]) -> bytes:
     """Return the safetensors file of `tensors`."""
     return bytes(safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment it is absent, the old one, or whole.
-
-    Raises:
-        OSError: it could not be written; the old file, if any, is untouched.
-    """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

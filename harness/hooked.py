@@ -35,7 +35,9 @@ class Outcome:
 
 def hook_point(node: Node) -> str:
     """Return the name of the hook point whose value contains the node's."""
-    return f"blocks.{node.layer}." + {"head": "attn.hook_z", "mlp": "hook_mlp_out", "resid": "hook_resid_post"}[node.kind]
+    return (
+        f"blocks.{node.layer}." + {"head": "attn.hook_z", "mlp": "hook_mlp_out", "resid": "hook_resid_post"}[node.kind]
+    )
 
 
 def index_of(node: Node) -> tuple[slice, int] | tuple[slice, int, int]:
@@ -100,7 +102,11 @@ def capture(
     wanted = sorted(set(nodes))
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
     for questions in _batches(len(tokens), batch_size):
-        _forward(fixture, tokens[questions], _recording(wanted, lambda node, value: found[node].append(value.cpu())))
+        _forward(
+            fixture,
+            tokens[questions],
+            _recording(wanted, lambda node, value: found[node].append(value.cpu())),
+        )
     return {node: torch.cat(values) for node, values in found.items()}
 
 
@@ -164,7 +170,12 @@ def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[
     for name in hooks:
         if fired[name] != 1:
             raise MeasurementError(
-                Problem(f"the hook at {name} to fire once", f"{fired[name]} times", "check the model's hook points", fixture.name)
+                Problem(
+                    f"the hook at {name} to fire once",
+                    f"{fired[name]} times",
+                    "check the model's hook points",
+                    fixture.name,
+                )
             )
     return logits
 

@@ -75,17 +75,37 @@ def _tensors(raw: bytes, checkpoint: Path) -> dict[str, Tensor]:
             return safetensors.load(raw)
         loaded = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = next((line for line in str(error).splitlines() if "GLOBAL" in line), "a pickle that is more than tensors")
+        found = next(
+            (line for line in str(error).splitlines() if "GLOBAL" in line),
+            "a pickle that is more than tensors",
+        )
         raise FixtureError(
-            Problem("a file that holds only tensors", found, "nothing was executed; get a clean checkpoint", str(checkpoint))
+            Problem(
+                "a file that holds only tensors",
+                found,
+                "nothing was executed; get a clean checkpoint",
+                str(checkpoint),
+            )
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ) as error:
         found = (str(error).splitlines() or [type(error).__name__])[0]
         raise FixtureError(Problem("a state dict", found, "check that the file is whole", str(checkpoint))) from None
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise FixtureError(
-            Problem("a state dict: names and tensors", type(loaded).__name__, "save model.state_dict()", str(checkpoint))
+            Problem(
+                "a state dict: names and tensors",
+                type(loaded).__name__,
+                "save model.state_dict()",
+                str(checkpoint),
+            )
         )
     return {str(key): value for key, value in loaded.items()}
-
-

@@ -48,10 +48,11 @@ def least_n(comparisons: int, *, fail_rate: float | None, intact_rate: float | N
     With confidence c, n failures of n put a rate above ``((1-c)/2)**(1/n)``, no failure of n puts it below
     ``1 - ((1-c)/2)**(1/n)``: the ends of the exact interval, in closed form. None: nothing to compare.
     """
-    tail = (1 - shared_confidence(comparisons)) / 2
-    needed = 1.0
-    if fail_rate is not None:
-        needed = max(needed, math.log(tail) / math.log(fail_rate) if 0 < fail_rate < 1 else (1 if fail_rate <= 0 else math.inf))
-    if intact_rate is not None:
-        needed = max(needed, math.log(tail) / math.log1p(-intact_rate) if 0 < intact_rate < 1 else (1 if intact_rate >= 1 else math.inf))
-    return needed if math.isinf(needed) else math.floor(needed) + 1
+    tail = math.log((1 - shared_confidence(comparisons)) / 2)
+    # n must exceed each of these; a rate that needs no evidence adds 0, one that no evidence shows infinity.
+    bounds = [0.0]
+    if fail_rate is not None and fail_rate > 0:
+        bounds.append(tail / math.log(fail_rate) if fail_rate < 1 else math.inf)
+    if intact_rate is not None and intact_rate < 1:
+        bounds.append(tail / math.log1p(-intact_rate) if intact_rate > 0 else math.inf)
+    return math.floor(max(bounds)) + 1 if max(bounds) < math.inf else math.inf

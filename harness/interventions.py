@@ -68,7 +68,11 @@ def draw_donors(
     distinct = torch.unique(offered, dim=0)
     if len(distinct) == 1 and bool((asked == distinct).all(1).any()):
         raise MeasurementError(
-            Problem("a donor other than the question itself", "none in the reference set", "name a larger reference")
+            Problem(
+                "a donor other than the question itself",
+                "none in the reference set",
+                "name a larger reference",
+            )
         )
     generator = torch.Generator().manual_seed(seed)
     donors = torch.randint(len(offered), (len(asked),), generator=generator)

@@ -129,11 +129,15 @@ class Layout:
         expected = f"a question of two numbers of at most {self.n_digits} digits, like 15+45"
         match = _QUESTION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise HarnessError.of(expected, shorten(text), "write digits, one +, digits, and quote it if it is a number")
+            raise HarnessError.of(
+                expected, shorten(text), "write digits, one +, digits, and quote it if it is a number"
+            )
         longest = max(len(match[1]), len(match[2]))
         if longest > self.n_digits:
             raise HarnessError.of(
-                expected, f"{longest} digits in {shorten(text)}", "shorten it or name a fixture for more digits"
+                expected,
+                f"{longest} digits in {shorten(text)}",
+                "shorten it or name a fixture for more digits",
             )
         return Question(int(match[1]), int(match[2]))
 

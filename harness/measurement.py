@@ -142,7 +142,10 @@ class Tally:
             by_node=self.by_node,
             examples={
                 name: tuple(self._example(row, cases[row]) for row in rows.nonzero().squeeze(1)[:EXAMPLES].tolist())
-                for name, rows in (*zip(self.layout.answer_digits, wrong.T, strict=True), ("right", ~self.wrong.any(1)))
+                for name, rows in (
+                    *zip(self.layout.answer_digits, wrong.T, strict=True),
+                    ("right", ~self.wrong.any(1)),
+                )
             },
         )
 

@@ -75,9 +75,10 @@ def build_model(recipe: Recipe, tensors: Mapping[str, Tensor], device: torch.dev
         act_fn=recipe.act_fn, normalization_type=recipe.normalisation, seed=recipe.seed,
     )  # fmt: skip
     random_state = torch.get_rng_state()
-    model = TransformerBridge.boot_native(config, device=device)
+    # `boot_native` is attached at import time, so type checkers cannot see it.
+    model: TransformerBridge = TransformerBridge.boot_native(config, device=device)  # type: ignore[attr-defined]
     torch.set_rng_state(random_state)  # booting seeds the global generator, which is not ours
-    model.load_state_dict(convert_tl_checkpoint(dict(tensors), model.cfg), strict=True)
+    model.load_state_dict(convert_tl_checkpoint(dict(tensors), model.cfg), strict=True)  # type: ignore[no-untyped-call]
     model.eval()
     model.requires_grad_(False)
     return model

@@ -54,16 +54,16 @@ def read_nodes(text: str | Sequence[str], shape: Shape) -> tuple[Node, ...]:
         HarnessError: the text is no node, or names a step, layer or head that `shape` has not.
     """
     nodes: set[Node] = set()
-    for item in [text] if isinstance(text, str) else text:
+    for item in text if isinstance(text, (list, tuple)) else [text]:
         nodes.update(_read_one(item, shape))
     if not nodes:
         raise HarnessError.of(_GRAMMAR, "an empty list", "name at least one node")
     return tuple(sorted(nodes))
 
 
-def _read_one(text: str, shape: Shape) -> Iterable[Node]:
-    match = _NODES.fullmatch(text)
-    if not text or match is None:
+def _read_one(text: object, shape: Shape) -> Iterable[Node]:
+    match = _NODES.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str) or not text or match is None:
         near = text.upper().replace(" ", "") if isinstance(text, str) else ""
         fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else "see the node grammar"
         raise HarnessError.of(_GRAMMAR, shorten(text), fix)
@@ -74,16 +74,18 @@ def _read_one(text: str, shape: Shape) -> Iterable[Node]:
         low, high = int(first), int(last if last is not None else first)
         if high < low:
             raise HarnessError.of("a step range that ascends", f"S{low}-S{high} in {text}", f"write S{high}-S{low}")
-        _check("step S", high, shape.layout.n_ctx, text)
+        _check("step", high, shape.layout.n_ctx, text)
         steps = range(low, high + 1)
     if layer is not None:
-        _check("layer L", int(layer), shape.n_layers, text)
+        _check("layer", int(layer), shape.n_layers, text)
     layers = range(shape.n_layers) if layer is None else [int(layer)]
 
     if part is None and layer is None:  # a bare step is the notebook's "ablate a step"
         if shape.n_layers > 2:
             raise HarnessError.of(
-                "a layer, in a model of more than two", f"the bare step {text}", f"write {text}L0R, or another layer"
+                "a layer, in a model of more than two",
+                f"the bare step {text}",
+                f"write {text}L0R, or another layer",
             )
         layers, part = [0], "R"
     if part in ("M", "R"):
@@ -93,7 +95,7 @@ def _read_one(text: str, shape: Shape) -> Iterable[Node]:
         heads = list(range(shape.n_heads))
     else:
         heads = [int(head[1:]) for head in part.split("+")]
-        _check("head H", max(heads), shape.n_heads, text)
+        _check("head", max(heads), shape.n_heads, text)
         if len(set(heads)) < len(heads):
             raise HarnessError.of("each head once", f"a head twice in {text}", "drop one")
     found = [Node(s, lay, "head", head) for s in steps for lay in layers for head in heads]
@@ -102,11 +104,9 @@ def _read_one(text: str, shape: Shape) -> Iterable[Node]:
 
 def _check(what: str, index: int, size: int, text: str) -> None:
     if index >= size:
-        letter = what[-1]
-        raise HarnessError.of(
-            f"a {what[:-1].strip()} {letter}0 to {letter}{size - 1}" if size > 1 else f"{letter}0, the only {what[:-2]}",
-            f"{letter}{index} in {shorten(text)}", "name one that the model has",
-        )  # fmt: skip
+        letter = what[0].upper()
+        expected = f"a {what} {letter}0 to {letter}{size - 1}" if size > 1 else f"{letter}0, the only {what}"
+        raise HarnessError.of(expected, f"{letter}{index} in {shorten(text)}", "name one that the model has")
 
 
 def reach(nodes: Iterable[Node], shape: Shape) -> frozenset[str]:

@@ -17,8 +17,8 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.evaluate import Result, Workbench
+    from harness.hypothesis import Hypothesis
     from harness.report import Record
-    from harness.spec import Hypothesis
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -59,8 +59,8 @@ def asks_for_claims(config: pytest.Config) -> bool:
     """Return whether this run's arguments include a spec file or a directory of specs."""
     roots = config.getini("harness_paths")
     for argument in config.args:
-        path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))
-        if path.suffix in SUFFIXES or any(path.is_relative_to(root) or root.is_relative_to(path) for root in roots):
+        path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
+        if path.suffix in SUFFIXES or any(path.is_relative_to(r) or r.is_relative_to(path) for r in roots):
             return True
     return False
 
@@ -117,7 +117,7 @@ class SpecFile(pytest.File):
                 item.add_marker(tag)
             yield item
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return a spec's problems, a line each, without a traceback."""
         return str(excinfo.value) if isinstance(excinfo.value, HarnessError) else super().repr_failure(excinfo)
 
@@ -140,7 +140,7 @@ class ClaimItem(pytest.Item):
             self.result = judge(self.hypothesis, _workbench(self.config))
         except HarnessError as error:
             self.record = {**error_record(self.hypothesis, error), "key": self.nodeid}
-            raise
+            pytest.fail(str(error), pytrace=False)  # during set-up, pytest calls this an error
         self.record = {**record_of(self.result), "key": self.nodeid}
         self.user_properties.extend(_properties(self.record))
 
@@ -157,8 +157,6 @@ class ClaimItem(pytest.Item):
         """Return the table of a failed claim, or an error's lines; never a traceback of ours."""
         from harness.report import failure_text
 
-        if isinstance(excinfo.value, HarnessError):
-            return str(excinfo.value)
         if isinstance(excinfo.value, ClaimFailed) and self.record is not None:
             return failure_text(self.record)
         return super().repr_failure(excinfo)
@@ -261,7 +259,7 @@ class Reporting:
             self._write()
 
     def _write(self) -> None:
-        from harness.fixtures import write_atomically
+        from harness.files import write_atomically
         from harness.report import markdown, ordered, to_json
 
         given = self.config.getoption("--harness-report")
@@ -309,7 +307,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFixture(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.split("::")[0]
-            return os.path.dirname(path) if path.endswith(SUFFIXES) else nodeid
+            path = Path(nodeid.split("::", maxsplit=1)[0])
+            return str(path.parent) if path.suffix in SUFFIXES else nodeid
 
     return ByFixture(config, log)

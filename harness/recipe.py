@@ -26,7 +26,7 @@ class Optimiser(Strict):
     name: Literal["AdamW"] = "AdamW"
     lr: Positive = 8e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.98]
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(default=[0.9, 0.98])
     warmup_steps: Annotated[int, Field(ge=0)] = 10
 
 
@@ -104,7 +104,9 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise HarnessError.of(
-            "a fixture name of letters, digits, `_`, `-` and `.`", shorten(name), "name a directory below fixtures/"
+            "a fixture name of letters, digits, `_`, `-` and `.`",
+            shorten(name),
+            "name a directory below fixtures/",
         )
 
 

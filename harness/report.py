@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
 from harness.errors import HarnessError
-from harness.evaluate import Result
-from harness.spec import Hypothesis
+from harness.hypothesis import Hypothesis
+
+if TYPE_CHECKING:
+    from harness.evaluate import Result
 
 Record = dict[str, Any]
 VERSION = 1
@@ -40,14 +42,20 @@ def record_of(result: Result) -> Record:
 
 def error_record(hypothesis: Hypothesis, error: HarnessError) -> Record:
     """Return the record of a hypothesis that could not be judged."""
-    return {**_identity(hypothesis), "verdict": "error", "status": "error", "problems": [str(p) for p in error.problems]}
+    return {
+        **_identity(hypothesis),
+        "verdict": "error",
+        "status": "error",
+        "problems": [str(p) for p in error.problems],
+    }
 
 
 def _identity(h: Hypothesis) -> Record:
     needs_reference = h.method != "zero"
     return {
-        "key": h.key, "id": h.id, "path": h.path, "line": h.line, "index": h.index, "fixture": h.fixture, "claim": h.claim,
-        "source": h.source, "nodes": h.target, "method": h.method, "reference": str(h.reference) if needs_reference else None,
+        "key": h.key, "id": h.id, "path": h.path, "line": h.line, "index": h.index, "fixture": h.fixture,
+        "claim": h.claim, "source": h.source, "nodes": h.target, "method": h.method,
+        "reference": str(h.reference) if needs_reference else None,
         "questions": str(h.questions), "census": h.questions.census, "fails": list(h.expect.fails),
         "may_fail": list(h.expect.may_fail), "xfail": h.xfail, "tags": list(h.tags),
     }  # fmt: skip
@@ -129,7 +137,15 @@ def deciding_questions(record: Record) -> list[str]:
 def terminal_table(records: Sequence[Record]) -> str:
     """Return the table at the end of a run: one row a claim, by-construction claims apart at the end."""
     rows = [
-        (_shown_verdict(r), r["id"], r["nodes"], r["method"], r["questions"], expected_digits(r), digits_seen(r))
+        (
+            _shown_verdict(r),
+            r["id"],
+            r["nodes"],
+            r["method"],
+            r["questions"],
+            expected_digits(r),
+            digits_seen(r),
+        )
         for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
     ]
     heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed"]
@@ -138,9 +154,8 @@ def terminal_table(records: Sequence[Record]) -> str:
 
 
 def _shown_verdict(record: Record) -> str:
-    return {"xfailed": f"{record['verdict']} (xfail)", "xpassed": "supported (XPASS)"}.get(
-        record["status"], record["verdict"]
-    )
+    suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
+    return f"{record['verdict']}{suffix}"
 
 
 def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
@@ -153,7 +168,11 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
     parts += [_markdown_table(judged)] if judged else []
     if by_construction:
         parts += ["", "## True by construction", ""]
-        parts += ["The model's shape alone settles these; they are not evidence.", "", _markdown_table(by_construction)]
+        parts += [
+            "The model's shape alone settles these; they are not evidence.",
+            "",
+            _markdown_table(by_construction),
+        ]
     details = [r for r in judged if r["verdict"] != "supported" or r["status"] == "xpassed"]
     if details:
         parts += ["", "## What did not hold", ""]
@@ -164,7 +183,15 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
                 parts += [f"Expected: {record['xfail']}", ""]
             text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
             parts += ["```text", text, "```", ""]
-    parts += ["", "<details><summary>How to read this, and where it comes from</summary>", "", *_provenance(records), "", "</details>", ""]
+    parts += [
+        "",
+        "<details><summary>How to read this, and where it comes from</summary>",
+        "",
+        *_provenance(records),
+        "",
+        "</details>",
+        "",
+    ]
     return "\n".join(parts)
 
 
@@ -197,7 +224,12 @@ def _provenance(records: Sequence[Record]) -> list[str]:
 
 def to_json(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
     """Return the JSON report."""
-    body = {"version": VERSION, "summary": counts(records), "spec_errors": list(spec_errors), "claims": list(records)}
+    body = {
+        "version": VERSION,
+        "summary": counts(records),
+        "spec_errors": list(spec_errors),
+        "claims": list(records),
+    }
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -16,9 +16,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness.addition import encode, tokens_of
+from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.question_sets import named_set
-from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum
+from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum, next_states
 
 _PAIRS = [
     torch.tensor([(x, y) for x in range(10) for y in range(10) if (x + y > 9) - (x + y < 9) == sign])
@@ -28,7 +29,12 @@ _WEIGHTS = torch.tensor([len(pairs) / 100 for pairs in _PAIRS], dtype=torch.floa
 
 
 def sample_uniform(
-    layout: Layout, n: int, generator: torch.Generator, *, sum9_batch_share: float = 0.0, sum9_digit_share: float = 0.4
+    layout: Layout,
+    n: int,
+    generator: torch.Generator,
+    *,
+    sum9_batch_share: float = 0.0,
+    sum9_digit_share: float = 0.4,
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
 
@@ -51,9 +57,7 @@ def sample_strata(
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions, as equally many of each stratum as can be (the first ones get the remainder)."""
     share, rest = divmod(n, len(strata))
-    parts = [
-        _sample_stratum(layout, stratum, share + (i < rest), generator) for i, stratum in enumerate(strata)
-    ]
+    parts = [_sample_stratum(layout, stratum, share + (i < rest), generator) for i, stratum in enumerate(strata)]
     return torch.cat(parts)
 
 
@@ -62,7 +66,9 @@ def _sample_stratum(
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions drawn uniformly, with replacement, from those in `stratum`."""
     n_digits = layout.n_digits
-    table, _ = _automaton(n_digits, stratum)
+    table, share = _automaton(n_digits, stratum)
+    if n and not share:
+        raise HarnessError.of("a stratum with questions", f"none with {stratum.name}", "drop a condition")
     digits = torch.empty(2, n, n_digits, dtype=torch.int64)
     state = torch.zeros(n, dtype=torch.int64)
     for place in range(n_digits):  # from the units up, as a carry runs
@@ -87,13 +93,12 @@ def _automaton(n_digits: int, stratum: Stratum) -> tuple[tuple[_Step, ...], floa
     probability that uniform columns from here on end in the stratum, computed from the top column down.
     """
     lengths = range(-1, n_digits)
-    states = [(run, longest) for longest in lengths for run in lengths if run <= longest]
+    states = [(-1, -1), *((run, longest) for longest in lengths[1:] for run in lengths if run <= longest)]
     index = {state: i for i, state in enumerate(states)}
-    following = torch.zeros(len(states), 3, dtype=torch.int64)
-    for (run, longest), i in index.items():
-        nine = run + 1 if run >= 0 else -1
-        for tri_case, next_run in enumerate((-1, min(nine, n_digits - 1), 0)):
-            following[i, tri_case] = index[next_run, max(longest, next_run)]
+    # A cascade longer than the question is never reached; 0 only fills its place in the table.
+    following = torch.tensor(
+        [[index.get(next_states(state)[tri_case], 0) for tri_case in TRI_CASES] for state in states]
+    )
 
     weight = torch.tensor([float(longest in stratum.longest) for _, longest in states], dtype=torch.float64)
     steps: list[_Step] = []
@@ -104,12 +109,7 @@ def _automaton(n_digits: int, stratum: Stratum) -> tuple[tuple[_Step, ...], floa
         # States that cannot end in the stratum are never visited; multinomial only needs a valid row there.
         safe = torch.where(weight[:, None] > 0, joint / weight.clamp(min=1e-300)[:, None], 1 / 3)
         steps.append((safe, following))
-    start = index[-1, -1]
-    order = [start, *(i for i in range(len(states)) if i != start)]  # state 0 is the start
-    rank = torch.empty(len(states), dtype=torch.int64)
-    rank[order] = torch.arange(len(states))
-    table = tuple((probabilities[order], rank[step[order]]) for probabilities, step in reversed(steps))
-    return table, float(weight[start])
+    return tuple(reversed(steps)), float(weight[0])
 
 
 def stratum_share(layout: Layout, stratum: Stratum) -> float:

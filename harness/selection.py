@@ -16,6 +16,8 @@ from harness.layout import Layout, Question
 TRI_CASES = ("<9", "=9", ">9")  # what a column's digits sum to, without a carry
 TriCase = Literal["<9", "=9", ">9"]
 Case = Literal["BA", "MC1", "SimpleUS9", "CascadeUS9"]
+# In the order of the longest cascade: no carry, none that runs, one column, several.
+CASES: tuple[Case, ...] = ("BA", "MC1", "SimpleUS9", "CascadeUS9")
 Stratify = Literal["case", "cascade"]
 
 
@@ -69,7 +71,7 @@ Questions = NamedSet | QuestionList | Sample
 
 def lengths_of_case(case: Case, layout: Layout) -> frozenset[int]:
     """Return which lengths of the longest cascade (-1: no carry) make a question's case `case`."""
-    first = ("BA", "MC1", "SimpleUS9", "CascadeUS9").index(case) - 1
+    first = CASES.index(case) - 1
     last = layout.n_digits - 1 if case == "CascadeUS9" else first
     return frozenset(range(first, min(last, layout.n_digits - 1) + 1))
 
@@ -77,6 +79,21 @@ def lengths_of_case(case: Case, layout: Layout) -> frozenset[int]:
 def lengths_of_cascade(length: int) -> frozenset[int]:
     """Return the same for a cascade length, where 0 is also a question without any carry."""
     return frozenset({-1, 0} if length == 0 else {length})
+
+
+def _possible_lengths(columns: Sequence[frozenset[str]]) -> frozenset[int]:
+    """Return which longest cascades (-1: no carry) questions with these columns (units first) can have."""
+    states = {(-1, -1)}
+    for allowed in columns:
+        states = {following[case] for following in map(next_states, states) for case in allowed}
+    return frozenset(longest for _, longest in states)
+
+
+def next_states(state: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """Return what each tri-case of the next column up makes of (the cascade that runs or -1, the longest so far)."""
+    run, longest = state
+    after = {"<9": -1, "=9": run + 1 if run >= 0 else -1, ">9": 0}
+    return {tri_case: (length, max(longest, length)) for tri_case, length in after.items()}
 
 
 def make_strata(
@@ -97,7 +114,9 @@ def make_strata(
     for length in cascades:
         if not 0 <= length <= longest_possible:
             raise HarnessError.of(
-                f"a cascade length 0 to {longest_possible}", str(length), "a carry from D0 can run through no more"
+                f"a cascade length 0 to {longest_possible}",
+                str(length),
+                "a carry from D0 can run through no more",
             )
     places = [f"D{place}" for place in range(layout.n_digits)]
     for column in columns:
@@ -105,7 +124,7 @@ def make_strata(
             raise HarnessError.of(f"a column D0 to {places[-1]}", column, "name a column of the question")
     allowed = tuple(frozenset([columns[place]] if place in columns else TRI_CASES) for place in places)
 
-    wanted = frozenset(range(-1, longest_possible + 1))
+    wanted = _possible_lengths(allowed)
     if cases:
         wanted &= frozenset[int]().union(*(lengths_of_case(case, layout) for case in cases))
     if cascades:
@@ -113,13 +132,14 @@ def make_strata(
     if not stratify and not cases and not cascades and not columns:
         return ()
 
-    conditions = [*cases, *(f"cascade {length}" for length in cascades), *(f"{c} {t}" for c, t in columns.items())]
+    conditions = [
+        *cases,
+        *(f"cascade {length}" for length in cascades),
+        *(f"{c} {t}" for c, t in columns.items()),
+    ]
     suffix = f" with {', '.join(conditions)}" if conditions and stratify else ""
     if stratify == "case":
-        parts = [
-            (case + suffix, lengths_of_case(case, layout))
-            for case in ("BA", "MC1", "SimpleUS9", "CascadeUS9")
-        ]  # fmt: skip
+        parts = [(case + suffix, lengths_of_case(case, layout)) for case in CASES]
     elif stratify == "cascade":
         parts = [(f"cascade {i}{suffix}", lengths_of_cascade(i)) for i in range(longest_possible + 1)]
     else:
@@ -127,6 +147,8 @@ def make_strata(
     strata = tuple(Stratum(name, wanted & longest, allowed) for name, longest in parts if wanted & longest)
     if not strata:
         raise HarnessError.of(
-            f"conditions that some {layout.n_digits}-digit question meets", " and ".join(conditions), "drop one of them"
+            f"conditions that some {layout.n_digits}-digit question meets",
+            " and ".join(conditions),
+            "drop one of them",
         )
     return strata

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.each import expand
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, shorten
+from harness.hypothesis import Expect, Hypothesis
 from harness.intervals import least_n
-from harness.nodes import Node, Shape, reach, read_nodes
+from harness.nodes import Shape, read_nodes
 from harness.question_sets import named_set
 from harness.recipe import recipe_of
 from harness.selection import NamedSet, QuestionList, Questions, Sample, make_strata
 from harness.spec_model import (
-    REFERENCE_N, REFERENCE_SEED, AskedModel, ExpectModel, FileModel, HypothesisModel, Method, SampleModel,
+    REFERENCE_N,
+    REFERENCE_SEED,
+    AskedModel,
+    ExpectModel,
+    FileModel,
+    HypothesisModel,
+    SampleModel,
 )  # fmt: skip
 from harness.strict import validate
 from harness.yamlfile import Document, Loc, parse_yaml, read_yaml
@@ -28,77 +34,6 @@ from harness.yamlfile import Document, Loc, parse_yaml, read_yaml
 SUFFIXES = (".yaml", ".yml")
 DEFAULT_REFERENCE = Sample(REFERENCE_N, REFERENCE_SEED)
 FAIL_RATE, INTACT_RATE = 0.05, 0.01  # what a sample is compared with unless the spec says otherwise
-
-
-@dataclass(frozen=True)
-class Expect:
-    """What a claim says will happen. None for a rate of a census: at least once, and never."""
-
-    fails: tuple[str, ...]
-    may_fail: tuple[str, ...]
-    fail_rate: float | None
-    intact_rate: float | None
-    loss_below: float | None = None
-    loss_above: float | None = None
-
-    @property
-    def says_loss(self) -> bool:
-        """Whether the mean loss is compared with anything."""
-        return self.loss_below is not None or self.loss_above is not None
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One claim, ready to be judged."""
-
-    id: str
-    claim: str
-    source: str
-    fixture: str
-    ablate: tuple[str, ...]
-    nodes: tuple[Node, ...]
-    one_at_a_time: bool
-    method: Method
-    reference: Questions
-    seed: int
-    questions: Questions
-    expect: Expect
-    gate: float
-    by_construction: bool
-    xfail: str | None
-    tags: tuple[str, ...]
-    shape: Shape
-    fixtures: Path
-    path: str
-    line: int
-    index: int  # its place among the file's claims
-    key: str  # path::id
-
-    @cached_property
-    def reach(self) -> frozenset[str]:
-        """The answer digits that the intervention could change at all."""
-        return reach(self.nodes, self.shape)
-
-    @cached_property
-    def compared(self) -> tuple[str, ...]:
-        """The answer digits whose counts can come out either way and are compared, highest first."""
-        digits = self.shape.layout.answer_digits
-        return tuple(d for d in digits if d in self.reach and d not in self.expect.may_fail)
-
-    @property
-    def comparisons(self) -> int:
-        """How many comparisons share the confidence."""
-        return len(self.compared) + (self.expect.says_loss and bool(self.reach))
-
-    @property
-    def true_by_construction(self) -> bool:
-        """Whether the model's shape alone settles the claim."""
-        return self.comparisons == 0
-
-    @property
-    def target(self) -> str:
-        """The nodes as the spec writes them."""
-        return ", ".join(self.ablate) + (" (one at a time)" if self.one_at_a_time else "")
 
 
 def load_hypotheses(path: str | Path, fixtures: str | Path = "fixtures") -> list[Hypothesis]:
@@ -229,7 +164,8 @@ class _Reader:
             method=model.method, reference=reference, seed=model.seed or 0, questions=questions,
             expect=self._expect(model.expect, questions.census), gate=model.gate,
             by_construction=model.by_construction, xfail=model.xfail.reason if model.xfail else None,
-            tags=tuple(dict.fromkeys(model.tags)), shape=self.shape, fixtures=fixtures, path=self.document.path, line=line, index=index,
+            tags=tuple(dict.fromkeys(model.tags)), shape=self.shape, fixtures=fixtures,
+            path=self.document.path, line=line, index=index,
             key=f"{self.document.path}::{model.id}",
         )  # fmt: skip
         self._possible(hypothesis)
@@ -243,7 +179,9 @@ class _Reader:
         try:
             return make_questions(model, self.shape)
         except HarnessError as error:
-            self.document.problem((*self.loc, key, "where") if isinstance(model, SampleModel) else (*self.loc, key), error)
+            self.document.problem(
+                (*self.loc, key, "where") if isinstance(model, SampleModel) else (*self.loc, key), error
+            )
             return QuestionList(())
 
     def _expect(self, model: ExpectModel, census: bool) -> Expect:
@@ -260,7 +198,12 @@ class _Reader:
             found = f"{model.loss_above} and {model.loss_below}"
             self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
         if model.fail_rate is not None and not model.fails:
-            self._report(("expect", "fail_rate"), "digits in `fails` that the rate is about", "none", "remove fail_rate")
+            self._report(
+                ("expect", "fail_rate"),
+                "digits in `fails` that the rate is about",
+                "none",
+                "remove fail_rate",
+            )
         return Expect(
             tuple(d for d in digits if d in model.fails), tuple(d for d in digits if d in model.may_fail),
             model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,
@@ -279,7 +222,9 @@ class _Reader:
         layout = self.shape.layout
         for digit in h.expect.fails:
             if digit not in h.reach:
-                reachable = f"only {', '.join(d for d in layout.answer_digits if d in h.reach)}" if h.reach else "no digit"
+                reachable = (
+                    f"only {', '.join(d for d in layout.answer_digits if d in h.reach)}" if h.reach else "no digit"
+                )
                 self._report(
                     ("expect", "fails"), f"digits that {h.target} can reach ({reachable})", digit,
                     f"{digit} is predicted at S{layout.predicted_at(digit)}; claim a digit it can reach",
@@ -299,7 +244,12 @@ class _Reader:
         intact_rate = h.expect.intact_rate if intact else None
         needed = least_n(h.comparisons, fail_rate=fail_rate, intact_rate=intact_rate)
         if math.isinf(needed):
-            self._report("expect", "rates between 0 and 1 for a sample", "one that no sample can show", "change the rate")
+            self._report(
+                "expect",
+                "rates between 0 and 1 for a sample",
+                "one that no sample can show",
+                "change the rate",
+            )
         elif h.questions.n < needed:
             self._report(
                 ("questions", "n"), f"n of at least {needed:.0f}, or the claim cannot be settled",

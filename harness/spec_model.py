@@ -33,7 +33,7 @@ def _one_or_many(value: object) -> str:
     return "many" if isinstance(value, list) else "one"
 
 
-NodesText = Annotated[str, checked(lambda text, shape: read_nodes(text, shape))]
+NodesText = Annotated[str, checked(read_nodes)]
 DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
@@ -49,7 +49,16 @@ Lengths = Annotated[
 
 def _check_tag(tag: object) -> None:
     # A tag becomes a pytest marker, and these markers do something else than mark.
-    if tag in ("skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "benchmark", "xdist_group"):
+    if tag in (
+        "skip",
+        "skipif",
+        "xfail",
+        "parametrize",
+        "usefixtures",
+        "filterwarnings",
+        "benchmark",
+        "xdist_group",
+    ):
         raise HarnessError.of("a tag that pytest does not act on", str(tag), "rename it")
 
 
@@ -126,7 +135,7 @@ class HypothesisModel(Strict):
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
     by_construction: bool = Field(False, description="known to be true by the model's shape alone")
     xfail: XfailModel | None = None
-    tags: list[TagName] = []
+    tags: list[TagName] = Field(default=[])
 
 
 class TemplateModel(HypothesisModel):

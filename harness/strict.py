@@ -32,9 +32,7 @@ _EXPECTED = {
 }  # fmt: skip
 
 
-def validate(
-    model: type[Model], document: Document, data: Any, at: Loc = (), context: object = None
-) -> Model | None:
+def validate(model: type[Model], document: Document, data: Any, at: Loc = (), context: object = None) -> Model | None:
     """Return `data` as a `model`, or None after noting everything that is wrong with it in `document`."""
     try:
         return model.model_validate(data, context=context)

@@ -14,13 +14,13 @@ from tabulate import tabulate
 from torch import Tensor
 
 from harness import hooked
-from harness.addition import CASES, answers, cases_of, decode
+from harness.addition import answers, cases_of, decode
 from harness.evaluate import Ablation, Workbench, intervention_maker
 from harness.fixtures import Fixture
 from harness.hooked import Outcome, all_nodes
 from harness.measurement import pattern
 from harness.nodes import Node, reach
-from harness.selection import Questions
+from harness.selection import CASES, Questions
 from harness.spec_model import Method
 
 UNUSED_LOSS = 0.02  # the notebook's threshold (Part 10), nats per answer digit
@@ -90,7 +90,8 @@ def sweep(
         if node.kind != "resid" and reach([node], fixture.shape)
     }
     grids = [
-        {"questions": str(questions), "n": len(part), "nodes": _grid(broken, part, fixture)} for questions, part in by_set
+        {"questions": str(questions), "n": len(part), "nodes": _grid(broken, part, fixture)}
+        for questions, part in by_set
     ]
     return Sweep(name, fixture.weights_sha256, str(reference), method, case_rows, step_rows, grids)
 
@@ -128,7 +129,9 @@ def _grid(broken: dict[Node, Tensor], part: Tensor, fixture: Fixture) -> dict[st
 
 def to_markdown(found: Sweep, fixture: Fixture) -> str:
     """Return the sweep's tables."""
-    cases = [(r["questions"], r["n"], r["right"], f"{r['right'] / r['n']:.1%}", f"{r['loss']:.2g}") for r in found.cases]
+    cases = [
+        (r["questions"], r["n"], r["right"], f"{r['right'] / r['n']:.1%}", f"{r['loss']:.2g}") for r in found.cases
+    ]
     parts = [
         f"# Sweep of {found.fixture}", "",
         f"Weights sha256 `{found.weights_sha256}`; means and donors from {found.reference}; teacher-forced.", "",
@@ -158,7 +161,7 @@ def to_markdown(found: Sweep, fixture: Fixture) -> str:
 
 
 def _step_cells(found: Sweep) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for row in found.steps:
         zero, loss = row["zero"], row["mean_loss"]
         by_case = ", ".join(
@@ -166,7 +169,16 @@ def _step_cells(found: Sweep) -> list[tuple[str, ...]]:
         )
         patterns = ", ".join(f"{name} {n}" for name, n in zero["patterns"].items())
         used = "unused" if loss < UNUSED_LOSS else "used"
-        rows.append((f"S{row['step']}", f"{loss:.3g}", used, f"{zero['failed'] / zero['asked']:.0%}", by_case, patterns))
+        rows.append(
+            (
+                f"S{row['step']}",
+                f"{loss:.3g}",
+                used,
+                f"{zero['failed'] / zero['asked']:.0%}",
+                by_case,
+                patterns,
+            )
+        )
     return rows
 
 

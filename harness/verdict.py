@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import MeasurementError, Problem
+from harness.hypothesis import Hypothesis
 from harness.intervals import exact_interval, mean_interval, shared_confidence
 from harness.measurement import DigitCount, Measurement
-from harness.spec import Hypothesis
 
 Verdict = Literal["supported", "refuted", "inconclusive", "by construction"]
 Finding = Literal["holds", "contradicted", "undecided", "by construction", "not compared"]

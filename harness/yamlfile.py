@@ -15,7 +15,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
-    AliasEvent, DocumentStartEvent, Event, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent,
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
     SequenceStartEvent,
 )  # fmt: skip
 from ruamel.yaml.nodes import ScalarNode
@@ -103,10 +109,14 @@ def parse_yaml(text: str, shown: str) -> Document:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         detail = error.problem if isinstance(error, MarkedYAMLError) and error.problem else str(error).split("\n")[0]
-        problem = Problem("YAML", str(detail).removeprefix("found "), "check quotes, colons and indentation", shown, *where)
+        problem = Problem(
+            "YAML", str(detail).removeprefix("found "), "check quotes, colons and indentation", shown, *where
+        )
         raise SpecError(*document.problems, problem) from None
     if document.data is None and not document.problems:
-        raise SpecError(Problem("a mapping with `version`", "nothing in the file", "write a spec or remove it", shown, 1, 1))
+        raise SpecError(
+            Problem("a mapping with `version`", "nothing in the file", "write a spec or remove it", shown, 1, 1)
+        )
     return document
 
 
@@ -124,7 +134,12 @@ class _Builder:
             if isinstance(event, DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self._refuse(event, "one document in a file", "a second one after ---", "put it into a file of its own")
+                    self._refuse(
+                        event,
+                        "one document in a file",
+                        "a second one after ---",
+                        "put it into a file of its own",
+                    )
                 elif event.tags or event.version:
                     self._refuse(event, "no YAML directives", "a %TAG or %YAML line", "remove it")
             elif isinstance(event, (ScalarEvent, AliasEvent, MappingStartEvent, SequenceStartEvent)):
@@ -135,10 +150,10 @@ class _Builder:
     def _value(self, event: Event, loc: Loc, depth: int = 0) -> Any:
         self.document.places[loc] = _position(event)
         if isinstance(event, AliasEvent):
-            self._refuse(event, "a value", f"the alias *{event.anchor}", "write the value out")
+            self._refuse(event, "a value", f"the alias *{getattr(event, 'anchor', '')}", "write the value out")
             return None
-        if getattr(event, "anchor", None):
-            self._refuse(event, "a plain value", f"the anchor &{event.anchor}", "write the value out where it is needed")
+        if anchor := getattr(event, "anchor", None):
+            self._refuse(event, "a plain value", f"the anchor &{anchor}", "write the value out where it is needed")
         if tag := getattr(event, "tag", None):
             self._refuse(event, "a plain value", f"the tag {shorten(str(tag))}", "remove the tag")
         if isinstance(event, ScalarEvent):
@@ -163,7 +178,7 @@ class _Builder:
 
     def _key(self, event: Event, loc: Loc, mapping: dict[str, Any]) -> str | None:
         """Return the key, or None for one that is refused."""
-        if not isinstance(event, ScalarEvent) or event.anchor or event.tag:
+        if not isinstance(event, ScalarEvent) or event.anchor or getattr(event, "tag", None):
             self._refuse(event, "a plain word as key", "something else", "write the key as a word")
             if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
                 self._value(event, (*loc, "?"), MAX_DEPTH - 1)

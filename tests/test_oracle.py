@@ -76,9 +76,7 @@ def test_every_ablation(fixture):
     for (text, method), group in entries.items():
         nodes = read_nodes(text, fixture.shape)
         widths = {node: hooked.width(node, fixture) for node in nodes}
-        intervention = (
-            interventions.mean(nodes, means) if method == "mean" else interventions.zero(widths)
-        )
+        intervention = interventions.mean(nodes, means) if method == "mean" else interventions.zero(widths)
         outcome = hooked.run(fixture, varied, intervention)
         for entry in group:
             part = rows[entry["set"]]

@@ -1,0 +1,32 @@
+# Each target does all the set-up it needs. PYTHON and VENV can be overridden: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.installed
+
+.PHONY: hypotheses test check lint schema clean
+
+hypotheses: $(READY)        ## judge every claim; the report goes to reports/
+	$(BIN)/pytest hypotheses/
+
+test: $(READY)              ## the harness's own tests
+	$(BIN)/pytest tests/
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test hypotheses ## what CI runs
+
+schema: $(READY)            ## regenerate the JSON schema of spec files
+	$(BIN)/harness schema > harness/hypothesis.schema.json
+
+# -c matters: an unpinned torch brings gigabytes.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) reports .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,69 @@
+"""Intervals against other ways of computing them; the least n by brute force."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from scipy import special, stats
+
+from harness.intervals import CONFIDENCE, exact_interval, least_n, mean_interval, shared_confidence
+
+
+@pytest.mark.parametrize(("failures", "n"), [(0, 10), (10, 10), (3, 10), (0, 1000), (999, 1000), (17, 500)])
+@pytest.mark.parametrize("confidence", [0.95, 0.99, 1 - 0.01 / 6])
+def test_the_exact_interval_is_clopper_and_pearsons(failures, n, confidence):
+    tail = (1 - confidence) / 2
+    low, high = exact_interval(failures, n, confidence)
+    assert low == pytest.approx(special.betaincinv(failures, n - failures + 1, tail) if failures else 0, abs=1e-9)
+    assert high == pytest.approx(special.betaincinv(failures + 1, n - failures, 1 - tail) if failures < n else 1, abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.05, 0.5])
+def test_the_exact_interval_covers_at_least_as_often_as_it_says(rate):
+    n, confidence = 200, 0.95
+    covered = sum(
+        stats.binom.pmf(k, n, rate)
+        for k in range(n + 1)
+        if (interval := exact_interval(k, n, confidence))[0] <= rate <= interval[1]
+    )
+    assert covered >= confidence
+
+
+def test_comparisons_share_the_confidence():
+    assert shared_confidence(1) == CONFIDENCE
+    assert 1 - shared_confidence(5) == pytest.approx((1 - CONFIDENCE) / 5)
+
+
+@pytest.mark.parametrize("comparisons", [1, 5, 7])
+@pytest.mark.parametrize(("fail_rate", "intact_rate"), [(0.05, None), (0.9, None), (None, 0.01), (0.5, 0.01), (0.99, 0.2)])
+def test_the_least_n_is_the_least(comparisons, fail_rate, intact_rate):
+    def settles(n):
+        confidence = shared_confidence(comparisons)
+        fails = fail_rate is None or exact_interval(n, n, confidence)[0] > fail_rate
+        return fails and (intact_rate is None or exact_interval(0, n, confidence)[1] < intact_rate)
+
+    needed = least_n(comparisons, fail_rate=fail_rate, intact_rate=intact_rate)
+    assert settles(needed)
+    assert needed == 1 or not settles(needed - 1)
+
+
+@pytest.mark.parametrize(("fail_rate", "intact_rate"), [(1.0, None), (None, 0.0), (1.0, 0.01)])
+def test_some_rates_no_sample_can_show(fail_rate, intact_rate):
+    assert math.isinf(least_n(3, fail_rate=fail_rate, intact_rate=intact_rate))
+
+
+def test_nothing_to_compare_needs_no_questions():
+    assert least_n(1, fail_rate=None, intact_rate=None) == least_n(1, fail_rate=0.0, intact_rate=1.0) == 1
+
+
+def test_the_mean_interval_is_students():
+    source = random.Random(1)
+    values = [source.expovariate(1) for _ in range(50)]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.99)
+    assert mean_interval(values, 0.99) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_value_has_no_interval():
+    assert mean_interval([0.3], 0.99) == (-math.inf, math.inf)

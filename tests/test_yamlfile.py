@@ -1,0 +1,110 @@
+"""Strict YAML: what values come out, where they stood, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.errors import SpecError
+from harness.yamlfile import MAX_BYTES, parse_yaml, read_yaml
+
+
+def problems(text):
+    try:
+        return [str(problem) for problem in parse_yaml(text, "x.yaml").problems]
+    except SpecError as error:
+        return [str(problem) for problem in error.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1), ("-3", -3), ("0.5", 0.5), ("1e3", 1000.0), ("true", True), ("~", None), ("null", None),
+        ("'12'", "12"), ('"true"', "true"), ("15508+14500", "15508+14500"), ("yes", "yes"), ("S11L0H2", "S11L0H2"),
+        ("2001-01-01", "2001-01-01"), ("1:30", "1:30"), (".inf", math.inf), ("'<9'", "<9"), ("=9", "=9"),
+        ("[1, [a]]", [1, ["a"]]), ("{a: {b: []}}", {"a": {"b": []}}),
+    ],
+)  # fmt: skip
+def test_values_follow_the_core_schema(text, value):
+    assert parse_yaml(f"k: {text}", "x").data == {"k": value}
+
+
+def test_not_a_number_is_read_as_one():
+    assert math.isnan(parse_yaml("k: .nan", "x").data["k"])
+
+
+def test_every_value_and_key_has_its_place():
+    document = parse_yaml("a: 1\nb:\n  - x\n  - {c: 2}\n", "x.yaml")
+    assert document.place(("a",)) == (1, 4)
+    assert document.keys["b",] == (2, 1)
+    assert document.place(("b", 1, "c")) == (4, 9)
+    assert document.place(("b", 1, "missing", 7)) == document.place(("b", 1)) == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: &x 1", ["x.yaml:1:4: expected a plain value, found the anchor &x; write the value out where it is needed"]),
+        (
+            "a: &x 1\nb: *x",
+            [
+                "x.yaml:1:4: expected a plain value, found the anchor &x; write the value out where it is needed",
+                "x.yaml:2:4: expected a value, found the alias *x; write the value out",
+            ],
+        ),
+        (
+            "a: !!python/object/apply:os.system [ls]",
+            [
+                "x.yaml:1:4: expected a plain value, found the tag tag:yaml.org,2002:python/object/apply:os.system; "
+                "remove the tag"
+            ],
+        ),
+        ("a: 1\na: 2", ["x.yaml:2:1: expected each key once, found a again (first in line 1); keep one of them"]),
+        ("a: 1\n---\nb: 1", [
+            "x.yaml:2:1: expected one document in a file, found a second one after ---; put it into a file of its own"
+        ]),
+        ("? [a]\n: 1", ["x.yaml:1:3: expected a plain word as key, found something else; write the key as a word"]),
+        ("%YAML 1.1\n---\na: 1", ["x.yaml:2:1: expected no YAML directives, found a %TAG or %YAML line; remove it"]),
+        ("", ["x.yaml:1:1: expected a mapping with `version`, found nothing in the file; write a spec or remove it"]),
+        ("# only\n", [
+            "x.yaml:1:1: expected a mapping with `version`, found nothing in the file; write a spec or remove it"
+        ]),
+        ("a: [1\nb: 2", [
+            "x.yaml:2:2: expected YAML, found expected ',' or ']', but got ':'; check quotes, colons and indentation"
+        ]),
+        ("a: 'x", ["x.yaml:1:6: expected YAML, found unexpected end of stream; check quotes, colons and indentation"]),
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_data_is_refused(text, expected):
+    assert problems(text) == expected
+
+
+@pytest.mark.parametrize("text", ["[" * 1000 + "]" * 1000, "\n".join(" " * i + "a:" for i in range(1000)), "[" * 9999])
+def test_deep_nesting_is_refused_at_its_first_level_too_many(text):
+    (line,) = problems(text)
+    assert line.endswith("expected at most 16 levels, found deeper nesting; flatten it")
+
+
+def test_large_file(tmp_path):
+    path = tmp_path / "large.yaml"
+    path.write_bytes(b"a: " + b"x" * (1 << 20))
+    with pytest.raises(SpecError) as caught:
+        read_yaml(path, "large.yaml")
+    assert str(caught.value) == (
+        f"large.yaml:1:1: expected at most {MAX_BYTES // 1024} KiB of YAML, found a file of more than 64 KiB; "
+        "split it by topic"
+    )
+
+
+def test_not_utf8(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"a: 1\nb: caf\xe9\n")
+    with pytest.raises(SpecError) as caught:
+        read_yaml(path, "latin.yaml")
+    assert str(caught.value) == "latin.yaml:2:7: expected UTF-8 text, found the byte 0xe9; save the file as UTF-8"
+
+
+def test_unreadable(tmp_path):
+    with pytest.raises(SpecError, match="expected a readable file, found No such file or directory; check the path"):
+        read_yaml(tmp_path / "none.yaml")
