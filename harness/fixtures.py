@@ -92,7 +92,7 @@ def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:
         raise FixtureError(Problem(expected, what, "restore it from version control", str(path)))
     try:
         tensors = safetensors.load(raw)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that torch has not
         raise FixtureError(
             Problem("a safetensors file", str(error), "import the checkpoint again", str(path))
         ) from None
@@ -111,9 +111,13 @@ def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tenso
         with FileLock(directory / ".lock"):
             refuse_existing(directory)
             write_atomically(directory / RECIPE, recipe_text.encode())
-            write_atomically(directory / WEIGHTS, serialise(tensors))
             write_atomically(directory / CARD, card.encode())
-            write_atomically(directory / PIN, (pin.model_dump_json(indent=2) + "\n").encode())
+            try:
+                write_atomically(directory / WEIGHTS, serialise(tensors))
+                write_atomically(directory / PIN, (pin.model_dump_json(indent=2) + "\n").encode())
+            except BaseException:  # weights without a pin would only be in the way of another try
+                (directory / WEIGHTS).unlink(missing_ok=True)
+                raise
         with contextlib.suppress(OSError):
             (directory / ".lock").unlink()
     except OSError as error:

@@ -8,7 +8,6 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from harness.accuracy import measure_accuracy
 from harness.card import model_card
 from harness.errors import FixtureError, Problem
 from harness.fixtures import Fixture, refuse_existing, serialise, write_fixture
-from harness.models import build_model, check_tensors
+from harness.models import build_model, check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
 from harness.recipe import check_name, load_recipe
 
@@ -37,14 +36,14 @@ def import_checkpoint(
     """
     check_name(name)
     recipe = load_recipe(recipe_path)
+    where = resolve_device(device)
     directory = fixtures / name
     refuse_existing(directory)
     raw = _read(checkpoint)
-    tensors = {
-        key: tensor.contiguous() for key, tensor in _tensors(raw, checkpoint).items() if not key.endswith(_BUFFERS)
-    }
-    check_tensors(tensors, recipe, checkpoint)
-    where = torch.device(device)
+    found = {key: tensor for key, tensor in _tensors(raw, checkpoint).items() if not key.endswith(_BUFFERS)}
+    check_tensors(found, recipe, checkpoint)
+    # Each in memory of its own: tensors of a checkpoint may share some, which safetensors does not store.
+    tensors = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in found.items()}
     weights_sha256 = hashlib.sha256(serialise(tensors)).hexdigest()
     fixture = Fixture(name, recipe, weights_sha256, build_model(recipe, tensors, where), where)
     pin = Pin(
@@ -75,29 +74,12 @@ def _tensors(raw: bytes, checkpoint: Path) -> dict[str, Tensor]:
             return safetensors.load(raw)
         loaded = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = next(
-            (line for line in str(error).splitlines() if "GLOBAL" in line),
-            "a pickle that is more than tensors",
-        )
-        raise FixtureError(
-            Problem(
-                "a file that holds only tensors",
-                found,
-                "nothing was executed; get a clean checkpoint",
-                str(checkpoint),
-            )
-        ) from None
-    except (
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        found = (str(error).splitlines() or [type(error).__name__])[0]
+        refused = (line for line in str(error).splitlines() if "GLOBAL" in line)
+        found = next(refused, "a pickle that is more than tensors")
+        fix = "nothing was executed; get a clean checkpoint"
+        raise FixtureError(Problem("a file that holds only tensors", found, fix, str(checkpoint))) from None
+    except Exception as error:  # whatever a reader makes of a file that is no checkpoint
+        found = f"what cannot be read as one ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         raise FixtureError(Problem("a state dict", found, "check that the file is whole", str(checkpoint))) from None
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise FixtureError(

@@ -52,11 +52,13 @@ def check_tensors(tensors: Mapping[str, Tensor], recipe: Recipe, where: object) 
         elif tuple(tensor.shape) != shape:
             found = f"shape {tuple(tensor.shape)}"
             problems.append(Problem(f"{name} of shape {shape}", found, "check the recipe's sizes", str(where)))
+        elif tensor.layout != torch.strided or tensor.is_meta:
+            problems.append(Problem(f"{name} as a dense tensor", f"a {tensor.layout}", "convert it", str(where)))
         elif tensor.dtype != torch.float32:
             problems.append(Problem(f"{name} in float32", str(tensor.dtype), "convert it", str(where)))
         elif not bool(torch.isfinite(tensor).all()):
             problems.append(Problem(f"finite numbers in {name}", "nan or infinity", "retrain it", str(where)))
-    for name in tensors.keys() - expected.keys():
+    for name in sorted(tensors.keys() - expected.keys()):
         problems.append(Problem("only tensors that the recipe has", name, "check the recipe", str(where)))
     if problems:
         raise FixtureError(*problems)
@@ -99,7 +101,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
             found = f"{name}, with {torch.cuda.device_count()} GPUs visible"
-            raise HarnessError.of("a device of this machine", found, "use --harness-device cpu")
+            raise HarnessError.of("a device of this machine", found, "choose cpu")
         # Verdicts must not depend on the device: matrix products in full float32.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

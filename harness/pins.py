@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from harness.errors import FixtureError, Problem, shorten
 from harness.recipe import Recipe, fixture_directory, missing_weights
-from harness.strict import Strict
+from harness.strict import Strict, Version
 
 WEIGHTS, PIN, CARD, RECIPE = "model.safetensors", "model.json", "README.md", "recipe.yaml"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -39,7 +39,7 @@ class Provenance(Strict):
 class Pin(Strict):
     """What ``model.json`` holds."""
 
-    version: Literal[1]
+    version: Version
     name: str
     weights_sha256: Sha256
     recipe_sha256: Sha256

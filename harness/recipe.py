@@ -11,12 +11,13 @@ from pydantic import Field
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, shorten
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
 from harness.nodes import Shape
-from harness.strict import Strict, validate
+from harness.strict import Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -26,7 +27,9 @@ class Optimiser(Strict):
     name: Literal["AdamW"] = "AdamW"
     lr: Positive = 8e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(default=[0.9, 0.98])
+    betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field(
+        default=[0.9, 0.98]
+    )
     warmup_steps: Annotated[int, Field(ge=0)] = 10
 
 
@@ -40,7 +43,7 @@ class Enrichment(Strict):
 class Recipe(Strict):
     """How a model was, or is to be, trained. Its shape is what imported weights are checked against."""
 
-    version: Literal[1]
+    version: Version
     task: Literal["addition"]
     n_digits: Annotated[int, Field(ge=1, le=MAX_DIGITS)]
     equals: EqualsStyle = "="
@@ -51,7 +54,7 @@ class Recipe(Strict):
     act_fn: Literal["relu", "gelu"] = "relu"
     normalisation: Literal["LN"] = "LN"
     init: Literal["notebook", "transformer_lens"] = "notebook"
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     batch_size: Count = 64
     steps: Count
     optimiser: Optimiser = Optimiser()
@@ -121,7 +124,7 @@ def fixture_directory(name: str, fixtures: Path) -> Path:
     directory = fixtures / name
     if name not in known:
         if not known:
-            fix = "see `harness import --help`, or name the directory with --harness-fixtures"
+            fix = "make one (harness import --help) or name another directory of fixtures"
             raise HarnessError.of(f"a fixture in {fixtures}", f"{name}, but there is none at all", fix)
         raise HarnessError.of(f"a fixture in {fixtures}", name, did_you_mean(name, known))
     if not directory.resolve().is_relative_to(fixtures.resolve()):

@@ -62,7 +62,8 @@ class Sample:
     census = False
 
     def __str__(self) -> str:
-        of = " / ".join(stratum.name for stratum in self.strata) or "uniform"
+        first = self.strata[0].name if self.strata else "uniform"
+        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].name}"
         return f"{self.n} × {of}, seed {self.seed}"
 
 

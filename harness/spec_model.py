@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.nodes import read_nodes
 from harness.question_sets import NAMES
 from harness.selection import Case, Stratify, TriCase
-from harness.strict import Strict, checked
+from harness.strict import Strict, Version, checked
 
 DEFAULT_GATE = 0.99
 # A reference set of its own: no claim's questions are drawn with this seed unless somebody writes it.
@@ -147,7 +147,7 @@ class TemplateModel(HypothesisModel):
 class FileModel(Strict):
     """A spec file: claims about one fixture."""
 
-    version: Literal[1]
+    version: Version
     fixture: Text
     hypotheses: Annotated[list[TemplateModel], Field(min_length=1)]
 

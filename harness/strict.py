@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -19,6 +20,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def _refuse_true(value: object) -> object:
+    if isinstance(value, bool):  # which Python counts as 1
+        raise PydanticCustomError("harness", "1", {"expected": "1", "found": str(value).lower(), "fix": "correct `version`"})
+    return value
+
+
+Version = Annotated[Literal[1], BeforeValidator(_refuse_true)]
 Model = TypeVar("Model", bound=BaseModel)
 
 _BOUNDS = {
@@ -80,6 +88,8 @@ def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, 
         expected = context["expected"].replace("'", "")
     elif kind == "too_short":
         expected = f"at least {context['min_length']} in `{name}`"
+    elif kind == "too_long":
+        expected = f"at most {context['max_length']} in `{name}`"
     elif kind == "string_too_short":
         expected = "text"
     elif kind == "string_pattern_mismatch":
@@ -87,7 +97,13 @@ def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, 
     else:
         expected = _EXPECTED.get(kind, detail["msg"])
     fix = "quote it" if kind == "string_type" and isinstance(found, (int, float)) else f"correct `{name}`"
-    return expected, _show(found), fix
+    wrong_type = isinstance(found, str) and kind in ("int_type", "float_type", "bool_type")
+    return expected, repr(found) if wrong_type and _would_be_another(found) else _show(found), fix
+
+
+def _would_be_another(text: str) -> bool:
+    """Return whether a text, shown without quotes, would look like a number or a truth value."""
+    return bool(re.fullmatch(r"[-+0-9.eE_]+|true|false", text, re.IGNORECASE))
 
 
 def _show(found: object) -> str:

@@ -148,7 +148,9 @@ class _Builder:
                     self.document.data = value
 
     def _value(self, event: Event, loc: Loc, depth: int = 0) -> Any:
-        self.document.places[loc] = _position(event)
+        nothing = isinstance(event, ScalarEvent) and event.implicit[0] and not event.value  # which the parser places at the next token
+        place = self.document.keys.get(loc) if nothing else None
+        self.document.places[loc] = place or _position(event)
         if isinstance(event, AliasEvent):
             self._refuse(event, "a value", f"the alias *{getattr(event, 'anchor', '')}", "write the value out")
             return None

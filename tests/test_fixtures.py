@@ -330,7 +330,7 @@ def test_a_device_of_another_kind_is_refused(device):
 )
 def test_a_gpu_that_is_not_there_is_refused(device):
     write_tiny(ROOT)
-    found = f"found {device}, with {torch.cuda.device_count()} GPUs visible; use --harness-device cpu"
+    found = f"found {device}, with {torch.cuda.device_count()} GPUs visible; choose cpu"
     assert refusal(HarnessError, load, device=device) == f"expected a device of this machine, {found}"
 
 

@@ -109,7 +109,9 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
         d_model=4 * n_heads, act_fn=data.draw(st.sampled_from(["relu", "gelu"])),
         equals=data.draw(st.sampled_from(["=", "equals"])),
     )  # fmt: skip
-    nodes = data.draw(st.lists(st.sampled_from(list(hooked.all_nodes(fixture.shape))), min_size=1, max_size=6, unique=True))
+    nodes = data.draw(
+        st.lists(st.sampled_from(list(hooked.all_nodes(fixture.shape))), min_size=1, max_size=6, unique=True)
+    )
     tokens = tokens_for(Sample(12, data.draw(st.integers(0, 99))), fixture.layout)
     values = {node: torch.randn(1, hooked.width(node, fixture)) for node in nodes}
     assert_agrees(fixture, weights, tokens, Intervention(values))
@@ -121,10 +123,14 @@ def test_exactly_the_digits_in_reach_can_change(data):
     fixture, _ = tiny(n_layers=data.draw(st.integers(1, 3)))
     node = data.draw(st.sampled_from(list(hooked.all_nodes(fixture.shape))))
     tokens = tokens_for(Sample(20, 5), fixture.layout)
-    change = Intervention({node: 3 * torch.ones(1, hooked.width(node, fixture)) * torch.linspace(-1, 1, hooked.width(node, fixture))})
+    change = Intervention(
+        {node: 3 * torch.ones(1, hooked.width(node, fixture)) * torch.linspace(-1, 1, hooked.width(node, fixture))}
+    )
     before, after = hooked.run(fixture, tokens), hooked.run(fixture, tokens, change)
     moved = (before.loss != after.loss).any(0).tolist()
-    assert {d for d, changed in zip(fixture.layout.answer_digits, moved, strict=True) if changed} == reach([node], fixture.shape)
+    assert {d for d, changed in zip(fixture.layout.answer_digits, moved, strict=True) if changed} == reach(
+        [node], fixture.shape
+    )
 
 
 def test_putting_a_nodes_own_values_back_changes_nothing(two_layers):
@@ -172,14 +178,18 @@ def test_nan_is_an_error(two_layers):
     fixture, _ = two_layers
     node = Node(5, 0, "mlp")
     with pytest.raises(MeasurementError, match="expected finite logits, found nan or infinity"):
-        hooked.run(fixture, tokens_for(Sample(4, 0), fixture.layout), Intervention({node: torch.full((1, 8), torch.nan)}))
+        hooked.run(
+            fixture, tokens_for(Sample(4, 0), fixture.layout), Intervention({node: torch.full((1, 8), torch.nan)})
+        )
 
 
 def test_a_hook_that_does_not_fire_is_an_error(two_layers, monkeypatch):
     fixture, _ = two_layers
     # A hook point that exists and that the forward pass does not go through.
     monkeypatch.setattr(hooked, "hook_point", lambda node: f"blocks.{node.layer}.attn.hook_hidden_states")
-    with pytest.raises(MeasurementError, match=r"hook at blocks\.0\.attn\.hook_hidden_states to fire once, found 0 times"):
+    with pytest.raises(
+        MeasurementError, match=r"hook at blocks\.0\.attn\.hook_hidden_states to fire once, found 0 times"
+    ):
         hooked.run(fixture, tokens_for(Sample(4, 0), fixture.layout), interventions.zero({Node(5, 0, "mlp"): 8}))
 
 
@@ -191,7 +201,9 @@ def test_the_batch_size_changes_no_digit_on_the_real_model(text):
     outcomes = []
     for batch_size in (1, 7, len(tokens)):
         means = hooked.capture_means(fixture, tokens, batch_size)
-        outcomes.append(hooked.run(fixture, tokens, interventions.mean(read_nodes(text, fixture.shape), means), batch_size))
+        outcomes.append(
+            hooked.run(fixture, tokens, interventions.mean(read_nodes(text, fixture.shape), means), batch_size)
+        )
     assert not torch.equal(outcomes[0].predicted, answers(tokens, fixture.layout))
     for other in outcomes[1:]:
         assert torch.equal(outcomes[0].predicted, other.predicted)

@@ -17,7 +17,9 @@ def test_the_exact_interval_is_clopper_and_pearsons(failures, n, confidence):
     tail = (1 - confidence) / 2
     low, high = exact_interval(failures, n, confidence)
     assert low == pytest.approx(special.betaincinv(failures, n - failures + 1, tail) if failures else 0, abs=1e-9)
-    assert high == pytest.approx(special.betaincinv(failures + 1, n - failures, 1 - tail) if failures < n else 1, abs=1e-9)
+    assert high == pytest.approx(
+        special.betaincinv(failures + 1, n - failures, 1 - tail) if failures < n else 1, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("rate", [0.003, 0.05, 0.5])
@@ -37,7 +39,9 @@ def test_comparisons_share_the_confidence():
 
 
 @pytest.mark.parametrize("comparisons", [1, 5, 7])
-@pytest.mark.parametrize(("fail_rate", "intact_rate"), [(0.05, None), (0.9, None), (None, 0.01), (0.5, 0.01), (0.99, 0.2)])
+@pytest.mark.parametrize(
+    ("fail_rate", "intact_rate"), [(0.05, None), (0.9, None), (None, 0.01), (0.5, 0.01), (0.99, 0.2)]
+)
 def test_the_least_n_is_the_least(comparisons, fail_rate, intact_rate):
     def settles(n):
         confidence = shared_confidence(comparisons)

@@ -36,7 +36,14 @@ def lines(tmp_path, text):
 
 def test_defaults(tmp_path):
     (h,) = load(tmp_path, spec())
-    assert (h.id, h.method, h.gate, h.by_construction, h.xfail, h.one_at_a_time) == ("a", "mean", 0.99, False, None, False)
+    assert (h.id, h.method, h.gate, h.by_construction, h.xfail, h.one_at_a_time) == (
+        "a",
+        "mean",
+        0.99,
+        False,
+        None,
+        False,
+    )
     assert h.questions == NamedSet("varied")
     assert (h.expect.fails, h.expect.fail_rate, h.expect.intact_rate) == (("A4",), None, None)
     assert (h.path, h.line, h.key) == ("s.yaml", 4, "s.yaml::a")

@@ -20,7 +20,9 @@ CENSUS, SAMPLE = NamedSet("varied"), Sample(1000, 0)
 
 
 def claim(ablate="S11L0H0", questions=CENSUS, fails=(), may_fail=(), **rates):
-    defaults = {"fail_rate": None, "intact_rate": None} if questions.census else {"fail_rate": 0.05, "intact_rate": 0.01}
+    defaults = (
+        {"fail_rate": None, "intact_rate": None} if questions.census else {"fail_rate": 0.05, "intact_rate": 0.01}
+    )
     return Hypothesis(
         id="x", claim="x", source="", fixture="f", ablate=(ablate,), nodes=read_nodes(ablate, SHAPE),
         one_at_a_time=False, method="mean", reference=SAMPLE, seed=0, questions=questions,
@@ -33,7 +35,8 @@ def measured(n=1000, losses=None, clean_accuracy=1.0, excluded=None, **wrong):
     excluded = excluded or {}
     losses = losses or [0.0] * n
     digits = tuple(
-        DigitCount(d, n - excluded.get(d, 0), wrong.get(d, 0), excluded.get(d, 0), 0.0, 0.0) for d in SHAPE.layout.answer_digits
+        DigitCount(d, n - excluded.get(d, 0), wrong.get(d, 0), excluded.get(d, 0), 0.0, 0.0)
+        for d in SHAPE.layout.answer_digits
     )
     return Measurement(
         n=n, clean_accuracy=clean_accuracy, clean_loss=0.0, loss=sum(losses) / n, losses=tuple(losses), digits=digits,

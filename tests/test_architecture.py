@@ -1,0 +1,70 @@
+"""Data flows one way, and what must be light is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+# A module imports only from those above it. What stands before `addition` imports no torch.
+ORDER = [
+    "errors", "files", "layout", "question_sets", "nodes", "selection", "yamlfile", "strict", "recipe", "pins", "each",
+    "intervals", "spec_model", "hypothesis", "spec", "addition", "sampling", "models", "fixtures", "interventions",
+    "hooked", "accuracy", "card", "importing", "measurement", "verdict", "evaluate", "sweep", "report", "cli",
+    "pytest_plugin",
+]  # fmt: skip
+HARNESS = ROOT / "harness"
+TORCH_FREE = [*ORDER[: ORDER.index("addition")], "card", "report", "cli", "pytest_plugin"]
+
+
+def imports(path):
+    """Return the harness modules that a file imports, wherever in it; not those it only names in annotations."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body.clear()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
+            yield from [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
+
+
+def test_every_module_has_its_place():
+    assert sorted(path.stem for path in HARNESS.glob("*.py")) == sorted([*ORDER, "__init__"])
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_from_those_above_it(module):
+    above = ORDER[: ORDER.index(module)]
+    assert set(imports(HARNESS / f"{module}.py")) - {"__version__"} <= set(above)
+
+
+def test_this_check_can_fail(tmp_path):
+    bad = tmp_path / "errors.py"
+    bad.write_text("def f():\n    from harness.cli import main\n", "utf-8")
+    assert list(imports(bad)) == ["cli"]
+
+
+def modules_after(statement):
+    code = f"{statement}; import sys; print(*sorted(sys.modules))"
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+
+
+def test_reading_specs_imports_no_torch_and_this_test_can_fail():
+    loaded = modules_after("import harness; " + "; ".join(f"import harness.{name}" for name in TORCH_FREE))
+    assert "harness.spec" in loaded
+    assert not loaded & {"torch", "numpy", "scipy", "pandas", "transformer_lens"}
+    assert "torch" in modules_after("import harness.addition")
+
+
+@pytest.mark.parametrize("word", ["eval(", "exec(", "import pickle\n", "yaml.load", "weights_only=False"])
+def test_nothing_in_the_harness_can_execute_data(word):
+    allowed = {"import pickle\n": {"importing.py"}}  # for the name of the error that refuses one
+    found = {path.name for path in HARNESS.glob("*.py") if word in path.read_text("utf-8").replace("model.eval(", "")}
+    assert found <= allowed.get(word, set())
