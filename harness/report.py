@@ -180,7 +180,7 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
             parts += [f"### {record['id']}", ""]
             parts += [f"`{record['path']}:{record['line']}`", ""]
             if record["xfail"]:
-                parts += [f"Expected: {record['xfail']}", ""]
+                parts += [f"Known: {record['xfail']}.", ""]
             text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
             parts += ["```text", text, "```", ""]
     parts += [

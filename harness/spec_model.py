@@ -153,7 +153,7 @@ class FileModel(Strict):
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a spec file, for editors: in claims, ``"{name}"`` may stand for any number."""
+    """Return the JSON schema of a spec file, for editors: ``{name}`` may stand for or in any value."""
     schema = copy.deepcopy(FileModel.model_json_schema())
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A spec of the mechanistic-interpretability test harness"
@@ -170,5 +170,7 @@ def _or_placeholder(entry: Any) -> Any:
         return entry
     if entry.get("type") in ("integer", "number", "boolean") or ("enum" in entry and "const" not in entry):
         return {"anyOf": [entry, {"type": "string", "pattern": r"^\{\w+\}$"}]}
+    if "pattern" in entry:
+        return {"anyOf": [entry, {"type": "string", "pattern": r"\{\w+\}"}]}
     keys = ("anyOf", "oneOf", "items", "additionalProperties")
     return {key: _or_placeholder(value) if key in keys else value for key, value in entry.items()}

@@ -105,8 +105,8 @@ def _expectation(h: Hypothesis, digit: str) -> str:
     if digit in h.expect.may_fail:
         return "may fail"
     if digit in h.expect.fails:
-        return "fails" if h.expect.fail_rate is None else f"fails > {h.expect.fail_rate:.4g}"
-    return "never fails" if h.expect.intact_rate is None else f"fails < {h.expect.intact_rate:.4g}"
+        return "fails" if h.expect.fail_rate is None else f"fails > {100 * h.expect.fail_rate:g}%"
+    return "never fails" if h.expect.intact_rate is None else f"fails < {100 * h.expect.intact_rate:g}%"
 
 
 def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:

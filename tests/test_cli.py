@@ -120,7 +120,7 @@ def test_sweep_writes_markdown(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     text = out.read_text("utf-8")
     assert "## Step × layer × head on 1 listed" in text
-    assert "| S12 A5" in text
+    assert "| S16 A1" in text
 
 
 def test_import_makes_a_fixture_that_loads(tmp_path, capsys):

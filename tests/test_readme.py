@@ -1,0 +1,55 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from paths import FIXTURES, ROOT
+
+from harness.errors import SpecError
+from harness.spec import load_file
+from harness.spec_model import ExpectModel, HypothesisModel, TemplateModel
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def block(language, containing):
+    (found,) = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in b]
+    return found
+
+
+@pytest.fixture()
+def spec(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(block("yaml", "base-add-A4-at-S12"), "utf-8")
+    return path
+
+
+def test_the_spec_it_shows_is_one(spec):
+    (h,) = load_file(spec, FIXTURES)
+    assert h.id == "base-add-A4-at-S12"
+
+
+def test_the_refusal_it_shows_is_what_a_mistaken_spec_gets(spec):
+    text = spec.read_text("utf-8")
+    for right, wrong in (("S12L0H0+H1", "S12L0H5"), ("case: BA", "case: BBA"), ("fails: [A4]", "fail: [A4]")):
+        assert right in text
+        text = text.replace(right, wrong)
+    spec.write_text(text, "utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_file(spec, FIXTURES, "hypotheses/add_d5_l2_h3/mine.yaml")
+    assert str(caught.value) == block("text", "mine.yaml:").strip()
+
+
+def test_it_names_every_key():
+    table = README.split("### What can be written")[1].split("## How a verdict")[0]
+    named = set(re.findall(r"`(\w+)", table))
+    assert (TemplateModel.model_fields.keys() | ExpectModel.model_fields.keys()) - {"id", "claim"} <= named | {"seed"}
+    assert HypothesisModel.model_fields.keys() <= named | {"id", "claim", "seed"}
+
+
+def test_its_failure_is_the_harnesss_own_text():
+    shown = block("text", "REFUTED")
+    assert 'rerun: pytest "hypotheses/add_d5_l2_h3/mine.yaml::base-add-A4-at-S12"' in shown
+    assert re.search(r"A4 +fails > 50% +\d+/1000 +\d+(\.\d)?% +[\d.]+% to [\d.]+% +contradicted", shown)
