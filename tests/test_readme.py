@@ -39,7 +39,7 @@ def test_the_refusal_it_shows_is_what_a_mistaken_spec_gets(spec):
     spec.write_text(text, "utf-8")
     with pytest.raises(SpecError) as caught:
         load_file(spec, FIXTURES, "hypotheses/add_d5_l2_h3/mine.yaml")
-    assert str(caught.value) == block("text", "mine.yaml:").strip()
+    assert str(caught.value) == block("text", "mine.yaml:8:13").strip()
 
 
 def test_it_names_every_key():
