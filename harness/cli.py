@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.hypothesis import Hypothesis
+    from harness.report import Record
 
 OK, FAILED, TROUBLE = 0, 1, 2
 
@@ -18,18 +24,32 @@ OK, FAILED, TROUBLE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 fine, 1 a claim does not hold, 2 trouble, told in a line each."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xd7 for ×
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         for problem in error.problems:
             print(f"harness: {problem}", file=sys.stderr)
         return TROUBLE
     except BrokenPipeError:  # the reader, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
+    except OSError as error:  # the disk that the output goes to is full, say
+        _drop_output()
+        print(f"harness: expected output that can be written, found {error.strerror}; free some space", file=sys.stderr)
+        return TROUBLE
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """Send what is still to be flushed nowhere, so that Python does not complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,21 +107,24 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from harness.spec import load_hypotheses
+    from harness.spec import load_file, spec_files
 
-    hypotheses = load_hypotheses(options.path, options.fixtures)
-    from harness.evaluate import Workbench, judge
-    from harness.report import error_record, failure_text, record_of, summary_line, terminal_table, to_json
-
-    bench = Workbench(options.device)
-    records = []
-    for hypothesis in hypotheses:
+    hypotheses: list[Hypothesis] = []
+    spec_errors: list[str] = []
+    for path in spec_files(options.path):
         try:
-            records.append(record_of(judge(hypothesis, bench)))
-        except HarnessError as error:
-            records.append(error_record(hypothesis, error))
+            hypotheses += load_file(path, options.fixtures)
+        except HarnessError as error:  # the other files are judged all the same
+            spec_errors += map(str, error.problems)
+    for problem in spec_errors:
+        print(f"harness: {problem}", file=sys.stderr)
+    if not hypotheses:
+        return TROUBLE
+    from harness.report import failure_text, summary_line, terminal_table, to_json
+
+    records = _judge_all(hypotheses, options.device)
     if options.json:
-        print(to_json(records), end="")
+        print(to_json(records, spec_errors), end="")
     else:
         for record in records:
             if record["status"] in ("failed", "xpassed"):
@@ -112,7 +135,23 @@ def _check(options: argparse.Namespace) -> int:
         for problem in record.get("problems", []):
             print(f"harness: {record['key']}: {problem}", file=sys.stderr)
     statuses = {record["status"] for record in records}
-    return TROUBLE if "error" in statuses else FAILED if statuses & {"failed", "xpassed"} else OK
+    if spec_errors or "error" in statuses:
+        return TROUBLE
+    return FAILED if statuses & {"failed", "xpassed"} else OK
+
+
+def _judge_all(hypotheses: Sequence[Hypothesis], device: str) -> list[Record]:
+    from harness.evaluate import Workbench, judge
+    from harness.report import error_record, record_of
+
+    bench = Workbench(device)
+    records = []
+    for hypothesis in hypotheses:
+        try:
+            records.append(record_of(judge(hypothesis, bench)))
+        except HarnessError as error:
+            records.append(error_record(hypothesis, error))
+    return records
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from harness.errors import shorten
 from harness.yamlfile import Document, Loc
 
+MAX_ROWS = 200
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _ROWS = TypeAdapter(list[dict[str, str | int | float | bool]], config=ConfigDict(strict=True))
 
@@ -19,55 +20,62 @@ def expand(document: Document, loc: Loc, claim: Any) -> list[tuple[Loc, Any]]:
 
     Problems with the rows are noted in `document`, and no claim is returned for them.
     """
-    if not isinstance(claim, dict) or "each" not in claim:
+    if not isinstance(claim, dict):
         return [(loc, claim)]
-    rows, template = claim["each"], {key: value for key, value in claim.items() if key != "each"}
+    template = {key: value for key, value in claim.items() if key != "each"}
+    used = _names_in(template)
+    if "each" in claim:
+        rows = _rows(document, loc, claim["each"], used)
+        return [(loc, _fill(template, row)) for row in rows]
+    if used:
+        name = f"`each`, whose rows fill in {{{min(used)}}}"
+        document.report(loc, name, "no such key", "add it, or drop the braces")
+        return []
+    return [(loc, claim)]
+
+
+def _rows(document: Document, loc: Loc, rows: Any, used: set[str]) -> list[dict[str, Any]]:
+    """Return the rows of an ``each``; none, after noting why, where one of them does not fit the claim."""
     at = (*loc, "each")
+    before = len(document.problems)
     try:
         _ROWS.validate_python(rows)
     except ValidationError:
-        document.report(at, "a list of rows like {step: S12, digit: A4}", shorten(rows), "write one mapping per claim")
+        example = "a list of rows like {step: S12, digit: A4}"
+        document.report(at, example, "something else", "write one mapping per claim")
         return []
-    if not rows:
-        document.report(at, "at least one row", "an empty list", "add a row or remove `each`")
-        return []
-    used = _names_in(template)
-    if unnamed := [name for name in used if not name]:
-        document.report(loc, "a name in braces, like {step}", f"{len(unnamed)} times {{}}", "name a column of `each`")
-        return []
-    good = True
+    if not 0 < len(rows) <= MAX_ROWS:
+        document.report(at, f"1 to {MAX_ROWS} rows", str(len(rows)), "add a row, or split the claim")
+    if "" in used:
+        document.report(loc, "a name in braces, like {step}", "{}", "name a column of `each`")
     for i, row in enumerate(rows):
-        missing, extra = sorted(used - row.keys()), sorted(row.keys() - used)
-        if missing:
-            document.report(
-                (*at, i), f"a value for {{{missing[0]}}}", shorten(row), f"add `{missing[0]}: …` to the row"
-            )
-        if extra:
-            document.report((*at, i), "only values that the claim uses", extra[0], f"remove it, or use {{{extra[0]}}}")
-        good = good and not missing and not extra
-    if not good:
-        return []
-    return [(loc, _fill(template, row)) for row in rows]
+        if missing := sorted(used - row.keys() - {""}):
+            has = ", ".join(map(shorten, row)) or "none"
+            document.report((*at, i), f"a value for {{{missing[0]}}}", has, f"add `{missing[0]}: …` to the row")
+        if extra := sorted(row.keys() - used):
+            found = shorten(extra[0])
+            document.report((*at, i), "only values that the claim uses", found, "remove it, or use it in braces")
+    return rows if len(document.problems) == before else []
 
 
 def _names_in(value: Any) -> set[str]:
     if isinstance(value, str):
         return set(_PLACEHOLDER.findall(value))
-    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
     return set[str]().union(*(_names_in(part) for part in parts))
 
 
 def _fill(value: Any, row: dict[str, Any]) -> Any:
-    if isinstance(value, dict):
-        return {_fill_key(key, row): _fill(part, row) for key, part in value.items()}
+    if isinstance(value, dict):  # keys stay as they are: a filled-in key could hide another
+        return {key: _fill(part, row) for key, part in value.items()}
     if isinstance(value, list):
         return [_fill(part, row) for part in value]
     if not isinstance(value, str):
         return value
     if whole := _PLACEHOLDER.fullmatch(value):
         return row[whole[1]]
-    return _fill_key(value, row)
+    return _PLACEHOLDER.sub(lambda match: _written(row[match[1]]), value)
 
 
-def _fill_key(text: str, row: dict[str, Any]) -> str:
-    return _PLACEHOLDER.sub(lambda match: str(row[match[1]]), text)
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

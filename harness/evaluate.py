@@ -93,6 +93,12 @@ class Workbench:
         return hooked.capture_means(self.fixture(name, fixtures), tokens, self.batch_size)
 
 
+@lru_cache(maxsize=1)
+def _shared_bench() -> Workbench:
+    """Return the bench of those who bring none, so that a notebook's loop loads its model once."""
+    return Workbench()
+
+
 @dataclass(frozen=True)
 class Ablation:
     """One question asked of a model: what becomes of these questions when these nodes are ablated?"""
@@ -114,7 +120,7 @@ def judge(hypothesis: Hypothesis, bench: Workbench | None = None) -> Result:
         FixtureError: the model cannot be loaded.
         MeasurementError: what was measured means nothing; see :func:`harness.verdict.decide`.
     """
-    bench = bench or Workbench()
+    bench = bench or _shared_bench()
     start = time.perf_counter()
     h = hypothesis
     fixture = bench.fixture(h.fixture, h.fixtures)

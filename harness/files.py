@@ -1,18 +1,24 @@
-"""Writing a file so that nobody ever sees half of it."""
+"""Which files are specs; writing a file so that nobody ever sees half of it."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
+SPEC_SUFFIXES = (".yaml", ".yml")
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment it is absent, the old one, or whole.
+    """Write a file so that at any moment it is absent, the old one, or whole. A link is followed.
 
     Raises:
-        OSError: it could not be written; the old file, if any, is untouched.
+        OSError: it could not be written, or is no regular file; the old one, if any, is untouched.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

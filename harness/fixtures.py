@@ -107,14 +107,17 @@ def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tenso
         FixtureError: the fixture has weights already, or the directory cannot be written.
     """
     try:
+        # Everything is made before anything is written.
+        recipe, weights, readme = recipe_text.encode(), serialise(tensors), card.encode()
+        made = (pin.model_dump_json(indent=2) + "\n").encode()
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / ".lock"):
-            refuse_existing(directory)
-            write_atomically(directory / RECIPE, recipe_text.encode())
-            write_atomically(directory / CARD, card.encode())
+            refuse_existing(directory, recipe)
+            write_atomically(directory / RECIPE, recipe)
+            write_atomically(directory / CARD, readme)
             try:
-                write_atomically(directory / WEIGHTS, serialise(tensors))
-                write_atomically(directory / PIN, (pin.model_dump_json(indent=2) + "\n").encode())
+                write_atomically(directory / WEIGHTS, weights)
+                write_atomically(directory / PIN, made)
             except BaseException:  # weights without a pin would only be in the way of another try
                 (directory / WEIGHTS).unlink(missing_ok=True)
                 raise
@@ -125,8 +128,8 @@ def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tenso
         raise FixtureError(Problem("a directory that can be written", found, "check it", str(directory))) from None
 
 
-def refuse_existing(directory: Path) -> None:
-    """Refuse to write over weights.
+def refuse_existing(directory: Path, recipe: bytes) -> None:
+    """Refuse to write over weights, or over another recipe; a card is remade with the weights that it describes.
 
     Raises:
         FixtureError: there are some.
@@ -136,6 +139,9 @@ def refuse_existing(directory: Path) -> None:
         if os.path.lexists(directory / name):
             fix = "choose another name, or remove it yourself"
             raise FixtureError(Problem("a fixture without weights", f"{name} already there", fix, str(directory)))
+    if (directory / RECIPE).exists() and (directory / RECIPE).read_bytes() != recipe:
+        fix = "choose another name, or import by that recipe"
+        raise FixtureError(Problem(f"no {RECIPE}, or the one that was named", "another", fix, str(directory)))
     if directory.is_symlink():
         raise FixtureError(Problem("a directory", "a link", "choose another name", str(directory)))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from harness.accuracy import measure_accuracy
 from harness.card import model_card
-from harness.errors import FixtureError, Problem
+from harness.errors import FixtureError, HarnessError, Problem, shorten
 from harness.fixtures import Fixture, refuse_existing, serialise, write_fixture
 from harness.models import build_model, check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
@@ -28,7 +30,7 @@ def import_checkpoint(
 ) -> Pin:
     """Make the fixture `name` from an old HookedTransformer state dict (``.pth``) or a safetensors file.
 
-    Nothing in the checkpoint is executed, and nothing that is there already is written over.
+    Nothing in the checkpoint is executed, and no weights and no other recipe are written over.
 
     Raises:
         SpecError: the recipe is wrong.
@@ -38,7 +40,9 @@ def import_checkpoint(
     recipe = load_recipe(recipe_path)
     where = resolve_device(device)
     directory = fixtures / name
-    refuse_existing(directory)
+    refuse_existing(directory, recipe_path.read_bytes())
+    if not note.isprintable():
+        raise HarnessError.of("a note of printable text", shorten(note), "rewrite it")
     raw = _read(checkpoint)
     found = {key: tensor for key, tensor in _tensors(raw, checkpoint).items() if not key.endswith(_BUFFERS)}
     check_tensors(found, recipe, checkpoint)
@@ -60,6 +64,8 @@ def import_checkpoint(
 
 def _read(checkpoint: Path) -> bytes:
     try:
+        if checkpoint.exists() and not checkpoint.is_file():
+            raise OSError(errno.EINVAL, "not a file")
         return checkpoint.read_bytes()
     except OSError as error:
         raise FixtureError(
@@ -72,6 +78,9 @@ def _tensors(raw: bytes, checkpoint: Path) -> dict[str, Tensor]:
     try:
         if checkpoint.suffix == ".safetensors":
             return safetensors.load(raw)
+        is_zip = zipfile.is_zipfile(io.BytesIO(raw))  # torch does not look at the checksums
+        if is_zip and (damaged := zipfile.ZipFile(io.BytesIO(raw)).testzip()):
+            raise ValueError(f"{damaged} is damaged")
         loaded = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = (line for line in str(error).splitlines() if "GLOBAL" in line)

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.addition import answers, cases_of, decode
 from harness.hooked import Outcome
 from harness.layout import Layout
+from harness.selection import Case
 
 EXAMPLES = 5
 
@@ -54,10 +55,10 @@ class Measurement:
     loss: float
     losses: tuple[float, ...]  # per question, nats per answer digit; the sample behind `loss`
     digits: tuple[DigitCount, ...]
-    patterns: dict[str, int]  # y/N pattern → questions; clean failures are not taken out
-    cases: dict[str, tuple[int, int]]  # case → (questions with a wrong digit, questions)
+    patterns: dict[str, int]  # y/N pattern → questions, clean failures not taken out; {} of one at a time
+    cases: dict[str, tuple[int, int]]  # case → (questions that were broken, questions)
     by_node: dict[str, int]  # node → questions it breaks; one at a time only
-    examples: dict[str, tuple[Example, ...]]  # digit → the first questions that broke it; "right" → that broke nothing
+    examples: dict[str, tuple[Example, ...]]  # "A4" → questions that broke it, "A4 right" → that did not
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurement as JSON values, without the single losses."""
@@ -79,7 +80,7 @@ class Tally:
     """Collects outcomes of one or more interventions on the same questions.
 
     Of several, a digit counts as wrong on a question if any of them makes it wrong, and its effect sizes
-    are those of the largest loss.
+    are those of the largest loss. What the clean run gets wrong already never counts.
     """
 
     tokens: Int[Tensor, "question pos"]
@@ -88,82 +89,72 @@ class Tally:
 
     def __post_init__(self) -> None:
         self.truth = answers(self.tokens, self.layout)
-        self.wrong = torch.zeros_like(self.truth, dtype=torch.bool)
-        self.answer = self.clean.predicted.clone()
-        self.breaker = [""] * len(self.tokens)
-        self.loss: Tensor | None = None
-        self.true_logit = self.clean.true_logit
+        self.excluded: Bool[Tensor, "question digit"] = self.clean.predicted != self.truth
+        self.wrong = torch.zeros_like(self.excluded)
+        self.loss, self.true_logit = self.clean.loss, self.clean.true_logit
+        self.outcomes: list[tuple[str, Int[Tensor, "question digit"]]] = []
         self.by_node: dict[str, int] = {}
 
     def add(self, outcome: Outcome, node: str = "") -> None:
         """Count one more outcome; `node` names the intervention where there are several."""
-        wrong = outcome.predicted != self.truth
-        broken = (wrong & ~self.wrong_when_clean()).any(1)
-        for row in (broken & ~self.wrong.any(1)).nonzero().squeeze(1).tolist():
-            self.answer[row] = outcome.predicted[row]
-            self.breaker[row] = node
-        if self.loss is None:
-            self.loss, self.true_logit = outcome.loss, outcome.true_logit
-            self.answer = torch.where(broken[:, None], self.answer, outcome.predicted)
-        else:
-            larger = outcome.loss > self.loss
-            self.true_logit = torch.where(larger, outcome.true_logit, self.true_logit)
-            self.loss = torch.where(larger, outcome.loss, self.loss)
+        wrong = (outcome.predicted != self.truth) & ~self.excluded
+        larger = outcome.loss > self.loss if self.outcomes else torch.ones_like(self.wrong)
+        self.true_logit = torch.where(larger, outcome.true_logit, self.true_logit)
+        self.loss = torch.where(larger, outcome.loss, self.loss)
         self.wrong |= wrong
-        if node and bool(broken.any()):
-            self.by_node[node] = int(broken.sum())
-
-    def wrong_when_clean(self) -> Bool[Tensor, "question digit"]:
-        """Return which digits the model gets wrong without any intervention."""
-        return self.clean.predicted != self.truth
+        self.outcomes.append((node, outcome.predicted))
+        if node and bool(wrong.any()):
+            self.by_node[node] = int(wrong.any(1).sum())
 
     def finish(self) -> Measurement:
-        """Return what was counted; without any intervention that could change something, the clean run's counts."""
-        if self.loss is None:
-            self.add(self.clean)
-        assert self.loss is not None
-        excluded = self.wrong_when_clean()
-        wrong = self.wrong & ~excluded
+        """Return what was counted; without any intervention, the clean run's counts."""
+        outcomes = self.outcomes or [("", self.clean.predicted)]
         losses = self.loss.mean(1)
         cases = cases_of(self.tokens, self.layout)
         failing = self.wrong.any(1).tolist()
+        one = outcomes[0][1] if len(outcomes) == 1 and not outcomes[0][0] else None
+        patterns = Counter(pattern(row) for row in (one != self.truth).tolist()) if one is not None else Counter[str]()
+        examples = {}
+        for i, digit in enumerate(self.layout.answer_digits):
+            examples[digit] = self._examples(self.wrong[:, i], i, cases)
+            examples[f"{digit} right"] = self._examples(~(self.wrong | self.excluded)[:, i], i, cases)
         return Measurement(
             n=len(self.tokens),
-            clean_accuracy=float((~excluded.any(1)).double().mean()),
+            clean_accuracy=float((~self.excluded.any(1)).double().mean()),
             clean_loss=float(self.clean.loss.mean()),
             loss=float(losses.mean()),
             losses=tuple(losses.tolist()),
-            digits=tuple(self._digit(i, wrong[:, i], excluded[:, i]) for i in range(self.layout.n_answer)),
-            patterns=dict(Counter(pattern(row) for row in self.wrong.tolist()).most_common()),
+            digits=tuple(self._digit(i) for i in range(self.layout.n_answer)),
+            patterns=dict(patterns.most_common()),
             cases={
                 case: (sum(f for c, f in zip(cases, failing, strict=True) if c == case), cases.count(case))
                 for case in sorted(set(cases))
             },
             by_node=self.by_node,
-            examples={
-                name: tuple(self._example(row, cases[row]) for row in rows.nonzero().squeeze(1)[:EXAMPLES].tolist())
-                for name, rows in (
-                    *zip(self.layout.answer_digits, wrong.T, strict=True),
-                    ("right", ~self.wrong.any(1)),
-                )
-            },
+            examples=examples,
         )
 
-    def _digit(self, i: int, wrong: Tensor, excluded: Tensor) -> DigitCount:
-        assert self.loss is not None
-        kept = ~excluded
+    def _digit(self, i: int) -> DigitCount:
+        kept = ~self.excluded[:, i]
         changes = [
             float((after - before)[kept, i].double().mean()) if bool(kept.any()) else 0.0
             for after, before in ((self.true_logit, self.clean.true_logit), (self.loss, self.clean.loss))
         ]
         name = self.layout.answer_digits[i]
-        return DigitCount(name, int(kept.sum()), int(wrong.sum()), int(excluded.sum()), *changes)
+        return DigitCount(name, int(kept.sum()), int(self.wrong[:, i].sum()), int((~kept).sum()), *changes)
 
-    def _example(self, row: int, case: str) -> Example:
-        question = self.layout.write_question(decode(self.tokens[row : row + 1], self.layout)[0])
-        answer = self.answer[row]
-        marks = pattern((answer != self.truth[row]).tolist())
-        return Example(question, "".join(map(str, answer.tolist())), marks, case, self.breaker[row])
+    def _examples(self, rows: Bool[Tensor, " question"], i: int, cases: list[Case]) -> tuple[Example, ...]:
+        """Return the first of these questions, each as the first intervention that breaks digit `i` there leaves it."""
+        found = []
+        for row in rows.nonzero().squeeze(1)[:EXAMPLES].tolist():
+            outcomes = self.outcomes or [("", self.clean.predicted)]
+            breaking = (pair for pair in outcomes if self.wrong[row, i] and pair[1][row, i] != self.truth[row, i])
+            node, predicted = next(breaking, ("", outcomes[0][1]))
+            answer = predicted[row]
+            question = self.layout.write_question(decode(self.tokens[row : row + 1], self.layout)[0])
+            marks = pattern((answer != self.truth[row]).tolist())
+            found.append(Example(question, "".join(map(str, answer.tolist())), marks, cases[row], node))
+        return tuple(found)
 
 
 def pattern(wrong: list[bool]) -> str:

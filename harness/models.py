@@ -105,6 +105,6 @@ def resolve_device(name: str) -> torch.device:
         # Verdicts must not depend on the device: matrix products in full float32.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-    elif device.type != "cpu":
+    elif device.type != "cpu" or device.index:
         raise HarnessError.of("a device auto, cpu or cuda[:N]", name, "choose one of them")
     return device

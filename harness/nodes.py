@@ -97,7 +97,7 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         heads = [int(head[1:]) for head in part.split("+")]
         _check("head", max(heads), shape.n_heads, text)
         if len(set(heads)) < len(heads):
-            raise HarnessError.of("each head once", f"a head twice in {text}", "drop one")
+            raise HarnessError.of("each head once", f"a head twice in {shorten(text)}", "drop one")
     found = [Node(s, lay, "head", head) for s in steps for lay in layers for head in heads]
     return found if part else found + [Node(s, lay, "mlp") for s in steps for lay in layers]
 

@@ -48,8 +48,13 @@ class Pin(Strict):
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Return the sha256 of what a recipe says, whatever its comments and spacing."""
-    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    """Return the sha256 of what a recipe says, whatever its comments and spacing.
+
+    Defaults are left out, so that a key that recipes get later makes no older weights stale; a default,
+    once published, is never changed.
+    """
+    said = recipe.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def read_pin(name: str, fixtures: Path) -> Pin:

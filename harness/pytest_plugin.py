@@ -6,7 +6,9 @@ collected but YAML below the ini key ``harness_paths`` or named on the command l
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError
+from harness.files import SPEC_SUFFIXES
 
 if TYPE_CHECKING:
     from harness.evaluate import Result, Workbench
     from harness.hypothesis import Hypothesis
     from harness.report import Record
-
-SUFFIXES = (".yaml", ".yml")
 
 
 _BENCH = pytest.StashKey["Workbench"]()
@@ -57,12 +58,16 @@ def _near(config: pytest.Config, path: Path) -> Path:
 
 def asks_for_claims(config: pytest.Config) -> bool:
     """Return whether this run's arguments include a spec file or a directory of specs."""
-    roots = config.getini("harness_paths")
+    roots = _roots(config)
     for argument in config.args:
         path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
-        if path.suffix in SUFFIXES or any(path.is_relative_to(r) or r.is_relative_to(path) for r in roots):
+        if path.suffix in SPEC_SUFFIXES or any(path.is_relative_to(r) or r.is_relative_to(path) for r in roots):
             return True
     return False
+
+
+def _roots(config: pytest.Config) -> list[Path]:
+    return [Path(root).resolve() for root in config.getini("harness_paths")]
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -86,9 +91,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect specs, and leave every other YAML file alone."""
-    if file_path.suffix not in SUFFIXES:
+    if file_path.suffix not in SPEC_SUFFIXES:
         return None
-    below = any(file_path.is_relative_to(root) for root in parent.config.getini("harness_paths"))
+    below = any(file_path.resolve().is_relative_to(root) for root in _roots(parent.config))
     if below or parent.session.isinitpath(file_path):
         return SpecFile.from_parent(parent, path=file_path)
     return None
@@ -136,12 +141,17 @@ class ClaimItem(pytest.Item):
         from harness.evaluate import judge
         from harness.report import error_record, record_of
 
+        if self.config.getoption("runxfail", default=False):
+            self.hypothesis = dataclasses.replace(self.hypothesis, xfail=None)
         try:
             self.result = judge(self.hypothesis, _workbench(self.config))
         except HarnessError as error:
-            self.record = {**error_record(self.hypothesis, error), "key": self.nodeid}
+            self.record = error_record(self.hypothesis, error)
             pytest.fail(str(error), pytrace=False)  # during set-up, pytest calls this an error
-        self.record = {**record_of(self.result), "key": self.nodeid}
+        except Exception as error:  # out of memory, say: a traceback is due, and the claim is not forgotten
+            self.record = error_record(self.hypothesis, error)
+            raise
+        self.record = {**record_of(self.result), "options": _options(self.config)}
         self.user_properties.extend(_properties(self.record))
 
     def runtest(self) -> None:
@@ -162,8 +172,8 @@ class ClaimItem(pytest.Item):
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Return where the claim is written."""
-        return self.path, self.hypothesis.line - 1, self.name
+        """Return where the claim is written; pytest garbles a heading that its id ends with, if that has a dot."""
+        return self.path, self.hypothesis.line - 1, f"claim {self.name}"
 
 
 class ClaimFailed(Exception):  # noqa: N818 - pytest's own is called Failed too
@@ -183,6 +193,12 @@ def _workbench(config: pytest.Config) -> Workbench:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         config.stash[_BENCH] = Workbench(config.getoption("--harness-device"))
     return config.stash[_BENCH]
+
+
+def _options(config: pytest.Config) -> list[str]:
+    """Return the harness's options of this run, for the command that runs one claim again."""
+    given = [("--harness-device", "auto"), ("--harness-fixtures", None)]
+    return [f"{name}={value}" for name, default in given if (value := config.getoption(name)) != default]
 
 
 def _properties(record: Record) -> list[tuple[str, object]]:
@@ -255,10 +271,10 @@ class Reporting:
             return
         if not self.records and session.exitstatus == ok and asks_for_claims(self.config):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-        if self.records:
-            self._write()
+        if self.records or self.spec_errors:
+            self._write(session)
 
-    def _write(self) -> None:
+    def _write(self, session: pytest.Session) -> None:
         from harness.files import write_atomically
         from harness.report import markdown, ordered, to_json
 
@@ -266,15 +282,18 @@ class Reporting:
         base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
         base = base.with_suffix("") if base.suffix in (".md", ".json") else base
         records = ordered(self.records.values())
-        text = markdown(records, self.spec_errors)
+        command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
+        text = markdown(records, self.spec_errors, command)
         try:
             base.parent.mkdir(parents=True, exist_ok=True)
-            for suffix, content in ((".md", text), (".json", to_json(records, self.spec_errors))):
-                path = base.with_name(base.name + suffix)
+            for suffix, content in ((".md", text), (".json", to_json(records, self.spec_errors, command))):
+                path = base.parent / (base.name + suffix)
                 write_atomically(path, content.encode())
                 self.notes.append(f"wrote {os.path.relpath(path, self.config.invocation_params.dir)}")
         except OSError as error:
             self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
+            if given and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+                session.exitstatus = pytest.ExitCode.INTERRUPTED  # it was asked for
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
@@ -286,7 +305,7 @@ class Reporting:
         """Show the table of claims."""
         if not self.records and not (asks_for_claims(self.config) and not self.config.option.collectonly):
             return
-        from harness.report import ordered, summary_line, terminal_table
+        from harness.report import ordered, setting_line, summary_line, terminal_table
 
         records = ordered(self.records.values())
         terminalreporter.section("claims")
@@ -294,20 +313,22 @@ class Reporting:
             terminalreporter.write_line(terminal_table(records))
             terminalreporter.write_line("")
         terminalreporter.write_line(summary_line(records))
+        if setting := setting_line(records):
+            terminalreporter.write_line(setting)
         for note in self.notes:
             terminalreporter.write_line(note)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the claims of one directory, which is one fixture's, on one worker, so that it is loaded once."""
+    """Keep the claims of one file on one worker, so that what they share (model, clean runs) is made once there."""
     if config.getvalue("dist") != "load" or not asks_for_claims(config):
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFixture(LoadScopeScheduling):  # type: ignore[misc]
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             path = Path(nodeid.split("::", maxsplit=1)[0])
-            return str(path.parent) if path.suffix in SUFFIXES else nodeid
+            return str(path) if path.suffix in SPEC_SUFFIXES else nodeid
 
-    return ByFixture(config, log)
+    return ByFile(config, log)

@@ -27,9 +27,7 @@ class Optimiser(Strict):
     name: Literal["AdamW"] = "AdamW"
     lr: Positive = 8e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field(
-        default=[0.9, 0.98]
-    )
+    betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field(default=[0.9, 0.98])
     warmup_steps: Annotated[int, Field(ge=0)] = 10
 
 
@@ -122,6 +120,8 @@ def fixture_directory(name: str, fixtures: Path) -> Path:
     check_name(name)
     known = list_fixtures(fixtures)
     directory = fixtures / name
+    if not fixtures.is_dir():
+        raise HarnessError.of("a directory of fixtures", f"{fixtures}, which is none", "name another")
     if name not in known:
         if not known:
             fix = "make one (harness import --help) or name another directory of fixtures"

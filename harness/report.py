@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from harness.errors import HarnessError
-from harness.hypothesis import Hypothesis
+from harness.hypothesis import Expect, Hypothesis
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
@@ -40,13 +40,26 @@ def record_of(result: Result) -> Record:
     }
 
 
-def error_record(hypothesis: Hypothesis, error: HarnessError) -> Record:
+def setting_line(records: Sequence[Record]) -> str:
+    """Return what the claims were judged with: engine, device, weights."""
+    measured = [record for record in records if record["verdict"] != "error"]
+    runs = sorted(
+        {f"{r['engine']} on {r['device']}, {r['fixture']} sha256 {r['weights_sha256'][:12]}" for r in measured}
+    )
+    return "engine " + "; ".join(runs) if runs else ""
+
+
+def error_record(hypothesis: Hypothesis, error: Exception) -> Record:
     """Return the record of a hypothesis that could not be judged."""
+    if isinstance(error, HarnessError):
+        problems = [str(problem) for problem in error.problems]
+    else:
+        problems = [f"{type(error).__name__}: {error}".splitlines()[0]]
     return {
         **_identity(hypothesis),
         "verdict": "error",
         "status": "error",
-        "problems": [str(p) for p in error.problems],
+        "problems": problems,
     }
 
 
@@ -56,9 +69,26 @@ def _identity(h: Hypothesis) -> Record:
         "key": h.key, "id": h.id, "path": h.path, "line": h.line, "index": h.index, "fixture": h.fixture,
         "claim": h.claim, "source": h.source, "nodes": h.target, "method": h.method,
         "reference": str(h.reference) if needs_reference else None,
-        "questions": str(h.questions), "census": h.questions.census, "fails": list(h.expect.fails),
-        "may_fail": list(h.expect.may_fail), "xfail": h.xfail, "tags": list(h.tags),
+        "questions": str(h.questions), "census": h.questions.census, "expected": _expected(h.expect),
+        "fails": list(h.expect.fails), "xfail": h.xfail, "tags": list(h.tags),
     }  # fmt: skip
+
+
+def _expected(expect: Expect) -> str:
+    """Return what a spec expects, in short: ``A5, A4 fail > 5%; A3 may; loss < 0.02``."""
+    fails = f"{', '.join(expect.fails) or 'nothing'} {'fail' if len(expect.fails) > 1 else 'fails'}"
+    if expect.fails and expect.fail_rate is not None:
+        fails += f" > {100 * expect.fail_rate:g}%"
+    parts = [fails]
+    if expect.may_fail:
+        parts.append(f"{', '.join(expect.may_fail)} may")
+    if expect.intact_rate is not None:
+        parts.append(
+            f"others < {100 * expect.intact_rate:g}%" if expect.fails else f"(< {100 * expect.intact_rate:g}%)"
+        )
+    parts += [f"loss < {expect.loss_below:g}"] if expect.loss_below is not None else []
+    parts += [f"loss > {expect.loss_above:g}"] if expect.loss_above is not None else []
+    return "; ".join(parts).replace("fails; (<", "fails (<")
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:
@@ -74,12 +104,17 @@ def counts(records: Sequence[Record]) -> dict[str, int]:
 
 def summary_line(records: Sequence[Record]) -> str:
     """Return one line: how many claims, how many of each verdict, how many of these were expected."""
-    if not records:
-        return "0 claims evaluated"
-    parts = [f"{n} {verdict}" for verdict, n in counts(records).items()]
-    expected = sum(record["status"] == "xfailed" for record in records)
-    known = f" ({expected} refuted or inconclusive as their specs say)" if expected else ""
-    return f"{len(records)} claims evaluated: {', '.join(parts)}{known}"
+    judged = [record for record in records if record["verdict"] != "error"]
+    line = f"{len(judged)} claim{'' if len(judged) == 1 else 's'} evaluated"
+    if judged:
+        line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(judged).items())
+    if known := sum(record["status"] == "xfailed" for record in records):
+        line += f" ({known} refuted or inconclusive as their specs say)"
+    if wrong := sum(record["status"] in ("failed", "xpassed") for record in records):
+        line += f"; {wrong} not as their specs say"
+    if errors := len(records) - len(judged):
+        line += f"; {errors} could not be judged"
+    return line
 
 
 def digits_seen(record: Record) -> str:
@@ -87,13 +122,10 @@ def digits_seen(record: Record) -> str:
     if record["verdict"] == "error":
         return "not measured"
     rows = [row for row in record["comparisons"] if row["what"] != "loss" and row["value"] > 0]
-    return ", ".join(f"{row['what']} {row['observed']} ({_percent(row['value'])})" for row in rows) or "no digit fails"
-
-
-def expected_digits(record: Record) -> str:
-    """Return what the spec expects, in short."""
-    fails = ", ".join(record["fails"]) or "nothing"
-    return f"{fails} fails" + (f"; {', '.join(record['may_fail'])} may" if record["may_fail"] else "")
+    seen = [f"{row['what']} {row['observed']} ({_percent(row['value'])})" for row in rows] or ["no digit fails"]
+    if any(row["what"] == "loss" for row in record["comparisons"]):
+        seen.append(f"loss {record['measurement']['loss']:.2g}")
+    return ", ".join(seen)
 
 
 def failure_text(record: Record) -> str:
@@ -114,11 +146,13 @@ def failure_text(record: Record) -> str:
     about = [
         record["source"], record["fixture"], f"{record['method']}-ablate {record['nodes']}{reference}",
         f"{record['questions']} ({sampled} of {record['measurement']['n']})",
+        f"clean accuracy {_percent(record['measurement']['clean_accuracy'])}",
     ]  # fmt: skip
     parts = [head, " · ".join(filter(None, about)), "", table]
     if deciding := deciding_questions(record):
         parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
-    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"']
+    options = "".join(f" {option}" for option in record.get("options", []))
+    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
     return "\n".join(parts)
 
 
@@ -129,7 +163,7 @@ def deciding_questions(record: Record) -> list[str]:
     for row in record["comparisons"]:
         if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
             unbroken = row["what"] in record["fails"]
-            for line in examples["right" if unbroken else row["what"]][:EXAMPLES_SHOWN]:
+            for line in examples[f"{row['what']} right" if unbroken else row["what"]][:EXAMPLES_SHOWN]:
                 lines.setdefault(line)
     return list(lines)
 
@@ -143,7 +177,7 @@ def terminal_table(records: Sequence[Record]) -> str:
             r["nodes"],
             r["method"],
             r["questions"],
-            expected_digits(r),
+            r["expected"],
             digits_seen(r),
         )
         for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
@@ -155,14 +189,16 @@ def terminal_table(records: Sequence[Record]) -> str:
 
 def _shown_verdict(record: Record) -> str:
     suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
+    if record["verdict"] == "by construction" and record["status"] == "failed":
+        suffix = " (undeclared)"
     return f"{record['verdict']}{suffix}"
 
 
-def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
-    """Return the Markdown report."""
+def markdown(records: Sequence[Record], spec_errors: Sequence[str] = (), command: str = "") -> str:
+    """Return the Markdown report of the run that `command` started, which may have been of some claims only."""
     by_construction = [r for r in records if r["verdict"] == "by construction"]
     judged = [r for r in records if r["verdict"] != "by construction"]
-    parts = ["# Claims", "", summary_line(records) + ".", ""]
+    parts = ["# Claims", "", f"`{command}`: {summary_line(records)}." if command else f"{summary_line(records)}.", ""]
     if spec_errors:
         parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
     parts += [_markdown_table(judged)] if judged else []
@@ -173,9 +209,9 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
             "",
             _markdown_table(by_construction),
         ]
-    details = [r for r in judged if r["verdict"] != "supported" or r["status"] == "xpassed"]
+    details = [r for r in records if r["status"] != "passed"]
     if details:
-        parts += ["", "## What did not hold", ""]
+        parts += ["", "## Claims that did not simply hold", ""]
         for record in details:
             parts += [f"### {record['id']}", ""]
             parts += [f"`{record['path']}:{record['line']}`", ""]
@@ -198,7 +234,7 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
 def _markdown_table(records: Sequence[Record]) -> str:
     rows = [
         (f"**{_shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['nodes']}`", r["method"], r["questions"],
-         expected_digits(r), digits_seen(r), r["source"])
+         r["expected"], digits_seen(r), r["source"])
         for r in records
     ]  # fmt: skip
     heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed", "source"]
@@ -222,15 +258,16 @@ def _provenance(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def to_json(records: Sequence[Record], spec_errors: Sequence[str] = ()) -> str:
+def to_json(records: Sequence[Record], spec_errors: Sequence[str] = (), command: str = "") -> str:
     """Return the JSON report."""
     body = {
         "version": VERSION,
+        "command": command,
         "summary": counts(records),
         "spec_errors": list(spec_errors),
         "claims": list(records),
     }
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _percent(rate: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, shorten
 from harness.layout import Layout, Question
 
 TRI_CASES = ("<9", "=9", ">9")  # what a column's digits sum to, without a carry
@@ -122,7 +122,7 @@ def make_strata(
     places = [f"D{place}" for place in range(layout.n_digits)]
     for column in columns:
         if column not in places:
-            raise HarnessError.of(f"a column D0 to {places[-1]}", column, "name a column of the question")
+            raise HarnessError.of(f"a column D0 to {places[-1]}", shorten(column), "name a column of the question")
     allowed = tuple(frozenset([columns[place]] if place in columns else TRI_CASES) for place in places)
 
     wanted = _possible_lengths(allowed)
@@ -134,8 +134,8 @@ def make_strata(
         return ()
 
     conditions = [
-        *cases,
-        *(f"cascade {length}" for length in cascades),
+        *([" or ".join(dict.fromkeys(cases))] if cases else []),
+        *([f"cascade {' or '.join(map(str, dict.fromkeys(cascades)))}"] if cascades else []),
         *(f"{c} {t}" for c, t in columns.items()),
     ]
     suffix = f" with {', '.join(conditions)}" if conditions and stratify else ""

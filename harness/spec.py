@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.each import expand
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, shorten
+from harness.files import SPEC_SUFFIXES
 from harness.hypothesis import Expect, Hypothesis
 from harness.intervals import least_n
 from harness.nodes import Shape, read_nodes
@@ -31,7 +32,6 @@ from harness.spec_model import (
 from harness.strict import validate
 from harness.yamlfile import Document, Loc, parse_yaml, read_yaml
 
-SUFFIXES = (".yaml", ".yml")
 DEFAULT_REFERENCE = Sample(REFERENCE_N, REFERENCE_SEED)
 FAIL_RATE, INTACT_RATE = 0.05, 0.01  # what a sample is compared with unless the spec says otherwise
 
@@ -42,13 +42,9 @@ def load_hypotheses(path: str | Path, fixtures: str | Path = "fixtures") -> list
     Raises:
         SpecError: with a line for each thing that is wrong in any of the files.
     """
-    root = Path(path)
-    files = sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES) if root.is_dir() else [root]
-    if not files:
-        raise SpecError(Problem("spec files (*.yaml)", "none", "write one, or name another directory", str(root)))
     found: list[Hypothesis] = []
     problems: list[Problem] = []
-    for file in files:
+    for file in spec_files(path):
         try:
             found += load_file(file, Path(fixtures))
         except (SpecError, FixtureError) as error:
@@ -56,6 +52,21 @@ def load_hypotheses(path: str | Path, fixtures: str | Path = "fixtures") -> list
     if problems:
         raise SpecError(*problems)
     return found
+
+
+def spec_files(path: str | Path) -> list[Path]:
+    """Return the spec file at `path`, or all below the directory, in order.
+
+    Raises:
+        SpecError: a directory without any.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        return [root]
+    files = sorted(file for file in root.rglob("*") if file.suffix in SPEC_SUFFIXES and not file.is_dir())
+    if not files:
+        raise SpecError(Problem("spec files (*.yaml)", "none", "write one, or name another directory", str(root)))
+    return files
 
 
 def load_file(path: Path, fixtures: Path, shown_as: str | None = None) -> list[Hypothesis]:
@@ -229,6 +240,14 @@ class _Reader:
                     ("expect", "fails"), f"digits that {h.target} can reach ({reachable})", digit,
                     f"{digit} is predicted at S{layout.predicted_at(digit)}; claim a digit it can reach",
                 )  # fmt: skip
+        if not h.reach and h.expect.loss_above is not None:
+            found = f"{h.target}, which reaches no digit"
+            self._report(("expect", "loss_above"), "a loss that the nodes can change", found, "remove it")
+        if h.true_by_construction and h.xfail is not None:
+            expected = "no xfail on what the model's shape settles"
+            self._report("xfail", expected, "one", "remove it, and say by_construction")
+        if h.one_at_a_time and h.expect.says_loss:
+            self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
         if h.by_construction and not h.true_by_construction:
             can = ", ".join(h.compared) or "the loss"
             self._report(
@@ -237,12 +256,20 @@ class _Reader:
             )  # fmt: skip
 
     def _decidable(self, h: Hypothesis) -> None:
-        if not isinstance(h.questions, Sample) or h.true_by_construction:
+        if h.true_by_construction:
             return
         intact = [digit for digit in h.compared if digit not in h.expect.fails]
         fail_rate = h.expect.fail_rate if h.expect.fails else None
         intact_rate = h.expect.intact_rate if intact else None
+        if not isinstance(h.questions, Sample):
+            for key, rate, impossible in (("fail_rate", fail_rate, 1), ("intact_rate", intact_rate, 0)):
+                if rate == impossible:
+                    side = "above" if impossible else "below"
+                    fix = "leave it out: then a digit in `fails` fails at least once, the others never"
+                    self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
+            return
         needed = least_n(h.comparisons, fail_rate=fail_rate, intact_rate=intact_rate)
+        needed = max(needed, 2 if h.expect.says_loss else 1)  # one loss has no spread
         if math.isinf(needed):
             self._report(
                 "expect",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, shorten
 from harness.nodes import read_nodes
 from harness.question_sets import NAMES
 from harness.selection import Case, Stratify, TriCase
@@ -21,7 +22,16 @@ DEFAULT_GATE = 0.99
 # A reference set of its own: no claim's questions are drawn with this seed unless somebody writes it.
 REFERENCE_N, REFERENCE_SEED = 1000, 271828
 
-Text = Annotated[str, Field(min_length=1)]
+
+def _one_line(text: str) -> str:
+    text = text.strip("\n")
+    if not text.strip() or not text.isprintable():
+        parts = {"expected": "a line of printable text", "found": shorten(text), "fix": "rewrite it"}
+        raise PydanticCustomError("harness", "text", parts)
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Method = Literal["mean", "zero", "resample"]
@@ -36,7 +46,7 @@ def _one_or_many(value: object) -> str:
 NodesText = Annotated[str, checked(read_nodes)]
 DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
-TagName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
+TagName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
 Cases = Annotated[
     Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
     Discriminator(_one_or_many),
@@ -47,18 +57,17 @@ Lengths = Annotated[
 ]
 
 
+# A tag becomes a pytest marker, and these do something else than mark, or cannot be selected with -m.
+_RESERVED_TAGS = frozenset(
+    {
+        "skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "tryfirst", "trylast", "timeout",
+        "flaky", "asyncio", "anyio", "benchmark", "xdist_group", "and", "or", "not", "None", "True", "False",
+    }
+)  # fmt: skip
+
+
 def _check_tag(tag: object) -> None:
-    # A tag becomes a pytest marker, and these markers do something else than mark.
-    if tag in (
-        "skip",
-        "skipif",
-        "xfail",
-        "parametrize",
-        "usefixtures",
-        "filterwarnings",
-        "benchmark",
-        "xdist_group",
-    ):
+    if tag in _RESERVED_TAGS:
         raise HarnessError.of("a tag that pytest does not act on", str(tag), "rename it")
 
 

@@ -20,13 +20,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def _refuse_true(value: object) -> object:
-    if isinstance(value, bool):  # which Python counts as 1
-        raise PydanticCustomError("harness", "1", {"expected": "1", "found": str(value).lower(), "fix": "correct `version`"})
+def _only_whole(value: object) -> object:
+    if not isinstance(value, int) or isinstance(value, bool):  # Python has 1 == 1.0 == True
+        raise PydanticCustomError(
+            "harness", "1", {"expected": "1", "found": _show_quoted(value), "fix": "correct `version`"}
+        )
     return value
 
 
-Version = Annotated[Literal[1], BeforeValidator(_refuse_true)]
+Version = Annotated[Literal[1], BeforeValidator(_only_whole)]
 Model = TypeVar("Model", bound=BaseModel)
 
 _BOUNDS = {
@@ -34,7 +36,8 @@ _BOUNDS = {
     "greater_than": ("gt", "more than"), "less_than": ("lt", "less than"),
 }  # fmt: skip
 _EXPECTED = {
-    "string_type": "text", "int_type": "a whole number", "float_type": "a number", "bool_type": "true or false",
+    "string_type": "text", "string_unicode": "text", "int_type": "a whole number",
+    "int_parsing_size": "a smaller number", "float_type": "a number", "bool_type": "true or false",
     "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping", "tuple_type": "a list",
     "finite_number": "a finite number", "int_from_float": "a whole number", "model_attributes_type": "a mapping",
 }  # fmt: skip
@@ -83,7 +86,8 @@ def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, 
         return f"the key `{detail['loc'][-1]}`", "none", f"add `{detail['loc'][-1]}: …`"
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
-        expected = f"a number {words} {context[bound]:g}"
+        limit = context[bound]
+        expected = f"a number {words} {limit:,}" if isinstance(limit, int) else f"a number {words} {limit:g}"
     elif kind == "literal_error":
         expected = context["expected"].replace("'", "")
     elif kind == "too_short":
@@ -92,18 +96,21 @@ def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, 
         expected = f"at most {context['max_length']} in `{name}`"
     elif kind == "string_too_short":
         expected = "text"
+    elif kind == "string_too_long":
+        expected = f"at most {context['max_length']} characters"
     elif kind == "string_pattern_mismatch":
         expected = f"text that matches {context['pattern']}"
     else:
         expected = _EXPECTED.get(kind, detail["msg"])
     fix = "quote it" if kind == "string_type" and isinstance(found, (int, float)) else f"correct `{name}`"
     wrong_type = isinstance(found, str) and kind in ("int_type", "float_type", "bool_type")
-    return expected, repr(found) if wrong_type and _would_be_another(found) else _show(found), fix
+    return expected, _show_quoted(found) if wrong_type else _show(found), fix
 
 
-def _would_be_another(text: str) -> bool:
-    """Return whether a text, shown without quotes, would look like a number or a truth value."""
-    return bool(re.fullmatch(r"[-+0-9.eE_]+|true|false", text, re.IGNORECASE))
+def _show_quoted(found: object) -> str:
+    """Return `found` as :func:`_show` does, in quotes where it would look like a number or a truth value without."""
+    looks_other = isinstance(found, str) and re.fullmatch(r"[-+0-9.eE_]+|true|false", found, re.IGNORECASE)
+    return f"'{shorten(found)}'" if looks_other else _show(found)
 
 
 def _show(found: object) -> str:
@@ -118,8 +125,8 @@ def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
     """Return the keys that the mapping at `loc` inside `model` may have."""
     current: Any = model
     for part in loc:
-        if isinstance(part, int) or current is None:
-            continue
+        if part not in getattr(current, "model_fields", {}):
+            continue  # an index, or the tag of a union
         field_info = getattr(current, "model_fields", {}).get(part)
         current = field_info and next(iter(_models_in(field_info.annotation)), None)
     return sorted(getattr(current, "model_fields", {}))

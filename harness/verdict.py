@@ -45,10 +45,10 @@ def decide(h: Hypothesis, m: Measurement) -> tuple[Verdict, tuple[Comparison, ..
         )  # fmt: skip
     rows = (*(_compare_digit(h, digit) for digit in m.digits), *_compare_loss(h, m))
     findings = {row.finding for row in rows}
-    if h.true_by_construction:
-        return "by construction", rows
     if "contradicted" in findings:
         return "refuted", rows
+    if h.true_by_construction:
+        return "by construction", rows
     return ("inconclusive" if "undecided" in findings else "supported"), rows
 
 
@@ -77,8 +77,9 @@ def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
     else:
         low, high = exact_interval(count.wrong, count.asked, shared_confidence(h.comparisons))
         finding = _sample(should_fail, low, high, h)
+    excluded = f" ({count.excluded} excluded)" if count.excluded else ""
     return Comparison(
-        count.digit, _expectation(h, count.digit), f"{count.wrong}/{count.asked}", rate, low, high, finding
+        count.digit, _expectation(h, count.digit), f"{count.wrong}/{count.asked}{excluded}", rate, low, high, finding
     )
 
 
@@ -122,8 +123,8 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
         below = (m.loss if high is None else high) < bound
         above = (m.loss if low is None else low) > bound
         finding: Finding = "undecided"
-        if not h.reach:
-            finding = "by construction"
+        if not h.reach:  # the loss stays the clean run's, so the claim is as true as it is of that
+            finding = "by construction" if (below if wanted_below else above) else "contradicted"
         elif above != below or low is None:
             finding = "holds" if (below if wanted_below else above) else "contradicted"
         word = "<" if wanted_below else ">"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -25,11 +25,13 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )  # fmt: skip
 from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.reader import ReaderError
 
 from harness.errors import HarnessError, Problem, SpecError, shorten
 
 MAX_BYTES = 64 * 1024  # 800 lines or so; ruamel.yaml reads about 100 KiB/s, and a bad spec is refused at once
 MAX_DEPTH = 16
+MAX_PROBLEMS = 100
 
 Loc = tuple[str | int, ...]
 
@@ -69,8 +71,10 @@ class Document:
     def raise_problems(self) -> None:
         """Raise all problems noted so far, in the order of the file, if there are any."""
         if self.problems:
-            unique = dict.fromkeys(self.problems)
-            raise SpecError(*sorted(unique, key=lambda p: (p.line or 0, p.col or 0)))
+            unique = sorted(dict.fromkeys(self.problems), key=lambda p: (p.line or 0, p.col or 0))
+            rest = len(unique) - MAX_PROBLEMS
+            more = Problem(f"at most {MAX_PROBLEMS} problems", f"{rest} more", "correct the first ones", self.path)
+            raise SpecError(*unique[:MAX_PROBLEMS], *([more] if rest > 0 else []))
 
 
 def read_yaml(path: Path, shown_as: str | None = None) -> Document:
@@ -80,6 +84,8 @@ def read_yaml(path: Path, shown_as: str | None = None) -> Document:
         SpecError: the file cannot be read, is not UTF-8 text, too large, empty, or not YAML.
     """
     shown = shown_as or str(path)
+    if path.exists() and not path.is_file():  # a pipe would wait forever
+        raise SpecError(Problem("a file", "something else", "name a YAML file", shown))
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -101,23 +107,33 @@ def read_yaml(path: Path, shown_as: str | None = None) -> Document:
 def parse_yaml(text: str, shown: str) -> Document:
     """Return the values of the YAML `text`; as :func:`read_yaml`, which it serves."""
     document = Document(shown)
-    yaml = YAML(typ="rt", pure=True)
+    yaml = YAML(typ="safe", pure=True)
     try:
         builder = _Builder(document, yaml.parse(text))
         builder.build()
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        detail = error.problem if isinstance(error, MarkedYAMLError) and error.problem else str(error).split("\n")[0]
-        problem = Problem(
-            "YAML", str(detail).removeprefix("found "), "check quotes, colons and indentation", shown, *where
-        )
-        raise SpecError(*document.problems, problem) from None
+        raise SpecError(*document.problems, _syntax_problem(error, text, shown)) from None
     if document.data is None and not document.problems:
         raise SpecError(
             Problem("a mapping with `version`", "nothing in the file", "write a spec or remove it", shown, 1, 1)
         )
     return document
+
+
+def _syntax_problem(error: YAMLError, text: str, shown: str) -> Problem:
+    """Return ruamel.yaml's complaint as one of ours."""
+    if isinstance(error, ReaderError):
+        before = text[: error.position]
+        line, col = before.count("\n") + 1, error.position - before.rfind("\n")
+        return Problem("printable text", f"the character U+{error.character:04X}", "remove it", shown, line, col)
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    detail = str(getattr(error, "problem", None) or error).partition("\n")[0]
+    expected, _, found = detail.removeprefix("expected ").partition(", but ")
+    fix = "check quotes, colons and indentation"
+    if detail.startswith("expected ") and found:
+        return Problem(f"YAML ({expected})", found.removeprefix("found ").removeprefix("got "), fix, shown, line, col)
+    return Problem("YAML", detail.removeprefix("found "), fix, shown, line, col)
 
 
 class _Builder:
@@ -126,7 +142,7 @@ class _Builder:
     def __init__(self, document: Document, events: Iterator[Event]) -> None:
         self.document = document
         self.events = events
-        self.resolver = YAML(typ="rt", pure=True).resolver
+        self.resolver = YAML(typ="safe", pure=True).resolver
 
     def build(self) -> None:
         documents = 0
@@ -148,7 +164,8 @@ class _Builder:
                     self.document.data = value
 
     def _value(self, event: Event, loc: Loc, depth: int = 0) -> Any:
-        nothing = isinstance(event, ScalarEvent) and event.implicit[0] and not event.value  # which the parser places at the next token
+        # The parser places an empty value at the next token, which may be lines away.
+        nothing = isinstance(event, ScalarEvent) and event.implicit[0] and not event.value
         place = self.document.keys.get(loc) if nothing else None
         self.document.places[loc] = place or _position(event)
         if isinstance(event, AliasEvent):
@@ -157,7 +174,8 @@ class _Builder:
         if anchor := getattr(event, "anchor", None):
             self._refuse(event, "a plain value", f"the anchor &{anchor}", "write the value out where it is needed")
         if tag := getattr(event, "tag", None):
-            self._refuse(event, "a plain value", f"the tag {shorten(str(tag))}", "remove the tag")
+            name = str(tag).replace("tag:yaml.org,2002:", "!!")
+            self._refuse(event, "a plain value", f"the tag {shorten(name)}", "remove the tag")
         if isinstance(event, ScalarEvent):
             return self._scalar(event)
         if depth >= MAX_DEPTH:
@@ -183,9 +201,9 @@ class _Builder:
         if not isinstance(event, ScalarEvent) or event.anchor or getattr(event, "tag", None):
             self._refuse(event, "a plain word as key", "something else", "write the key as a word")
             if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
-                self._value(event, (*loc, "?"), MAX_DEPTH - 1)
+                raise SpecError(*self.document.problems)  # where the key ends is not worth finding out
             return None
-        key = str(event.value)
+        key = self._text(event)
         if key in mapping:
             first = self.document.keys[(*loc, key)]
             self._refuse(event, "each key once", f"{shorten(key)} again (first in line {first[0]})", "keep one of them")
@@ -195,7 +213,7 @@ class _Builder:
 
     def _scalar(self, event: ScalarEvent) -> Any:
         """Return the value by YAML 1.2's core schema: null, true, 12, 0.5, text."""
-        text = str(event.value)
+        text = self._text(event)
         if not event.implicit[0]:
             return text
         tag = str(self.resolver.resolve(ScalarNode, text, event.implicit)).rpartition(":")[2]
@@ -211,6 +229,13 @@ class _Builder:
                     return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
         except ValueError:
             pass
+        return text
+
+    def _text(self, event: ScalarEvent) -> str:
+        text = str(event.value)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            self._refuse(event, "text", "half a character (a lone surrogate)", "write the character itself")
+            return ""
         return text
 
     def _refuse(self, event: Event, expected: str, found: str, fix: str) -> None:

@@ -83,6 +83,7 @@ def test_one_at_a_time_counts_what_any_node_breaks(results, hypotheses, bench):
         single = dataclasses.replace(hypotheses[1], nodes=(node,), one_at_a_time=False)
         singles[str(node)] = judge(single, bench).measurement
     broken = {name: m.n - m.patterns.get("yyyyyy", 0) for name, m in singles.items()}
+    assert together.measurement.patterns == {}
     assert together.measurement.by_node == {name: n for name, n in broken.items() if n}
     for digit in together.measurement.digits:
         wrong = [d.wrong for m in singles.values() for d in m.digits if d.digit == digit.digit]
@@ -97,6 +98,7 @@ def test_results_do_not_depend_on_order_or_on_what_was_judged_before(results, hy
         again = judge(hypothesis, other)
         assert again.verdict == before.verdict
         assert again.measurement.patterns == before.measurement.patterns
+        assert again.measurement.by_node == before.measurement.by_node
         assert [(d.wrong, d.asked) for d in again.measurement.digits] == [
             (d.wrong, d.asked) for d in before.measurement.digits
         ]
@@ -141,7 +143,8 @@ def test_failures_of_the_clean_run_are_taken_out_of_digits_and_left_in_patterns(
     assert m.cases == {"BA": (1, 2), "MC1": (1, 1)}
     assert m.digits[0].loss_change == pytest.approx(4 / 3)
     assert [str(e) for e in m.examples["A1"]] == ["1+2=13 Ny BA", "5+6=07 NN MC1"]
-    assert [str(e) for e in m.examples["right"]] == ["4+4=08 yy BA"]
+    assert [str(e) for e in m.examples["A1 right"]] == ["4+4=08 yy BA"]
+    assert [str(e) for e in m.examples["A0 right"]] == ["1+2=13 Ny BA", "4+4=08 yy BA"]
 
 
 def test_several_interventions_are_counted_together():
@@ -152,7 +155,26 @@ def test_several_interventions_are_counted_together():
     tally.add(outcome([[0, 3], [1, 1], [0, 8]], [[0.0, 0.0]] * 3), "S2")
     m = tally.finish()
     assert m.by_node == {"S0": 1, "S1": 2}
-    assert m.patterns == {"yN": 1, "Ny": 1, "yy": 1}
+    assert m.patterns == {}  # a union of patterns is no pattern
     assert m.losses == pytest.approx([0.6, 0.5, 0.0])
     assert str(m.examples["A0"][0]) == "1+2=04 yN BA by S1"
     assert str(m.examples["A1"][0]) == "5+6=01 Ny MC1 by S0"
+
+
+def test_an_example_of_a_digit_is_of_the_node_that_broke_that_digit():
+    tokens = encode([Question(1, 2)], LAYOUT)
+    tally = Tally(tokens, LAYOUT, outcome([[0, 3]], [[0.0, 0.0]]))
+    tally.add(outcome([[1, 3]], [[1.0, 0.0]]), "S0")
+    tally.add(outcome([[0, 9]], [[0.0, 1.0]]), "S1")
+    m = tally.finish()
+    assert [str(e) for e in m.examples["A1"]] == ["1+2=13 Ny BA by S0"]
+    assert [str(e) for e in m.examples["A0"]] == ["1+2=09 yN BA by S1"]
+
+
+def test_a_clean_failure_is_nobodys_example():
+    tokens = encode([Question(1, 2)], LAYOUT)
+    tally = Tally(tokens, LAYOUT, outcome([[1, 3]], [[1.0, 0.0]]))
+    tally.add(outcome([[1, 4]], [[1.0, 1.0]]), "S0")
+    m = tally.finish()
+    assert m.examples["A1"] == m.examples["A1 right"] == ()
+    assert [str(e) for e in m.examples["A0"]] == ["1+2=14 NN BA by S0"]

@@ -302,6 +302,9 @@ def test_a_link_that_leads_outside_is_refused():
 
 
 def test_an_unknown_fixture_is_told_what_there_is():
+    expected = "expected a directory of fixtures, found fixtures, which is none; name another"
+    assert refusal(HarnessError, load) == expected
+    ROOT.mkdir()
     expected = "expected a fixture in fixtures, found tiny, but there is none at all; "
     assert refusal(HarnessError, load).startswith(expected)
     write_tiny(ROOT)

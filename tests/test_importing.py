@@ -320,7 +320,7 @@ def test_a_checkpoint_cut_short_anywhere_is_refused(legacy):
 def test_a_checkpoint_that_cannot_be_read_is_refused():
     assert_refused_untouched("expected a readable checkpoint, found No such file or directory; check the path")
     CHECKPOINT.mkdir()
-    assert_refused_untouched("expected a readable checkpoint, found Is a directory; check the path")
+    assert_refused_untouched("expected a readable checkpoint, found not a file; check the path")
 
 
 @pytest.mark.parametrize("kind", BAD_TENSORS)

@@ -16,7 +16,7 @@ from paths import FIXTURE, FIXTURES, ROOT
 # pytester forgets modules that a run inside this process imports; compiled ones like the above must not be
 # imported twice, so they are imported before.
 import harness.evaluate
-import harness.report  # noqa: F401
+import harness.report
 
 SUPPORTED = """\
   - id: s12-breaks-a4
@@ -88,7 +88,8 @@ def test_a_supported_claim_passes_and_is_reported(project):
     result.stdout.fnmatch_lines([
         f"harness: *device cpu, fixtures: {FIXTURE} sha256 *",
         "*supported*s12-breaks-a4*S12*zero*ba*A4 fails*A4 * (*%)*",
-        "1 claims evaluated: 1 supported",
+        "1 claim evaluated: 1 supported",
+        f"engine hooks on cpu, {FIXTURE} sha256 *",
         "wrote reports/hypotheses.md",
         "wrote reports/hypotheses.json",
     ])  # fmt: skip
@@ -105,7 +106,7 @@ def test_a_refuted_claim_fails_with_a_table_and_no_traceback(project):
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([
         "REFUTED: S12 makes A3.",
-        f"nobody · {FIXTURE} · zero-ablate S12 · ba (census of 17)",
+        f"nobody · {FIXTURE} · zero-ablate S12 · ba (census of 17) · clean accuracy 100%",
         "digit*expected*wrong/asked*rate*interval*finding",
         "A5 *never fails*0/17*0%*by construction",
         "A4 *never fails*/17*%*contradicted",
@@ -113,7 +114,7 @@ def test_a_refuted_claim_fails_with_a_table_and_no_traceback(project):
         "questions that decided it:",
         "  ?????+?????=?????? yNyyyy BA",
         "claims/a.yaml:11",
-        'rerun: pytest "claims/a.yaml::s12-breaks-a3"',
+        'rerun: pytest "claims/a.yaml::s12-breaks-a3" --harness-device=cpu --harness-fixtures=*',
     ])  # fmt: skip
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
@@ -150,11 +151,12 @@ def test_what_is_by_construction_must_say_so_and_never_counts_as_supported(proje
     result = run(project)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["BY CONSTRUCTION: S17 is not used.", "The model's shape alone settles it; say*"])
+    result.stdout.fnmatch_lines(["by construction (undeclared)*s17*"])
 
     write(project, text=spec(SHAPE_SAYS + "    by_construction: true\n"))
     result = run(project)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["1 claims evaluated: 1 by construction"])
+    result.stdout.fnmatch_lines(["1 claim evaluated: 1 by construction"])
     assert "supported" not in report(project)["summary"]
 
 
@@ -196,7 +198,7 @@ def test_a_broken_fixture_is_an_error_of_each_claim_and_exit_code_2(project):
     assert result.ret == 2
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["*weights/*model.safetensors: expected weights of sha256 *, found sha256 *"])
-    result.stdout.fnmatch_lines(["2 claims evaluated: 2 error"])
+    result.stdout.fnmatch_lines(["0 claims evaluated; 2 could not be judged"])
     result.stdout.no_fnmatch_line("*Traceback*")
     assert weights.read_bytes() == bytes(raw)
 
@@ -269,8 +271,67 @@ def test_the_report_goes_where_it_is_told_and_a_read_only_place_is_no_crash(proj
     assert "s12-breaks-a4" in (project.path / "out" / "mine.md").read_text("utf-8")
     (project.path / "file").write_text("in the way", "utf-8")
     result = run(project, "--harness-report=file/mine.md")
-    assert result.ret == 0
+    assert result.ret == 2  # it was asked for
     result.stdout.fnmatch_lines(["no report written: *: *; name a place with --harness-report PATH"])
+    (project.path / "reports").write_text("in the way", "utf-8")
+    result = run(project)
+    assert result.ret == 0  # it was not
+    result.stdout.fnmatch_lines(["no report written: *: *; name a place with --harness-report PATH"])
+
+
+def test_a_report_of_bad_specs_alone_replaces_an_older_one(project):
+    write(project)
+    run(project)
+    write(project, text="x: [")
+    assert run(project).ret == 2
+    body = report(project)
+    assert body["claims"] == []
+    assert len(body["spec_errors"]) == 1
+    assert "Specs that could not be read" in (project.path / "reports" / "hypotheses.md").read_text("utf-8")
+
+
+def test_the_report_names_the_command_that_it_is_of(project):
+    write(project, text=spec(SUPPORTED, REFUTED))
+    run(project, "-k", "a4")
+    command = report(project)["command"]
+    assert command.startswith("pytest ")
+    assert command.endswith("--harness-device=cpu -k a4")
+
+
+def test_specs_outside_the_root_keep_their_records_apart(project, tmp_path_factory):
+    paths = []
+    for name, claim in (("one", SUPPORTED), ("two", REFUTED.replace("s12-breaks-a3", "s12-breaks-a4"))):
+        path = tmp_path_factory.mktemp(name) / f"{name}.yaml"
+        path.write_text(spec(claim), "utf-8")
+        paths.append(str(path))
+    result = run(project, paths[1], f"--rootdir={project.path}", claims=paths[0])
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["2 claims evaluated: 1 refuted, 1 supported; 1 not as their specs say"])
+
+
+def test_trouble_that_nobody_foresaw_is_an_error_too(project, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA out of memory\nand more")
+
+    monkeypatch.setattr(harness.evaluate, "judge", fail)
+    write(project)
+    result = run(project)
+    assert result.ret == 2
+    result.assert_outcomes(errors=1)
+    assert report(project)["claims"][0]["problems"] == ["RuntimeError: CUDA out of memory"]
+
+
+def test_runxfail_takes_xfails_away(project):
+    write(project, text=spec(KNOWN))
+    result = run(project, "--runxfail")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["1 claim evaluated: 1 refuted; 1 not as their specs say"])
+
+
+def test_an_id_with_a_dot_is_shown_as_it_is(project):
+    write(project, text=spec(SUPPORTED.replace("id: s12", "id: D4.T1")))
+    result = run(project, "-v")
+    result.stdout.fnmatch_lines(["claims/a.yaml::D4.T1-breaks-a4 PASSED*"])
 
 
 def test_the_job_summary_gets_the_markdown(project, monkeypatch):
@@ -312,6 +373,7 @@ def test_workers_share_the_work_and_one_of_the_processes_writes(project):
 
 
 def strip_times(body):
+    body.pop("command")
     for claim in body["claims"]:
         claim.pop("seconds")
     return body

@@ -19,7 +19,7 @@ def block(language, containing):
     return found
 
 
-@pytest.fixture()
+@pytest.fixture
 def spec(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(block("yaml", "base-add-A4-at-S12"), "utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from paths import FIXTURE, FIXTURES, HYPOTHESES
+from paths import FIXTURE, FIXTURES
 
 from harness.errors import FixtureError, SpecError
 from harness.selection import NamedSet, QuestionList, Sample
@@ -163,14 +163,43 @@ def test_each_writes_a_claim_per_row(tmp_path):
             "remove by_construction",
         ),
         ({"gate": "-0.1"}, "9:11: expected a number of at least 0, found -0.1; correct `gate`"),
+        ({"tags": "[_x]"}, "9:12: expected text that matches ^[A-Za-z][A-Za-z0-9_-]*$, found _x; correct `tags`"),
+        ({"claim": '"for {step}"'}, "4:5: expected `each`, whose rows fill in {step}, found no such key; add it, or drop the braces"),
+        ({"claim": '"a\\e[31m"'}, "5:12: expected a line of printable text, found 'a\\x1b[31m'; rewrite it"),
+        ({"questions": "{n: 1000, sede: 1}"}, "7:26: expected a known key, found sede; did you mean 'seed'?"),
+        (
+            {"ablate": "S17", "expect": "{fails: [], loss_above: 0.5}"},
+            "8:37: expected a loss that the nodes can change, found S17, which reaches no digit; remove it",
+        ),
+        (
+            {"ablate": "S17", "expect": "{fails: []}", "xfail": "{reason: r}"},
+            "9:12: expected no xfail on what the model's shape settles, found one; remove it, and say by_construction",
+        ),
+        (
+            {"one_at_a_time": "true", "expect": "{fails: [A4], loss_below: 0.5}"},
+            "8:13: expected no loss with one_at_a_time (whose would it be?), found a bound; remove it",
+        ),
+        (
+            {"expect": "{fails: [A4], fail_rate: 1.0}"},
+            "8:38: expected a rate that a count can be above, found 1; "
+            "leave it out: then a digit in `fails` fails at least once, the others never",
+        ),
+        (
+            {"ablate": "S16", "questions": "{n: 1}", "expect": "{fails: [], may_fail: [A0], loss_below: 0.5}"},
+            "7:20: expected n of at least 2, or the claim cannot be settled, found 1; write n: 2 or more",
+        ),
+        (
+            {"questions": "{n: 1000, where: {case: BA, columns: {D0: '>9'}}}"},
+            "7:33: expected conditions that some 5-digit question meets, found BA and D0 >9; drop one of them",
+        ),
         ({"tags": "[skip]"}, "9:12: expected a tag that pytest does not act on, found skip; rename it"),
         ({"seed": "3"}, "9:11: expected a seed only with method resample, found method mean; remove it"),
         ({"xfail": "true"}, "9:12: expected a mapping, found true; correct `xfail`"),
         ({"xfail": '{reason: ""}'}, "9:21: expected text, found ''; correct `reason`"),
         ({"claim": "5"}, "5:12: expected text, found 5; quote it"),
-        ({"each": "[{step: S12}]"}, "9:12: expected only values that the claim uses, found step; remove it, or use {step}"),
-        ({"claim": '"{digit}"', "each": "[{}]"}, "9:12: expected a value for {digit}, found {}; add `digit: …` to the row"),
-        ({"each": "[]"}, "9:11: expected at least one row, found an empty list; add a row or remove `each`"),
+        ({"each": "[{step: S12}]"}, "9:12: expected only values that the claim uses, found step; remove it, or use it in braces"),
+        ({"claim": '"{digit}"', "each": "[{}]"}, "9:12: expected a value for {digit}, found none; add `digit: …` to the row"),
+        ({"each": "[]"}, "9:11: expected 1 to 200 rows, found 0; add a row, or split the claim"),
         (
             {"claim": '"c{x}"', "each": "[{x: 1}, {x: 2}]"},
             "4:9: expected each id once in a file, found a again (first in line 4); give one of them another id",
@@ -251,10 +280,6 @@ def test_questions_of_the_command_line_are_those_of_a_spec(tmp_path):
     assert read_questions("{n: 900, seed: 4, where: {case: [BA, MC1]}, stratify: case}", h.shape) == h.questions
     with pytest.raises(SpecError, match="questions:1:1: expected ba, uc1"):
         read_questions("vary", h.shape)
-
-
-def test_the_shipped_specs_load():
-    assert len(load_hypotheses(HYPOTHESES, FIXTURES)) > 10
 
 
 def test_the_readme_of_the_design_is_a_spec(tmp_path):

@@ -133,6 +133,8 @@ def test_the_mean_loss_has_bounds(questions, losses, bounds, finding):
 def test_a_loss_that_cannot_change_is_by_construction():
     h = claim("S17", loss_below=0.02)
     assert findings(h, measured())["loss"] == "by construction"
+    assert decide(h, measured())[0] == "by construction"
+    assert decide(h, measured(losses=[0.5] * 1000))[0] == "refuted"
 
 
 def test_intervals_of_one_claim_are_wider_than_a_single_one():

@@ -1,0 +1,40 @@
+"""The specs that ship: what their xfails say was measured is what is measured."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from paths import FIXTURES, HYPOTHESES
+
+from harness.evaluate import Workbench, judge
+from harness.report import digits_seen, record_of
+from harness.spec import load_hypotheses
+
+KNOWN = [h for h in load_hypotheses(HYPOTHESES, FIXTURES) if h.xfail]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Workbench("cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hypothesis", KNOWN, ids=lambda h: h.id)
+def test_an_xfail_says_what_is_measured(hypothesis, bench):
+    record = record_of(judge(hypothesis, bench))
+    said = hypothesis.xfail.removeprefix("measured ").partition("; by ")
+    assert said[0] == digits_seen(record)
+    assert said[2] == ", ".join(record["measurement"]["by_node"])
+
+
+def test_every_claim_has_a_source_and_every_refuted_one_a_number_or_a_finding():
+    for h in load_hypotheses(HYPOTHESES, FIXTURES):
+        assert h.source, h.id
+    for h in KNOWN:
+        assert re.match(r"measured (A\d \d+/\d+|no digit fails)", h.xfail), h.id
+
+
+def test_ids_are_unique_across_the_files_of_a_fixture():
+    ids = [(h.fixture, h.id) for h in load_hypotheses(HYPOTHESES, FIXTURES)]
+    assert len(ids) == len(set(ids))
