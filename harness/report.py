@@ -75,20 +75,21 @@ def _identity(h: Hypothesis) -> Record:
 
 
 def _expected(expect: Expect) -> str:
-    """Return what a spec expects, in short: ``A5, A4 fail > 5%; A3 may; loss < 0.02``."""
-    fails = f"{', '.join(expect.fails) or 'nothing'} {'fail' if len(expect.fails) > 1 else 'fails'}"
-    if expect.fails and expect.fail_rate is not None:
-        fails += f" > {100 * expect.fail_rate:g}%"
-    parts = [fails]
-    if expect.may_fail:
-        parts.append(f"{', '.join(expect.may_fail)} may")
+    """Return what a spec expects, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
+    fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
+    parts = []
+    if fails:
+        rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
+        parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
+    if may:
+        parts.append(f"{may} may" if fails else f"only {may} may fail")
     if expect.intact_rate is not None:
-        parts.append(
-            f"others < {100 * expect.intact_rate:g}%" if expect.fails else f"(< {100 * expect.intact_rate:g}%)"
-        )
+        parts.append(f"{'others' if parts else 'every digit fails'} < {100 * expect.intact_rate:g}%")
+    elif not parts:
+        parts.append("nothing fails")
     parts += [f"loss < {expect.loss_below:g}"] if expect.loss_below is not None else []
     parts += [f"loss > {expect.loss_above:g}"] if expect.loss_above is not None else []
-    return "; ".join(parts).replace("fails; (<", "fails (<")
+    return "; ".join(parts)
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:

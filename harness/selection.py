@@ -63,7 +63,7 @@ class Sample:
 
     def __str__(self) -> str:
         first = self.strata[0].name if self.strata else "uniform"
-        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].name}"
+        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].name.removeprefix('cascade ')}"
         return f"{self.n} × {of}, seed {self.seed}"
 
 
