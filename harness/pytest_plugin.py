@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--harness-fixtures", metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)")
     group.addoption(
         "--harness-report", metavar="PATH",
-        help="where the report goes, PATH.md and PATH.json (default: ROOTDIR/reports/hypotheses)",
+        help="where the report goes: PATH.md and PATH.json, or into a directory (default: ROOTDIR/reports)",
     )  # fmt: skip
     parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
 
@@ -280,6 +280,7 @@ class Reporting:
 
         given = self.config.getoption("--harness-report")
         base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
+        base = base / "hypotheses" if base.is_dir() else base
         base = base.with_suffix("") if base.suffix in (".md", ".json") else base
         records = ordered(self.records.values())
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])

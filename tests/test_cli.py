@@ -41,7 +41,7 @@ def test_check_says_what_fails_and_exits_1(spec, capsys):
     assert main(["check", str(spec), *WHERE]) == 1
     out, err = capsys.readouterr()
     assert "REFUTED: S12 makes A3." in out
-    assert out.endswith("2 claims evaluated: 1 refuted, 1 supported\n")
+    assert out.endswith("2 claims evaluated: 1 refuted, 1 supported; 1 not as their specs say\n")
     assert err == ""
 
 
@@ -51,6 +51,14 @@ def test_check_of_what_holds_exits_0_and_prints_json(spec, capsys):
     body = json.loads(capsys.readouterr().out)
     assert body["summary"] == {"supported": 1}
     assert body["claims"][0]["measurement"]["patterns"]["yNyyyy"] > 0
+
+
+def test_check_judges_the_good_files_of_a_directory_beside_a_bad_one(spec, capsys):
+    (spec.parent / "bad.yaml").write_text("x: [", "utf-8")
+    assert main(["check", str(spec.parent), *WHERE]) == 2
+    out, err = capsys.readouterr()
+    assert "2 claims evaluated" in out
+    assert err.startswith(f"harness: {spec.parent / 'bad.yaml'}:1:5: expected YAML (")
 
 
 def test_check_of_a_bad_spec_exits_2_with_a_line_each(spec, capsys):

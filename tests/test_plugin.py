@@ -269,6 +269,8 @@ def test_the_report_goes_where_it_is_told_and_a_read_only_place_is_no_crash(proj
     assert run(project, "--harness-report=out/mine").ret == 0
     assert report(project, "out/mine.json")["summary"] == {"supported": 1}
     assert "s12-breaks-a4" in (project.path / "out" / "mine.md").read_text("utf-8")
+    assert run(project, "--harness-report=out").ret == 0
+    assert report(project, "out/hypotheses.json")["summary"] == {"supported": 1}
     (project.path / "file").write_text("in the way", "utf-8")
     result = run(project, "--harness-report=file/mine.md")
     assert result.ret == 2  # it was asked for
