@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xd7 for ×
     try:
         code = int(options.run(options))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before we were started
+            sys.stdout.flush()
         return code
     except HarnessError as error:
         for problem in error.problems:
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has had enough
         _drop_output()
         return OK
-    except OSError as error:  # the disk that the output goes to is full, say
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):  # not about our output
+            raise
         _drop_output()
         print(f"harness: expected output that can be written, found {error.strerror}; free some space", file=sys.stderr)
         return TROUBLE
@@ -49,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _drop_output() -> None:
     """Send what is still to be flushed nowhere, so that Python does not complain of it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +127,9 @@ def _check(options: argparse.Namespace) -> int:
         return TROUBLE
     from harness.report import failure_text, summary_line, terminal_table, to_json
 
-    records = _judge_all(hypotheses, options.device)
+    given = [("--harness-device", options.device, "auto"), ("--harness-fixtures", str(options.fixtures), "fixtures")]
+    rerun_with = [f"{name}={value}" for name, value, default in given if value != default]
+    records = [{**record, "options": rerun_with} for record in _judge_all(hypotheses, options.device)]
     if options.json:
         print(to_json(records, spec_errors), end="")
     else:

@@ -11,6 +11,7 @@ from harness.errors import shorten
 from harness.yamlfile import Document, Loc
 
 MAX_ROWS = 200
+_FILLED = ("id", "ablate", "questions", "reference", "expect", "tags")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _ROWS = TypeAdapter(list[dict[str, str | int | float | bool]], config=ConfigDict(strict=True))
 
@@ -27,6 +28,7 @@ def expand(document: Document, loc: Loc, claim: Any) -> list[tuple[Loc, Any]]:
     if "each" in claim:
         rows = _rows(document, loc, claim["each"], used)
         return [(loc, _fill(template, row)) for row in rows]
+    used = _names_in([template.get(key) for key in _FILLED])  # elsewhere braces may be prose
     if used:
         name = f"`each`, whose rows fill in {{{min(used)}}}"
         document.report(loc, name, "no such key", "add it, or drop the braces")

@@ -19,6 +19,7 @@ from harness.hypothesis import Hypothesis
 from harness.interventions import Intervention
 from harness.measurement import Measurement, Tally
 from harness.nodes import Node, reach
+from harness.pins import PIN, RECIPE, WEIGHTS
 from harness.sampling import tokens_for
 from harness.selection import Questions
 from harness.spec_model import Method
@@ -94,9 +95,16 @@ class Workbench:
 
 
 @lru_cache(maxsize=1)
-def _shared_bench() -> Workbench:
-    """Return the bench of those who bring none, so that a notebook's loop loads its model once."""
+def _shared_bench(fixtures: Path, stamp: object) -> Workbench:
+    """Return the bench of those who bring none: a notebook's loop loads its model once, and again when it changed."""
     return Workbench()
+
+
+def _stamp(h: Hypothesis) -> tuple[tuple[int, int] | None, ...]:
+    """Return when each of the fixture's files was last written, and its size."""
+    paths = [h.fixtures / h.fixture / name for name in (RECIPE, WEIGHTS, PIN)]
+    found = [path.stat() if path.exists() else None for path in paths]
+    return tuple(stat and (stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ def judge(hypothesis: Hypothesis, bench: Workbench | None = None) -> Result:
         FixtureError: the model cannot be loaded.
         MeasurementError: what was measured means nothing; see :func:`harness.verdict.decide`.
     """
-    bench = bench or _shared_bench()
+    bench = bench or _shared_bench(hypothesis.fixtures.resolve(), _stamp(hypothesis))
     start = time.perf_counter()
     h = hypothesis
     fixture = bench.fixture(h.fixture, h.fixtures)

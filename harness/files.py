@@ -16,7 +16,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written, or is no regular file; the old one, if any, is untouched.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.accuracy import measure_accuracy
 from harness.card import model_card
-from harness.errors import FixtureError, HarnessError, Problem, shorten
+from harness.errors import FixtureError, HarnessError, Problem, is_plain, shorten
 from harness.fixtures import Fixture, refuse_existing, serialise, write_fixture
 from harness.models import build_model, check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
@@ -38,10 +38,11 @@ def import_checkpoint(
     """
     check_name(name)
     recipe = load_recipe(recipe_path)
+    recipe_bytes = recipe_path.read_bytes()
     where = resolve_device(device)
     directory = fixtures / name
-    refuse_existing(directory, recipe_path.read_bytes())
-    if not note.isprintable():
+    refuse_existing(directory, recipe_bytes)
+    if not is_plain(note):
         raise HarnessError.of("a note of printable text", shorten(note), "rewrite it")
     raw = _read(checkpoint)
     found = {key: tensor for key, tensor in _tensors(raw, checkpoint).items() if not key.endswith(_BUFFERS)}
@@ -58,7 +59,7 @@ def import_checkpoint(
         provenance=Provenance(source=checkpoint.name, source_sha256=hashlib.sha256(raw).hexdigest(), note=note),
         measured=measure_accuracy(fixture),
     )
-    write_fixture(directory, recipe_path.read_text("utf-8"), tensors, pin, model_card(recipe, pin))
+    write_fixture(directory, recipe_bytes.decode(), tensors, pin, model_card(recipe, pin))
     return pin
 
 

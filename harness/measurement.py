@@ -102,7 +102,7 @@ class Tally:
         self.true_logit = torch.where(larger, outcome.true_logit, self.true_logit)
         self.loss = torch.where(larger, outcome.loss, self.loss)
         self.wrong |= wrong
-        self.outcomes.append((node, outcome.predicted))
+        self.outcomes.append((node, outcome.predicted.to(torch.uint8)))  # small: there may be many
         if node and bool(wrong.any()):
             self.by_node[node] = int(wrong.any(1).sum())
 

@@ -280,12 +280,12 @@ class Reporting:
 
         given = self.config.getoption("--harness-report")
         base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
-        base = base / "hypotheses" if base.is_dir() else base
-        base = base.with_suffix("") if base.suffix in (".md", ".json") else base
         records = ordered(self.records.values())
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
         text = markdown(records, self.spec_errors, command)
         try:
+            base = base / "hypotheses" if base.is_dir() else base
+            base = base.with_suffix("") if base.suffix in (".md", ".json") else base
             base.parent.mkdir(parents=True, exist_ok=True)
             for suffix, content in ((".md", text), (".json", to_json(records, self.spec_errors, command))):
                 path = base.parent / (base.name + suffix)

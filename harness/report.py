@@ -7,6 +7,7 @@ made from records alone.
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from harness.errors import HarnessError
-from harness.hypothesis import Expect, Hypothesis
+from harness.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
@@ -69,21 +70,23 @@ def _identity(h: Hypothesis) -> Record:
         "key": h.key, "id": h.id, "path": h.path, "line": h.line, "index": h.index, "fixture": h.fixture,
         "claim": h.claim, "source": h.source, "nodes": h.target, "method": h.method,
         "reference": str(h.reference) if needs_reference else None,
-        "questions": str(h.questions), "census": h.questions.census, "expected": _expected(h.expect),
-        "fails": list(h.expect.fails), "xfail": h.xfail, "tags": list(h.tags),
+        "questions": str(h.questions), "census": h.questions.census, "expected": _expected(h),
+        "fails": list(h.expect.fails), "may_fail": list(h.expect.may_fail), "xfail": h.xfail, "tags": list(h.tags),
     }  # fmt: skip
 
 
-def _expected(expect: Expect) -> str:
+def _expected(h: Hypothesis) -> str:
     """Return what a spec expects, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
+    expect = h.expect
     fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
+    others = len(expect.fails) + len(expect.may_fail) < h.shape.layout.n_answer
     parts = []
     if fails:
         rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
         parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
     if may:
-        parts.append(f"{may} may" if fails else f"only {may} may fail")
-    if expect.intact_rate is not None:
+        parts.append(f"{may} may" if fails else f"only {may} may fail" if others else "any digit may fail")
+    if others and expect.intact_rate is not None:
         parts.append(f"{'others' if parts else 'every digit fails'} < {100 * expect.intact_rate:g}%")
     elif not parts:
         parts.append("nothing fails")
@@ -139,8 +142,8 @@ def failure_text(record: Record) -> str:
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     rows = [
-        (row["what"], row["expected"], row["observed"], _percent(row["value"]) if row["what"] != "loss" else "",
-         _interval(row), row["finding"])
+        (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
+         _percent(row["value"]) if row["what"] != "loss" else "", _interval(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
     table = tabulate(rows, ["digit", "expected", "wrong/asked", "rate", "interval", "finding"], disable_numparse=True)
@@ -152,7 +155,7 @@ def failure_text(record: Record) -> str:
     parts = [head, " · ".join(filter(None, about)), "", table]
     if deciding := deciding_questions(record):
         parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
-    options = "".join(f" {option}" for option in record.get("options", []))
+    options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
     parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
     return "\n".join(parts)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from harness.errors import HarnessError, shorten
+from harness.errors import HarnessError, is_plain, shorten
 from harness.nodes import read_nodes
 from harness.question_sets import NAMES
 from harness.selection import Case, Stratify, TriCase
@@ -25,7 +25,7 @@ REFERENCE_N, REFERENCE_SEED = 1000, 271828
 
 def _one_line(text: str) -> str:
     text = text.strip("\n")
-    if not text.strip() or not text.isprintable():
+    if not text.strip() or not is_plain(text):
         parts = {"expected": "a line of printable text", "found": shorten(text), "fix": "rewrite it"}
         raise PydanticCustomError("harness", "text", parts)
     return text

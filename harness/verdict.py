@@ -26,6 +26,7 @@ class Comparison:
     low: float | None  # ends of the interval; None for a census, which has none
     high: float | None
     finding: Finding
+    excluded: int = 0  # questions that do not count, because the clean run gets the digit wrong
 
 
 def decide(h: Hypothesis, m: Measurement) -> tuple[Verdict, tuple[Comparison, ...]]:
@@ -77,10 +78,9 @@ def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
     else:
         low, high = exact_interval(count.wrong, count.asked, shared_confidence(h.comparisons))
         finding = _sample(should_fail, low, high, h)
-    excluded = f" ({count.excluded} excluded)" if count.excluded else ""
-    return Comparison(
-        count.digit, _expectation(h, count.digit), f"{count.wrong}/{count.asked}{excluded}", rate, low, high, finding
-    )
+    observed = f"{count.wrong}/{count.asked}"
+    expected = _expectation(h, count.digit)
+    return Comparison(count.digit, expected, observed, rate, low, high, finding, count.excluded)
 
 
 def _census(should_fail: bool, wrong: int, rate: float, h: Hypothesis) -> Finding:

@@ -84,9 +84,9 @@ def read_yaml(path: Path, shown_as: str | None = None) -> Document:
         SpecError: the file cannot be read, is not UTF-8 text, too large, empty, or not YAML.
     """
     shown = shown_as or str(path)
-    if path.exists() and not path.is_file():  # a pipe would wait forever
-        raise SpecError(Problem("a file", "something else", "name a YAML file", shown))
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait forever
+            raise SpecError(Problem("a file", "something else", "name a YAML file", shown))
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:

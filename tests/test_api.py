@@ -178,3 +178,22 @@ def test_a_clean_failure_is_nobodys_example():
     m = tally.finish()
     assert m.examples["A1"] == m.examples["A1 right"] == ()
     assert [str(e) for e in m.examples["A0"]] == ["1+2=14 NN BA by S0"]
+
+
+def test_without_a_bench_changed_weights_are_not_judged_by_the_old_ones(tmp_path):
+    import shutil
+
+    shutil.copytree(FIXTURES / FIXTURE, tmp_path / "fixtures" / FIXTURE)
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        SPEC.split("  - id: one-at-a-time", maxsplit=1)[0].replace("reference: varied", "method: zero"), "utf-8"
+    )
+    (h,) = harness.load_hypotheses(path, tmp_path / "fixtures")
+    first = judge(h)
+    assert judge(h).measurement == first.measurement
+    weights = tmp_path / "fixtures" / FIXTURE / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(harness.FixtureError, match="expected weights of sha256"):
+        judge(h)

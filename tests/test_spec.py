@@ -164,7 +164,7 @@ def test_each_writes_a_claim_per_row(tmp_path):
         ),
         ({"gate": "-0.1"}, "9:11: expected a number of at least 0, found -0.1; correct `gate`"),
         ({"tags": "[_x]"}, "9:12: expected text that matches ^[A-Za-z][A-Za-z0-9_-]*$, found _x; correct `tags`"),
-        ({"claim": '"for {step}"'}, "4:5: expected `each`, whose rows fill in {step}, found no such key; add it, or drop the braces"),
+        ({"id": '"a-{step}"'}, "4:5: expected `each`, whose rows fill in {step}, found no such key; add it, or drop the braces"),
         ({"claim": '"a\\e[31m"'}, "5:12: expected a line of printable text, found 'a\\x1b[31m'; rewrite it"),
         ({"questions": "{n: 1000, sede: 1}"}, "7:26: expected a known key, found sede; did you mean 'seed'?"),
         (

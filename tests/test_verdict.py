@@ -106,7 +106,9 @@ def test_a_badly_trained_model_refutes_nothing():
 
 def test_digits_the_clean_run_gets_wrong_do_not_count():
     h = claim(fails=("A5",), fail_rate=0.5)
-    assert decide(h, measured(10, A5=4, excluded={"A5": 3}))[0] == "supported"  # 4 of 7
+    verdict, rows = decide(h, measured(10, A5=4, excluded={"A5": 3}))
+    assert verdict == "supported"  # 4 of 7
+    assert [(row.observed, row.excluded) for row in rows if row.what == "A5"] == [("4/7", 3)]
     with pytest.raises(MeasurementError, match="questions whose clean run gets A5 right, found 0 of 10 right"):
         decide(h, measured(10, excluded={"A5": 10}))
 
