@@ -19,7 +19,7 @@ from harness.hypothesis import Hypothesis
 from harness.interventions import Intervention
 from harness.measurement import Measurement, Tally
 from harness.nodes import Node, reach
-from harness.pins import PIN, RECIPE, WEIGHTS
+from harness.recipe import PIN, RECIPE, WEIGHTS
 from harness.sampling import tokens_for
 from harness.selection import Questions
 from harness.spec_model import Method

@@ -25,8 +25,8 @@ from harness.files import write_atomically
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
-from harness.pins import CARD, PIN, RECIPE, WEIGHTS, Pin, read_pin, recipe_hash
-from harness.recipe import Recipe, check_name, recipe_of
+from harness.pins import Pin, read_pin, recipe_hash
+from harness.recipe import CARD, PIN, RECIPE, WEIGHTS, Recipe, check_name, recipe_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -10,10 +10,9 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from harness.errors import FixtureError, Problem, shorten
-from harness.recipe import Recipe, fixture_directory, missing_weights
+from harness.recipe import PIN, Recipe, fixture_directory, missing_weights
 from harness.strict import Strict, Version
 
-WEIGHTS, PIN, CARD, RECIPE = "model.safetensors", "model.json", "README.md", "recipe.yaml"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

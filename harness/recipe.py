@@ -14,6 +14,8 @@ from harness.nodes import Shape
 from harness.strict import Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
+# The files of a fixture.
+RECIPE, WEIGHTS, PIN, CARD = "recipe.yaml", "model.safetensors", "model.json", "README.md"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -134,7 +136,7 @@ def fixture_directory(name: str, fixtures: Path) -> Path:
 
 def list_fixtures(fixtures: Path) -> list[str]:
     """Return the names of the directories below `fixtures` that hold a recipe."""
-    return sorted(path.parent.name for path in fixtures.glob("*/recipe.yaml") if _NAME.fullmatch(path.parent.name))
+    return sorted(path.parent.name for path in fixtures.glob(f"*/{RECIPE}") if _NAME.fullmatch(path.parent.name))
 
 
 def recipe_of(name: str, fixtures: Path) -> Recipe:
@@ -144,7 +146,7 @@ def recipe_of(name: str, fixtures: Path) -> Recipe:
         HarnessError: no such fixture.
         FixtureError: the recipe is wrong.
     """
-    path = fixture_directory(name, fixtures) / "recipe.yaml"
+    path = fixture_directory(name, fixtures) / RECIPE
     try:
         return load_recipe(path)
     except SpecError as error:
@@ -154,6 +156,6 @@ def recipe_of(name: str, fixtures: Path) -> Recipe:
 def missing_weights(name: str, fixtures: Path) -> Problem:
     """Return what to say of a fixture that has a recipe but no weights."""
     return Problem(
-        f"weights pinned in {fixtures / name / 'model.json'}", "no such file",
-        f"import them: harness import CHECKPOINT --recipe {fixtures / name / 'recipe.yaml'} --name {name}",
+        f"weights pinned in {fixtures / name / PIN}", "no such file",
+        f"import them: harness import CHECKPOINT --recipe {fixtures / name / RECIPE} --name {name}",
     )  # fmt: skip

@@ -61,11 +61,16 @@ def sweep(
     truth, cases = answers(union, fixture.layout), cases_of(union, fixture.layout)
     clean = hooked.run(fixture, union, batch_size=bench.batch_size)
 
-    def outcome(nodes: Sequence[Node], how: Method) -> Outcome:
-        progress(" ".join(map(str, nodes)))
+    def cutter(nodes: Sequence[Node], how: Method) -> Callable[[Node], Outcome]:
+        """Return what cuts one of `nodes`; what that takes from the reference questions is taken once for all."""
         ablation = Ablation(name, fixtures, tuple(nodes), how, reference, question_sets[0])
         make = intervention_maker(ablation, bench, union)
-        return hooked.run(fixture, union, make(nodes), bench.batch_size)
+
+        def cut(node: Node) -> Outcome:
+            progress(str(node))
+            return hooked.run(fixture, union, make([node]), bench.batch_size)
+
+        return cut
 
     by_set = list(zip(question_sets, rows, strict=True))
     case_rows = []
@@ -76,19 +81,18 @@ def sweep(
 
     first = rows[0]
     step_rows = []
-    for step in range(fixture.layout.n_ctx):
-        node = Node(step, 0, "resid")
-        mean, zero = (_take(outcome([node], how), first) for how in ("mean", "zero"))
+    streams = [Node(step, 0, "resid") for step in range(fixture.layout.n_ctx)]
+    cut_to_mean, cut_to_zero = cutter(streams, "mean"), cutter(streams, "zero")
+    for step, node in enumerate(streams):
+        mean, zero = _take(cut_to_mean(node), first), _take(cut_to_zero(node), first)
         step_rows.append(
             {"step": step, "mean_loss": float(mean.loss.mean()),
              "zero": _step_row(zero, truth[first], [cases[i] for i in first.tolist()])}
         )  # fmt: skip
 
-    broken = {
-        node: _broken(outcome([node], method), clean, truth)
-        for node in all_nodes(fixture.shape)
-        if node.kind != "resid" and reach([node], fixture.shape)
-    }
+    live = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
+    cut = cutter(live, method)
+    broken = {node: _broken(cut(node), clean, truth) for node in live}
     grids = [
         {"questions": str(questions), "n": len(part), "nodes": _grid(broken, part, fixture)}
         for questions, part in by_set

@@ -15,8 +15,8 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.fixtures import serialise, write_fixture
 from harness.models import expected_tensors
-from harness.pins import PIN, WEIGHTS, Pin, Provenance, recipe_hash
-from harness.recipe import Recipe
+from harness.pins import Pin, Provenance, recipe_hash
+from harness.recipe import PIN, WEIGHTS, Recipe
 
 FIELDS = {
     "version": 1, "task": "addition", "n_digits": 2, "n_layers": 2, "n_heads": 2, "d_model": 8, "d_mlp": 16,
