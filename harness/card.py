@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tabulate import tabulate
 
 from harness.pins import Accuracy, Pin
-from harness.recipe import Recipe
+from harness.recipe import CURVES, Recipe
+
+if TYPE_CHECKING:
+    from harness.curves import Curves
 
 
-def model_card(recipe: Recipe, pin: Pin) -> str:
-    """Return the Markdown card of a fixture."""
+def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
+    """Return the Markdown card of a fixture, with the learning curves of weights that were trained here."""
     layout = recipe.layout
     enrichment = recipe.enrichment
     extra = "none"
@@ -17,18 +22,20 @@ def model_card(recipe: Recipe, pin: Pin) -> str:
         share = f"{enrichment.digit_share:.0%} of their columns made to sum to 9"
         extra = f"{enrichment.batch_share:.0%} of the batches have {share}"
     optimiser = recipe.optimiser
+    schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     facts = [
         ("task", f"addition of two {recipe.n_digits}-digit numbers, ended by `{recipe.equals}` (n_ctx {layout.n_ctx})"),
-        ("model", f"{recipe.n_layers} layers, {recipe.n_heads} heads, d_model {recipe.d_model}, "
-                  f"d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, {recipe.act_fn}, {recipe.normalisation}"),
+        ("model", f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads, "
+                  f"d_model {recipe.d_model}, d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, "
+                  f"{recipe.act_fn}, {recipe.normalisation}"),
         ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions, {optimiser.name} lr {optimiser.lr:g}, "
                      f"weight decay {optimiser.weight_decay:g}, betas {optimiser.betas[0]:g} and "
-                     f"{optimiser.betas[1]:g}, {optimiser.warmup_steps} warm-up steps, seed {recipe.seed}"),
+                     f"{optimiser.betas[1]:g}, {optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
         ("extra sum-9 questions", extra),
-        ("source", f"`{pin.provenance.source}`, sha256 `{pin.provenance.source_sha256}`"),
+        ("source", _source(pin)),
         ("weights", f"`model.safetensors`, sha256 `{pin.weights_sha256}`"),
     ]  # fmt: skip
-    note = f"\n{pin.provenance.note}\n" if pin.provenance.note else ""
+    note = f"\n{pin.provenance.note}\n" if pin.provenance and pin.provenance.note else ""
     rows = [_row(recipe, accuracy) for accuracy in pin.measured]
     digits = layout.answer_digits
     heads = ["questions", "n", "wholly right", "loss (nats/digit)", *digits]
@@ -43,6 +50,36 @@ teacher-forced; where the free-running model differs, its share follows after a 
 always: both models read the same until the first wrong digit.
 
 {tabulate(rows, heads, tablefmt="github", disable_numparse=True)}
+{_training(pin, curves) if curves else ""}"""
+
+
+def _source(pin: Pin) -> str:
+    if pin.trained is not None:
+        made = pin.trained
+        return (
+            f"trained by harness {made.harness} with torch {made.torch} on {made.device}, {made.threads} threads, "
+            f"{made.seconds / 60:.1f} minutes of steps"
+        )
+    assert pin.provenance is not None  # a pin has one of the two
+    return f"`{pin.provenance.source}`, sha256 `{pin.provenance.source_sha256}`"
+
+
+def _training(pin: Pin, curves: Curves) -> str:
+    from harness.curves import final_losses, task_shares
+
+    return f"""
+## Training
+
+Every step is in `{CURVES}`; `harness curves {pin.name}` draws it all. Final losses, the mean of the last five
+steps, in nats per digit; a loss that had no case is left out:
+
+{tabulate(final_losses(curves), "keys", tablefmt="github", disable_numparse=True)}
+
+{task_shares(curves)}
+
+![Loss of all digits](curves-all-digits.png)
+![Loss of each answer digit](curves-per-digit.png)
+![Loss of each sub-task](curves-per-task.png)
 """
 
 

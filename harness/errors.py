@@ -65,6 +65,10 @@ class FixtureError(HarnessError):
     """Weights, or the files around them, that are missing, broken, or not what was pinned."""
 
 
+class NotImportedError(FixtureError):
+    """Weights that somebody published and that are not here: nothing is wrong, and nothing can be measured."""
+
+
 class MeasurementError(HarnessError):
     """A measurement that means nothing: nan, no questions, a hook that did not fire, an untrained model."""
 

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness import hooked, interventions
+from harness.errors import HarnessError
 from harness.fixtures import Fixture, load_fixture
 from harness.hypothesis import Hypothesis
 from harness.interventions import Intervention
@@ -70,8 +71,15 @@ class Result:
 class Workbench:
     """Models, questions, clean runs and reference means, each made once and shared by all hypotheses."""
 
-    def __init__(self, device: str = "auto", batch_size: int = hooked.BATCH) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        batch_size: int = hooked.BATCH,
+        before_loading: Callable[[str, Path], None] = lambda name, fixtures: None,
+    ) -> None:
         self.device = device
+        self.before_loading = before_loading  # trains what is missing, say; once for a fixture, also where that fails
+        self._prepared: dict[tuple[str, Path], HarnessError | None] = {}
         self.batch_size = batch_size
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=4)(self._load)
@@ -80,6 +88,14 @@ class Workbench:
         self.means = lru_cache(maxsize=8)(self._means)
 
     def _load(self, name: str, fixtures: Path) -> Fixture:
+        if (name, fixtures) not in self._prepared:
+            self._prepared[name, fixtures] = None
+            try:
+                self.before_loading(name, fixtures)
+            except HarnessError as error:
+                self._prepared[name, fixtures] = error
+        if (failed := self._prepared[name, fixtures]) is not None:
+            raise failed
         return load_fixture(name, fixtures, self.device)
 
     def _tokens(self, name: str, fixtures: Path, questions: Questions) -> Int[Tensor, "question pos"]:

@@ -1,13 +1,15 @@
-"""Which files are specs; writing a file so that nobody ever sees half of it."""
+"""Which files are specs; writing files so that nobody ever sees half of one, or some of them."""
 
 from __future__ import annotations
 
 import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 SPEC_SUFFIXES = (".yaml", ".yml")
+PART = ".part"  # how the names of unfinished files end
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -19,16 +21,42 @@ def write_atomically(path: Path, content: bytes) -> None:
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    write_together({path: content})
+
+
+def write_together(files: Mapping[Path, bytes], retract: Path | None = None) -> None:
+    """Write several files: each is whole beside its old self before the first takes its name, in the order given.
+
+    `retract`, say what vouches for the files, is removed before any of them changes. A process that is killed
+    leaves at most its ``.part`` files behind; see :func:`remove_parts`.
+
+    Raises:
+        OSError: they could not be written; nothing has changed.
+    """
+    staged: dict[Path, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        for path, content in files.items():
+            if path.is_dir():  # no name for a file: the renaming would stop half-way
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+            staged[path] = Path(temporary)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            staged[path].chmod(0o666 & ~mask)
+        if retract is not None:
+            retract.unlink(missing_ok=True)
+        for path, whole in staged.items():
+            whole.replace(path)
+    finally:
+        for part in staged.values():
+            part.unlink(missing_ok=True)
+
+
+def remove_parts(directory: Path) -> None:
+    """Remove what killed processes left of files they were writing; only where no other process writes."""
+    for part in directory.glob(f".*{PART}"):
+        part.unlink(missing_ok=True)

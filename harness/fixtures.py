@@ -6,7 +6,6 @@ without its weights is an error, never a reason to make new ones.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -21,12 +20,12 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from harness.errors import FixtureError, Problem
-from harness.files import write_atomically
+from harness.files import write_together
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
 from harness.pins import Pin, read_pin, recipe_hash
-from harness.recipe import CARD, PIN, RECIPE, WEIGHTS, Recipe, check_name, recipe_of
+from harness.recipe import CARD, LOCK, PIN, RECIPE, WEIGHTS, Recipe, check_name, recipe_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -75,7 +74,8 @@ def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:
     """
     if pin.recipe_sha256 != recipe_hash(recipe):
         found = f"a recipe of sha256 {recipe_hash(recipe)}"
-        fix = "the weights are stale: restore the recipe, or import weights made by the new one"
+        again = f"train it again (harness train {pin.name} --fresh)" if pin.trained else "import the new one's weights"
+        fix = f"the weights are stale: restore the recipe, or {again}"
         raise FixtureError(
             Problem(f"the recipe of sha256 {pin.recipe_sha256}", found, fix, str(path.with_name(RECIPE)))
         )
@@ -100,32 +100,46 @@ def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:
     return tensors
 
 
+def lock(directory: Path) -> FileLock:
+    """Return the lock that whoever writes a fixture's files holds; the system takes it from a process that dies."""
+    return FileLock(directory / LOCK)
+
+
 def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tensor], pin: Pin, card: str) -> None:
-    """Write a fixture's files, each under its final name only when whole; the pin, which makes it count, last.
+    """Write the files of a fixture that has no weights yet: all of them or none.
 
     Raises:
         FixtureError: the fixture has weights already, or the directory cannot be written.
     """
+    # Everything is made before anything is written.
+    recipe = recipe_text.encode()
+    files = {RECIPE: recipe, CARD: card.encode(), WEIGHTS: serialise(tensors)}
     try:
-        # Everything is made before anything is written.
-        recipe, weights, readme = recipe_text.encode(), serialise(tensors), card.encode()
-        made = (pin.model_dump_json(indent=2) + "\n").encode()
         directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory / ".lock"):
+        with lock(directory):
             refuse_existing(directory, recipe)
-            write_atomically(directory / RECIPE, recipe)
-            write_atomically(directory / CARD, readme)
-            try:
-                write_atomically(directory / WEIGHTS, weights)
-                write_atomically(directory / PIN, made)
-            except BaseException:  # weights without a pin would only be in the way of another try
-                (directory / WEIGHTS).unlink(missing_ok=True)
-                raise
-        with contextlib.suppress(OSError):
-            (directory / ".lock").unlink()
+            put(directory, files, pin)
     except OSError as error:
-        found = error.strerror or str(error)
-        raise FixtureError(Problem("a directory that can be written", found, "check it", str(directory))) from None
+        raise unwritable(directory, error) from None
+
+
+def put(directory: Path, files: Mapping[str, bytes], pin: Pin) -> None:
+    """Put a fixture's files in the place of those that are there; the pin goes first and comes last.
+
+    So whatever moment a process is killed at, a pin that is there is true of the weights.
+
+    Raises:
+        OSError: they could not be written; nothing has changed.
+    """
+    made = (pin.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
+    write_together({directory / name: content for name, content in {**files, PIN: made}.items()}, directory / PIN)
+
+
+def unwritable(directory: Path, error: OSError) -> FixtureError:
+    """Return what to say of a directory that cannot be written."""
+    return FixtureError(
+        Problem("a directory that can be written", error.strerror or str(error), "check it", str(directory))
+    )
 
 
 def refuse_existing(directory: Path, recipe: bytes) -> None:

@@ -1,4 +1,4 @@
-"""``harness import``: an old checkpoint becomes a fixture, with its hash, provenance and measured accuracy."""
+"""``harness import``: a checkpoint, old or published, becomes a fixture, with its provenance and accuracy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,29 @@ from harness.accuracy import measure_accuracy
 from harness.card import model_card
 from harness.errors import FixtureError, HarnessError, Problem, is_plain, shorten
 from harness.fixtures import Fixture, refuse_existing, serialise, write_fixture
+from harness.hub import download
 from harness.models import build_model, check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
-from harness.recipe import check_name, load_recipe
+from harness.recipe import RECIPE, check_name, fixture_directory, load_recipe, recipe_of
 
 # Buffers of the old HookedTransformer that hold no weights.
 _BUFFERS = (".mask", ".IGNORE")
 
 
 def import_checkpoint(
-    checkpoint: Path, recipe_path: Path, name: str, fixtures: Path, *, note: str = "", device: str = "cpu"
+    checkpoint: Path,
+    recipe_path: Path,
+    name: str,
+    fixtures: Path,
+    *,
+    source: str | None = None,
+    note: str = "",
+    device: str = "cpu",
 ) -> Pin:
     """Make the fixture `name` from an old HookedTransformer state dict (``.pth``) or a safetensors file.
 
-    Nothing in the checkpoint is executed, and no weights and no other recipe are written over.
+    Nothing in the checkpoint is executed, and no weights and no other recipe are written over. `source` says
+    where it comes from; otherwise its file name does.
 
     Raises:
         SpecError: the recipe is wrong.
@@ -56,11 +65,29 @@ def import_checkpoint(
         name=name,
         weights_sha256=weights_sha256,
         recipe_sha256=recipe_hash(recipe),
-        provenance=Provenance(source=checkpoint.name, source_sha256=hashlib.sha256(raw).hexdigest(), note=note),
+        provenance=Provenance(
+            source=source or checkpoint.name, source_sha256=hashlib.sha256(raw).hexdigest(), note=note
+        ),
         measured=measure_accuracy(fixture),
     )
     write_fixture(directory, recipe_bytes.decode(), tensors, pin, model_card(recipe, pin))
     return pin
+
+
+def import_published(name: str, fixtures: Path, *, note: str = "", device: str = "cpu") -> Pin:
+    """Make the fixture `name` from the published weights that its recipe names, fetching them if need be.
+
+    Raises:
+        FixtureError: no published weights are named, they cannot be fetched, or they are not the pinned ones.
+    """
+    directory, recipe = fixture_directory(name, fixtures), recipe_of(name, fixtures)
+    if recipe.hub is None:
+        problem = Problem("the key `hub`", "none", "name a repository and file", str(directory / RECIPE))
+        raise FixtureError(problem)
+    refuse_existing(directory, (directory / RECIPE).read_bytes())
+    checkpoint = download(recipe.hub, name, fixtures)
+    source = f"{recipe.hub.repo}/{recipe.hub.file} ({recipe.hub.revision}) on the Hugging Face hub"
+    return import_checkpoint(checkpoint, directory / RECIPE, name, fixtures, source=source, note=note, device=device)
 
 
 def _read(checkpoint: Path) -> bytes:

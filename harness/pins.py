@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from harness.errors import FixtureError, Problem, shorten
-from harness.recipe import PIN, Recipe, fixture_directory, missing_weights
+from harness.errors import FixtureError, NotImportedError, Problem, shorten
+from harness.recipe import PIN, WEIGHTS, Recipe, Sha256, fixture_directory, missing_weights, recipe_of
 from harness.strict import Strict, Version
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Accuracy(Strict):
@@ -28,31 +25,50 @@ class Accuracy(Strict):
 
 
 class Provenance(Strict):
-    """Where the weights come from."""
+    """Where imported weights come from."""
 
     source: str
     source_sha256: Sha256
     note: str = ""
 
 
+class Trained(Strict):
+    """How the weights were trained here."""
+
+    steps: int
+    seconds: float = Field(description="spent in training steps")
+    loss: float = Field(description="nats per answer digit, mean of the last five steps")
+    device: str
+    threads: int
+    torch: str
+    harness: str
+
+
 class Pin(Strict):
-    """What ``model.json`` holds."""
+    """What ``model.json`` holds. Weights are imported, and have a provenance, or they were trained here."""
 
     version: Version
     name: str
     weights_sha256: Sha256
     recipe_sha256: Sha256
-    provenance: Provenance
+    provenance: Provenance | None = None
+    trained: Trained | None = None
     measured: list[Accuracy]
+
+    @model_validator(mode="after")
+    def _from_one_source(self) -> Pin:
+        if (self.provenance is None) == (self.trained is None):
+            raise ValueError("either `provenance` or `trained`")
+        return self
 
 
 def recipe_hash(recipe: Recipe) -> str:
     """Return the sha256 of what a recipe says, whatever its comments and spacing.
 
     Defaults are left out, so that a key that recipes get later makes no older weights stale; a default,
-    once published, is never changed.
+    once published, is never changed. Where weights are published is not how they are made.
     """
-    said = recipe.model_dump(mode="json", exclude_defaults=True)
+    said = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"hub"})
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -62,12 +78,14 @@ def read_pin(name: str, fixtures: Path) -> Pin:
     Raises:
         HarnessError: no such fixture.
         FixtureError: it has no weights, or ``model.json`` is broken.
+        NotImportedError: it has none because they are published elsewhere.
     """
     path = fixture_directory(name, fixtures) / PIN
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise FixtureError(missing_weights(name, fixtures)) from None
+        elsewhere = recipe_of(name, fixtures).hub is not None and not path.with_name(WEIGHTS).exists()
+        raise (NotImportedError if elsewhere else FixtureError)(missing_weights(name, fixtures)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise FixtureError(Problem("a readable file", str(error), "restore it", str(path))) from None
     try:

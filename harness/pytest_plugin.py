@@ -10,17 +10,20 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotImportedError
 from harness.files import SPEC_SUFFIXES
 
 if TYPE_CHECKING:
     from harness.evaluate import Result, Workbench
     from harness.hypothesis import Hypothesis
+    from harness.making import Policy
     from harness.report import Record
 
 
@@ -36,11 +39,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-report", metavar="PATH",
         help="where the report goes: PATH.md and PATH.json, or into a directory (default: ROOTDIR/reports)",
     )  # fmt: skip
+    group.addoption(
+        "--harness-train", choices=["missing", "never", "always"],
+        help="train fixtures that have a recipe and no weights (missing; the default, but never where CI=true), "
+        "or all that were trained here anew (always)",
+    )  # fmt: skip
     parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Report from here, unless this is one of xdist's workers."""
+    workers = config.getoption("numprocesses", default=None) or config.getoption("tx", default=None)
+    if config.getoption("--harness-train") == "always" and workers:
+        raise pytest.UsageError("--harness-train always: expected one process, found -n; each worker would train")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config), "harness-reporting")
 
@@ -76,15 +87,19 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     from harness import __version__
     from harness.pins import read_pin
-    from harness.recipe import list_fixtures
+    from harness.recipe import PIN, list_fixtures
 
     fixtures = fixtures_directory(config)
-    shown = []
+    shown, bare = [], 0
     for name in list_fixtures(fixtures):
+        if not (fixtures / name / PIN).exists():
+            bare += 1
+            continue
         try:
             shown.append(f"{name} sha256 {read_pin(name, fixtures).weights_sha256[:12]}")
         except HarnessError:
             shown.append(f"{name} (no usable weights)")
+    shown += [f"{bare} without weights"] if bare else []
     listed = ", ".join(shown) or f"none in {fixtures}"
     return f"harness: {__version__}, device {config.getoption('--harness-device')}, fixtures: {listed}"
 
@@ -139,18 +154,25 @@ class ClaimItem(pytest.Item):
     def setup(self) -> None:
         """Measure and judge."""
         from harness.evaluate import judge
-        from harness.report import error_record, record_of
+        from harness.report import error_record, record_of, skipped_record
 
         if self.config.getoption("runxfail", default=False):
             self.hypothesis = dataclasses.replace(self.hypothesis, xfail=None)
+        trouble: HarnessError | None = None
         try:
             self.result = judge(self.hypothesis, _workbench(self.config))
         except HarnessError as error:
-            self.record = error_record(self.hypothesis, error)
-            pytest.fail(str(error), pytrace=False)  # during set-up, pytest calls this an error
+            trouble = error  # told below, outside of this clause, or pytest would show it twice
         except Exception as error:  # out of memory, say: a traceback is due, and the claim is not forgotten
             self.record = error_record(self.hypothesis, error)
             raise
+        if isinstance(trouble, NotImportedError):
+            self.record = skipped_record(self.hypothesis, trouble)
+            raise pytest.skip.Exception(str(trouble), _use_item_location=True)
+        if trouble is not None or self.result is None:
+            assert trouble is not None
+            self.record = error_record(self.hypothesis, trouble)
+            pytest.fail(str(trouble), pytrace=False)  # during set-up, pytest calls this an error
         self.record = {**record_of(self.result), "options": _options(self.config)}
         self.user_properties.extend(_properties(self.record))
 
@@ -191,8 +213,23 @@ def _workbench(config: pytest.Config) -> Workbench:
 
         if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-        config.stash[_BENCH] = Workbench(config.getoption("--harness-device"))
+        config.stash[_BENCH] = Workbench(
+            config.getoption("--harness-device"), before_loading=partial(_train_if_asked, config)
+        )
     return config.stash[_BENCH]
+
+
+def _train_if_asked(config: pytest.Config, name: str, fixtures: Path) -> None:
+    """Train a fixture before it is loaded, with its progress where the user sees it, also under capture."""
+    in_ci = os.environ.get("CI", "").lower() in ("true", "1")
+    policy: Policy = config.getoption("--harness-train") or ("never" if in_ci else "missing")
+    if policy == "never":
+        return
+    from harness.making import ensure_trained
+
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        ensure_trained(name, fixtures, policy, config.getoption("--harness-device"))
 
 
 def _options(config: pytest.Config) -> list[str]:
@@ -269,10 +306,15 @@ class Reporting:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
         if session.config.option.collectonly:
             return
-        if not self.records and session.exitstatus == ok and asks_for_claims(self.config):
+        if session.exitstatus == ok and asks_for_claims(self.config) and not self._judged():
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         if self.records or self.spec_errors:
             self._write(session)
+
+    def _judged(self) -> list[Record]:
+        from harness.report import judged
+
+        return judged(self.records.values())
 
     def _write(self, session: pytest.Session) -> None:
         from harness.files import write_atomically
@@ -306,14 +348,15 @@ class Reporting:
         """Show the table of claims."""
         if not self.records and not (asks_for_claims(self.config) and not self.config.option.collectonly):
             return
-        from harness.report import ordered, setting_line, summary_line, terminal_table
+        from harness.report import ordered, setting_line, skipped_lines, summary_line, terminal_table
 
         records = ordered(self.records.values())
         terminalreporter.section("claims")
-        if records:
+        if any(record["verdict"] != "skipped" for record in records):
             terminalreporter.write_line(terminal_table(records))
             terminalreporter.write_line("")
-        terminalreporter.write_line(summary_line(records))
+        for line in [*skipped_lines(records), summary_line(records)]:
+            terminalreporter.write_line(line)
         if setting := setting_line(records):
             terminalreporter.write_line(setting)
         for note in self.notes:

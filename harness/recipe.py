@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,21 +17,34 @@ from harness.yamlfile import Document, read_yaml
 
 # The files of a fixture.
 RECIPE, WEIGHTS, PIN, CARD = "recipe.yaml", "model.safetensors", "model.json", "README.md"
+CURVES, CHECKPOINT, LOCK = "training.csv.gz", "checkpoint.safetensors", ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+HubPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Optimiser(Strict):
-    """AdamW, with a linear warm-up; the defaults are the notebook's."""
+    """AdamW, with a linear warm-up and then a schedule; the defaults are the notebook's."""
 
     name: Literal["AdamW"] = "AdamW"
     lr: Positive = 8e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field(default=[0.9, 0.98])
     warmup_steps: Annotated[int, Field(ge=0)] = 10
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Return the learning rate of step `step`, from 0, of `steps`; with a warm-up the first one is 0."""
+        if step < self.warmup_steps:
+            return self.lr * step / self.warmup_steps
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 
 class Enrichment(Strict):
@@ -38,6 +52,15 @@ class Enrichment(Strict):
 
     batch_share: Share = 0.4
     digit_share: Share = 0.4
+
+
+class Hub(Strict):
+    """Where weights that somebody published are: a file of a repository on the Hugging Face hub."""
+
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=96)]
+    file: HubPath
+    revision: HubPath = "main"
+    sha256: Sha256 | None = None
 
 
 class Recipe(Strict):
@@ -59,6 +82,7 @@ class Recipe(Strict):
     steps: Count
     optimiser: Optimiser = Optimiser()
     enrichment: Enrichment | None = Enrichment()
+    hub: Hub | None = None
 
     @property
     def layout(self) -> Layout:
@@ -155,7 +179,11 @@ def recipe_of(name: str, fixtures: Path) -> Recipe:
 
 def missing_weights(name: str, fixtures: Path) -> Problem:
     """Return what to say of a fixture that has a recipe but no weights."""
-    return Problem(
-        f"weights pinned in {fixtures / name / PIN}", "no such file",
-        f"import them: harness import CHECKPOINT --recipe {fixtures / name / RECIPE} --name {name}",
-    )  # fmt: skip
+    published = recipe_of(name, fixtures).hub is not None
+    command = f"import them: harness import hub:{name}" if published else f"train them: harness train {name}"
+    return Problem(f"weights pinned in {fixtures / name / PIN}", "no such file", command + elsewhere(fixtures))
+
+
+def elsewhere(fixtures: Path) -> str:
+    """Return what a command needs in addition where the fixtures are not in their usual place."""
+    return "" if fixtures == Path("fixtures") else f" --fixtures {fixtures}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotImportedError
 from harness.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 VERSION = 1
 EXAMPLES_SHOWN = 3
-_ORDER = ("error", "refuted", "inconclusive", "supported", "by construction")
+_ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
+_NOT_JUDGED = ("error", "skipped")
 
 
 def record_of(result: Result) -> Record:
@@ -43,11 +44,21 @@ def record_of(result: Result) -> Record:
 
 def setting_line(records: Sequence[Record]) -> str:
     """Return what the claims were judged with: engine, device, weights."""
-    measured = [record for record in records if record["verdict"] != "error"]
     runs = sorted(
-        {f"{r['engine']} on {r['device']}, {r['fixture']} sha256 {r['weights_sha256'][:12]}" for r in measured}
+        {f"{r['engine']} on {r['device']}, {r['fixture']} sha256 {r['weights_sha256'][:12]}" for r in judged(records)}
     )
     return "engine " + "; ".join(runs) if runs else ""
+
+
+def judged(records: Iterable[Record]) -> list[Record]:
+    """Return the records of the claims that have a verdict."""
+    return [record for record in records if record["verdict"] not in _NOT_JUDGED]
+
+
+def skipped_record(hypothesis: Hypothesis, error: NotImportedError) -> Record:
+    """Return the record of a hypothesis about weights that are not here."""
+    problems = [str(problem) for problem in error.problems]
+    return {**_identity(hypothesis), "verdict": "skipped", "status": "skipped", "problems": problems}
 
 
 def error_record(hypothesis: Hypothesis, error: Exception) -> Record:
@@ -108,22 +119,30 @@ def counts(records: Sequence[Record]) -> dict[str, int]:
 
 def summary_line(records: Sequence[Record]) -> str:
     """Return one line: how many claims, how many of each verdict, how many of these were expected."""
-    judged = [record for record in records if record["verdict"] != "error"]
-    line = f"{len(judged)} claim{'' if len(judged) == 1 else 's'} evaluated"
-    if judged:
-        line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(judged).items())
+    evaluated = judged(records)
+    line = f"{len(evaluated)} claim{'' if len(evaluated) == 1 else 's'} evaluated"
+    if evaluated:
+        line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(evaluated).items())
     if known := sum(record["status"] == "xfailed" for record in records):
         line += f" ({known} refuted or inconclusive as their specs say)"
     if wrong := sum(record["status"] in ("failed", "xpassed") for record in records):
         line += f"; {wrong} not as their specs say"
-    if errors := len(records) - len(judged):
+    if errors := sum(record["verdict"] == "error" for record in records):
         line += f"; {errors} could not be judged"
+    if skipped := sum(record["verdict"] == "skipped" for record in records):
+        line += f"; {skipped} skipped, their weights are not here"
     return line
+
+
+def skipped_lines(records: Sequence[Record]) -> list[str]:
+    """Return why claims were skipped, a line for each reason."""
+    reasons = Counter(problem for record in records if record["verdict"] == "skipped" for problem in record["problems"])
+    return [f"{n} claim{'' if n == 1 else 's'} skipped: {reason}" for reason, n in reasons.items()]
 
 
 def digits_seen(record: Record) -> str:
     """Return what failed, in short: ``A4 171/172 (99%)``; or why nothing is known."""
-    if record["verdict"] == "error":
+    if record["verdict"] in _NOT_JUDGED:
         return "not measured"
     rows = [row for row in record["comparisons"] if row["what"] != "loss" and row["value"] > 0]
     seen = [f"{row['what']} {row['observed']} ({_percent(row['value'])})" for row in rows] or ["no digit fails"]
@@ -173,7 +192,7 @@ def deciding_questions(record: Record) -> list[str]:
 
 
 def terminal_table(records: Sequence[Record]) -> str:
-    """Return the table at the end of a run: one row a claim, by-construction claims apart at the end."""
+    """Return the table at the end of a run: one row a claim, by-construction claims last, no skipped ones."""
     rows = [
         (
             _shown_verdict(r),
@@ -185,6 +204,7 @@ def terminal_table(records: Sequence[Record]) -> str:
             digits_seen(r),
         )
         for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
+        if r["verdict"] != "skipped"
     ]
     heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed"]
     widths = [None, 34, 22, None, 30, 24, 44]
@@ -201,11 +221,12 @@ def _shown_verdict(record: Record) -> str:
 def markdown(records: Sequence[Record], spec_errors: Sequence[str] = (), command: str = "") -> str:
     """Return the Markdown report of the run that `command` started, which may have been of some claims only."""
     by_construction = [r for r in records if r["verdict"] == "by construction"]
-    judged = [r for r in records if r["verdict"] != "by construction"]
+    skipped = [r for r in records if r["verdict"] == "skipped"]
+    others = [r for r in records if r["verdict"] not in ("by construction", "skipped")]
     parts = ["# Claims", "", f"`{command}`: {summary_line(records)}." if command else f"{summary_line(records)}.", ""]
     if spec_errors:
         parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
-    parts += [_markdown_table(judged)] if judged else []
+    parts += [_markdown_table(others)] if others else []
     if by_construction:
         parts += ["", "## True by construction", ""]
         parts += [
@@ -213,7 +234,10 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = (), command
             "",
             _markdown_table(by_construction),
         ]
-    details = [r for r in records if r["status"] != "passed"]
+    if skipped:
+        parts += ["", "## Skipped", "", *(f"- {line}" for line in skipped_lines(skipped)), ""]
+        parts += [_markdown_table(skipped)]
+    details = [r for r in records if r["status"] not in ("passed", "skipped")]
     if details:
         parts += ["", "## Claims that did not simply hold", ""]
         for record in details:
@@ -247,7 +271,7 @@ def _markdown_table(records: Sequence[Record]) -> str:
 
 
 def _provenance(records: Sequence[Record]) -> list[str]:
-    measured = [r for r in records if r["verdict"] != "error"]
+    measured = judged(records)
     fixtures = sorted({(r["fixture"], r["weights_sha256"]) for r in measured})
     runs = sorted({(r["engine"], r["device"]) for r in measured})
     seconds = sum(r["seconds"] for r in measured)

@@ -72,7 +72,7 @@ def test_check_of_a_bad_spec_exits_2_with_a_line_each(spec, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ask", "nothing", "1+1"], f"expected a fixture in {FIXTURES}, found nothing; write one of add_d5_l2_h3"),
+        (["ask", "nothing", "1+1"], f"expected a fixture in {FIXTURES}, found nothing; write one of add_d"),
         (
             ["ask", FIXTURE, "1+x"],
             "expected a question of two numbers of at most 5 digits, like 15+45, found 1+x; write",

@@ -100,7 +100,7 @@ def test_the_pin_says_where_the_weights_come_from(imported):
     assert imported.pin.weights_sha256 == hashes["fixtures/tiny/model.safetensors"]
     assert imported.pin.recipe_sha256 == recipe_hash(make_recipe())
     written = contents(imported.directory)
-    assert written.keys() == {"recipe.yaml", "model.safetensors", "model.json", "README.md"}
+    assert written.keys() == {"recipe.yaml", "model.safetensors", "model.json", "README.md", ".lock"}
     assert type(imported.pin).model_validate_json(written["model.json"]) == imported.pin
     assert written["recipe.yaml"].decode() == "# kept\n" + recipe_text()
     card = written["README.md"].decode()

@@ -86,7 +86,7 @@ def test_a_supported_claim_passes_and_is_reported(project):
     assert result.ret == 0
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([
-        f"harness: *device cpu, fixtures: {FIXTURE} sha256 *",
+        f"harness: *device cpu, fixtures: *{FIXTURE} sha256 *",
         "*supported*s12-breaks-a4*S12*zero*ba*A4 fails*A4 * (*%)*",
         "1 claim evaluated: 1 supported",
         f"engine hooks on cpu, {FIXTURE} sha256 *",

@@ -1,0 +1,216 @@
+"""Learning curves: what each training step cost, per answer digit and per sub-task (notebook, Parts 3 and 5-7).
+
+One row a step. Losses are means over the step's batch, in nats. With five digits the columns are::
+
+    step  loss  right                  the mean over all digits; the share of questions wholly right
+    A5 … A0                            per answer digit
+    BA.all  UC1.any  US9.any           per question: no carry used anywhere; some, but no US9; some US9
+    BA.D4 … BA.D0  UC1.D4 …  US9.D4 …  per digit and sub-task; every digit of a question is in exactly one
+    BA.all.cases … US9.D0.cases        how many there were
+
+A series that had no case in a step keeps its last value there, and its ``.cases`` says 0. Before its first
+case, and for ever where there can be none (no carry runs into D0), it is empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.addition import label
+from harness.errors import FixtureError, MeasurementError, Problem
+from harness.layout import Layout
+
+TASKS = ("BA", "UC1", "US9")
+FINAL_STEPS = 5  # a final loss is a mean over this many steps
+
+
+def series_names(layout: Layout) -> tuple[str, ...]:
+    """Return the names of the series that have cases."""
+    columns = [f"D{k}" for k in range(layout.n_digits - 1, -1, -1)]
+    return ("BA.all", "UC1.any", "US9.any", *(f"{task}.{column}" for task in TASKS for column in columns))
+
+
+def column_names(layout: Layout) -> tuple[str, ...]:
+    """Return the names of all columns after ``step``."""
+    series = series_names(layout)
+    return ("loss", "right", *layout.answer_digits, *series, *(f"{name}.cases" for name in series))
+
+
+@dataclass
+class Recorder:
+    """Collects what steps give, as tensors where they are, and works out their rows many at a time.
+
+    So nothing waits for a number in the training loop, on any device.
+    """
+
+    layout: Layout
+    rows: list[Float[Tensor, "step column"]] = field(default_factory=list)
+    _pending: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def record(
+        self,
+        tokens: Int[Tensor, "question pos"],
+        losses: Float[Tensor, "question digit"],
+        right: Float[Tensor, " question"],
+    ) -> None:
+        """Keep a step: its questions, on the CPU; each digit's loss; whether all digits were right."""
+        self._pending.append((tokens, losses.detach(), right))
+
+    def flush(self) -> Float[Tensor, "step column"]:
+        """Return the rows of the steps since the last time, and keep them.
+
+        Raises:
+            MeasurementError: a loss is not finite.
+        """
+        if not self._pending:
+            return torch.empty(0, len(column_names(self.layout)), dtype=torch.float64)
+        tokens, losses, right = (torch.stack(column) for column in zip(*self._pending, strict=True))
+        self._pending.clear()
+        before = self.rows[-1][-1] if self.rows else None
+        found = rows_of(tokens, losses.cpu().double(), right.cpu().double(), self.layout, before)
+        self.rows.append(found)
+        return found
+
+    def table(self) -> Float[Tensor, "step column"]:
+        """Return all rows so far."""
+        self.flush()
+        empty = torch.empty(0, len(column_names(self.layout)), dtype=torch.float64)
+        return torch.cat([empty, *self.rows])
+
+
+def rows_of(
+    tokens: Int[Tensor, "step question pos"],
+    losses: Float[Tensor, "step question digit"],
+    right: Float[Tensor, "step question"],
+    layout: Layout,
+    before: Float[Tensor, " column"] | None = None,
+) -> Float[Tensor, "step column"]:
+    """Return the rows of some steps; `before` is the row before them, whose values are carried on.
+
+    Raises:
+        MeasurementError: a loss is not finite, or a digit is in no sub-task or in two.
+    """
+    if not bool(torch.isfinite(losses).all()):
+        raise MeasurementError(Problem("finite losses", "nan or infinity", "lower the learning rate"))
+    steps, questions, _ = losses.shape
+    labels = label(tokens.flatten(0, 1), layout)
+    carry, nine = (part.reshape(steps, questions, -1) for part in (labels.use_carry, labels.sum9))
+    of_columns = losses[..., 1:]  # the digit that a column feeds; the highest is the last carry alone
+    digitwise = torch.cat([~carry, carry & ~nine, carry & nine], dim=-1)
+    check_partition(digitwise, layout.n_digits)
+    any_carry, any_nine = carry.any(-1), (carry & nine).any(-1)
+    whole = torch.stack([~any_carry, any_carry & ~any_nine, any_nine], dim=-1)
+    over_digits = torch.stack([of_columns.mean(-1), losses.mean(-1), losses.mean(-1)], dim=-1)  # as the notebook
+    member = torch.cat([whole, digitwise], dim=-1).double()
+    cases = member.sum(1)
+    sums = (torch.cat([over_digits, of_columns.repeat(1, 1, len(TASKS))], dim=-1) * member).sum(1)
+    series = torch.where(cases > 0, sums / cases, torch.nan)
+    held = torch.full_like(series[0], torch.nan) if before is None else before[2 + layout.n_answer :][: series.shape[1]]
+    for row in series:
+        torch.where(row.isnan(), held, row, out=row)
+        held = row
+    per_digit = losses.mean(1)
+    return torch.cat([per_digit.mean(1, keepdim=True), right.mean(1, keepdim=True), per_digit, series, cases], dim=1)
+
+
+def check_partition(member: Tensor, n_digits: int) -> None:
+    """Refuse sub-tasks that do not partition the digits of every question of every step.
+
+    Raises:
+        MeasurementError: a digit is in no sub-task or in two.
+    """
+    if not bool((member.reshape(*member.shape[:-1], len(TASKS), n_digits).sum(-2) == 1).all()):
+        raise MeasurementError(Problem("each digit in one of BA, UC1 and US9", "one in none or in two", "report this"))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The learning curves of a training run."""
+
+    layout: Layout
+    values: Float[Tensor, "step column"]
+
+    def __getitem__(self, name: str) -> Float[Tensor, " step"]:
+        """Return the column called `name`."""
+        return self.values[:, column_names(self.layout).index(name)]
+
+    def final(self, name: str) -> float:
+        """Return the mean of the last five steps, nats per digit; nan where there was never a case."""
+        return float(self[name][-FINAL_STEPS:].nanmean())
+
+    def cases(self, task: str) -> int:
+        """Return how many digits had this sub-task over the whole run."""
+        return sum(int(self[f"{task}.D{k}.cases"].sum()) for k in range(self.layout.n_digits))
+
+
+def final_losses(curves: Curves) -> list[dict[str, str]]:
+    """Return a table of the final losses: of all digits together and of each; overall and by sub-task.
+
+    Together, BA is of the questions that use no carry, UC1 and US9 of those with some; see the module.
+    """
+
+    def shown(name: str) -> str:
+        value = curves.final(name)
+        return "" if value != value else f"{value:.2g}"  # noqa: PLR0124 - nan
+
+    whole = dict(zip(TASKS, series_names(curves.layout), strict=False))
+    rows = [{"digit": "all", "loss": shown("loss")} | {task: shown(name) for task, name in whole.items()}]
+    for k in range(curves.layout.n_digits, -1, -1):
+        by_task = {task: shown(f"{task}.D{k}") for task in TASKS} if k < curves.layout.n_digits else {}
+        rows.append({"digit": f"A{k}", "loss": shown(f"A{k}")} | by_task)
+    return rows
+
+
+def task_shares(curves: Curves) -> str:
+    """Return a sentence: how often each sub-task came up in training."""
+    cases = {task: curves.cases(task) for task in TASKS}
+    total = max(1, sum(cases.values()))
+    shares = ", ".join(f"{n:,} {task} ({n / total:.1%})" for task, n in cases.items())
+    return f"Of {total:,} digits, each in one sub-task: {shares}."
+
+
+def to_csv_gz(curves: Curves) -> bytes:
+    """Return the curves as gzipped CSV: five significant digits; the same bytes for the same curves."""
+    names = column_names(curves.layout)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *names])
+    counts = [name.endswith(".cases") for name in names]
+    for step, row in enumerate(curves.values.tolist()):
+        shown = (
+            str(int(value)) if count else "" if value != value else f"{value:.5g}"  # noqa: PLR0124 - nan
+            for value, count in zip(row, counts, strict=True)
+        )
+        writer.writerow([step, *shown])
+    return gzip.compress(text.getvalue().encode(), mtime=0)
+
+
+def read_curves(path: Path, layout: Layout) -> Curves:
+    """Return the curves in a ``training.csv.gz``.
+
+    Raises:
+        FixtureError: there are none, or they are not those of a model of this layout.
+    """
+    try:
+        rows = list(csv.reader(gzip.decompress(path.read_bytes()).decode().splitlines()))
+        heads = ["step", *column_names(layout)]
+        if not rows or rows[0] != heads or any(len(row) != len(heads) for row in rows):
+            raise ValueError("other columns")
+        values = [[float(cell or "nan") for cell in row[1:]] for row in rows[1:]]
+        return Curves(layout, torch.tensor(values, dtype=torch.float64).reshape(len(values), len(heads) - 1))
+    except FileNotFoundError:
+        fix = "only `harness train` records some"
+        raise FixtureError(Problem("learning curves", "no such file", fix, str(path))) from None
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+        raise FixtureError(
+            Problem("learning curves as `harness train` writes them", str(error), "restore them", str(path))
+        ) from None

@@ -1,0 +1,212 @@
+"""``harness train``: a recipe becomes a fixture; by one process at a time, which may be killed and goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from filelock import Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
+from torch import Tensor
+from tqdm import tqdm
+
+from harness import __version__
+from harness.accuracy import measure_accuracy
+from harness.card import model_card
+from harness.curves import Curves, to_csv_gz
+from harness.errors import FixtureError, HarnessError, Problem
+from harness.files import remove_parts, write_atomically
+from harness.fixtures import Fixture, lock, put, read_weights, serialise, unwritable
+from harness.models import build_model, resolve_device
+from harness.pins import Pin, Trained, read_pin, recipe_hash
+from harness.plots import CARD_FIGURES, draw
+from harness.recipe import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, fixture_directory, recipe_of
+from harness.training import Training
+
+CHECKPOINT_EVERY = 200  # steps
+LOG_EVERY = 20  # steps
+How = Literal["missing", "resume", "fresh"]
+Policy = Literal["missing", "never", "always"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `harness train` came to: a pinned fixture, or a training run that was told to stop at a step."""
+
+    pin: Pin | None
+    step: int
+    was_there: bool = False
+
+
+def train_fixture(
+    name: str, fixtures: Path, *, how: How = "missing", device: str = "auto", until: int | None = None
+) -> Made:
+    """Train the fixture `name` by its recipe, from its checkpoint if there is one, and pin what comes out.
+
+    Processes that want the same fixture wait for the one that trains it. With `until`, stop at that step and
+    leave the checkpoint. `how`: ``missing`` trains only what has no weights yet, ``resume`` goes on from a
+    checkpoint or refuses, ``fresh`` starts anew; weights that were trained before are replaced when the new
+    ones are whole.
+
+    Raises:
+        HarnessError: no such fixture or device, or more steps than the recipe has.
+        FixtureError: a bad recipe, weights that may not be replaced, or a directory that cannot be written.
+    """
+    directory = fixture_directory(name, fixtures)
+    recipe = recipe_of(name, fixtures)
+    where = resolve_device(device)
+    until = recipe.steps if until is None else until
+    if not 0 < until <= recipe.steps:
+        raise HarnessError.of(f"--steps from 1 to the recipe's {recipe.steps:,}", str(until), "edit the recipe")
+    if recipe.hub is not None:
+        raise FixtureError(
+            Problem("a recipe to train by", "one of published weights", f"harness import hub:{name}", str(directory))
+        )
+    try:
+        with _waiting(directory, name):
+            remove_parts(directory)
+            if (directory / PIN).exists() and how == "missing":
+                pin = read_pin(name, fixtures)
+                read_weights(directory / WEIGHTS, pin, recipe)  # refuses stale and altered ones
+                return Made(pin, recipe.steps, was_there=True)
+            _refuse_what_was_not_trained_here(name, fixtures)
+            training = Training(recipe, where)
+            if how == "fresh":
+                (directory / CHECKPOINT).unlink(missing_ok=True)
+            elif (directory / CHECKPOINT).exists():
+                _restore(training, directory / CHECKPOINT)
+            elif how == "resume":
+                problem = Problem("a checkpoint to go on from", "none", "leave out --resume", str(directory))
+                raise FixtureError(problem)
+            _run(training, until, name, directory)
+            if until < recipe.steps:
+                return Made(None, training.step)
+            pin = _pin(training, name, directory)
+            (directory / CHECKPOINT).unlink(missing_ok=True)
+            return Made(pin, training.step)
+    except OSError as error:
+        raise unwritable(directory, error) from None
+
+
+def ensure_trained(name: str, fixtures: Path, policy: Policy, device: str = "auto") -> None:
+    """Train the fixture `name` where `policy` wants that: what is ``missing``, or ``always`` all that can be.
+
+    Weights that were imported, or are published elsewhere, are nobody's to train.
+
+    Raises:
+        HarnessError: as :func:`train_fixture`.
+    """
+    if policy == "never" or recipe_of(name, fixtures).hub is not None:
+        return
+    there = (fixtures / name / PIN).exists()
+    if not there:
+        train_fixture(name, fixtures, device=device)
+    elif policy == "always" and read_pin(name, fixtures).trained is not None:
+        train_fixture(name, fixtures, how="fresh", device=device)
+
+
+def _waiting(directory: Path, name: str) -> AbstractContextManager[object]:
+    """Return the fixture's lock, acquired; say so where another process has it."""
+    held = lock(directory)
+    try:
+        return held.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"waiting for another process, which trains {name}", file=sys.stderr or sys.stdout)
+        return held.acquire()
+
+
+def _refuse_what_was_not_trained_here(name: str, fixtures: Path) -> None:
+    directory = fixtures / name
+    if not any((directory / file).exists() for file in (PIN, CHECKPOINT)) and (directory / WEIGHTS).exists():
+        raise FixtureError(Problem(f"no weights without a {PIN}", WEIGHTS, "remove it yourself", str(directory)))
+    if (directory / PIN).exists() and (provenance := read_pin(name, fixtures).provenance) is not None:
+        found = f"weights imported from {provenance.source}"
+        fix = "they are not written over; copy the recipe to another name"
+        raise FixtureError(Problem("weights that were trained here, or none", found, fix, str(fixtures / name)))
+
+
+def _run(training: Training, until: int, name: str, directory: Path) -> None:
+    """Train up to the step `until`, with a checkpoint now and then and at the end."""
+    recipe, log = training.recipe, training.recorder
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    with tqdm(
+        total=recipe.steps, initial=training.step, desc=name, unit=" steps", file=sys.stderr, dynamic_ncols=terminal,
+        mininterval=0.2 if terminal else 30, smoothing=0.05, disable=sys.stderr is None,
+    ) as bar:  # fmt: skip
+        while training.step < until:
+            training.advance()
+            bar.update()
+            if training.step % LOG_EVERY == 0:
+                rows = log.flush()
+                loss, right = rows[:, :2].mean(0).tolist()
+                bar.set_postfix_str(f"loss {loss:.2g}, {right:.1%} right", refresh=False)
+            if training.step % CHECKPOINT_EVERY == 0 or training.step == until:
+                _save(training, directory / CHECKPOINT)
+
+
+def _save(training: Training, path: Path) -> None:
+    state = {name: tensor.contiguous() for name, tensor in training.checkpoint().items()}
+    about = {"recipe_sha256": recipe_hash(training.recipe), "state_sha256": _digest(state)}
+    write_atomically(path, safetensors.save(state, about))
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    return hashlib.sha256(safetensors.save(state)).hexdigest()
+
+
+def _restore(training: Training, path: Path) -> None:
+    anew = "start anew with --fresh"
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise FixtureError(Problem("a checkpoint", str(error), anew, str(path))) from None
+    if about.get("recipe_sha256") != recipe_hash(training.recipe):
+        found = "one of another recipe"
+        raise FixtureError(Problem("a checkpoint of the recipe as it is", found, f"restore it, or {anew}", str(path)))
+    try:
+        if about.get("state_sha256") != _digest(state):
+            raise HarnessError.of("the state that was saved", "another", "start anew")
+        training.restore(state)
+    except HarnessError as error:
+        raise FixtureError(Problem("a whole checkpoint", str(error), anew, str(path))) from None
+
+
+def _pin(training: Training, name: str, directory: Path) -> Pin:
+    """Measure, draw and write a finished run's weights, and return the pin."""
+    recipe, curves = training.recipe, training.curves()
+    weights: dict[str, Tensor] = {key: weight.detach().cpu() for key, weight in training.weights.items()}
+    raw = serialise(weights)
+    digest = hashlib.sha256(raw).hexdigest()
+    fixture = Fixture(name, recipe, digest, build_model(recipe, weights, training.device), training.device)
+    pin = Pin(
+        version=1,
+        name=name,
+        weights_sha256=digest,
+        recipe_sha256=recipe_hash(recipe),
+        trained=Trained(
+            steps=training.step, seconds=round(training.seconds, 1), loss=curves.final("loss"),
+            device=device_name(training.device), threads=torch.get_num_threads(), torch=torch.__version__,
+            harness=__version__,
+        ),
+        measured=measure_accuracy(fixture),
+    )  # fmt: skip
+    files = {CURVES: to_csv_gz(curves), CARD: model_card(recipe, pin, curves).encode(), WEIGHTS: raw}
+    put(directory, {**files, **_figures(curves)}, pin)
+    return pin
+
+
+def _figures(curves: Curves) -> dict[str, bytes]:
+    return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in CARD_FIGURES}
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the device is called: ``cpu``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,89 @@
+"""Learning curves → the notebook's figures (Parts 5-7), as PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.curves import TASKS, Curves
+
+FIRST_STEPS = 1200  # the notebook's close-up
+Format = Literal["png", "svg", "pdf"]
+FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
+CARD_FIGURES = ("all-digits", "per-digit", "per-task")
+
+_LOOK: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+         "axes.titlesize": "medium", "svg.hashsalt": "harness", "path.simplify_threshold": 0.5}  # fmt: skip
+# Told apart by the colour-blind (Okabe and Ito); black is for what sums up the others.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+
+
+def figures_of(curves: Curves) -> dict[str, tuple[str, ...]]:
+    """Return each figure's name and the series that it shows."""
+    columns = [f"D{k}" for k in range(curves.layout.n_digits - 1, -1, -1)]
+    return {
+        "all-digits": ("loss",),
+        "per-digit": (*curves.layout.answer_digits, "loss"),
+        "per-task": ("BA.all", "UC1.any", "US9.any"),
+        **{
+            task: (*(f"{task}.{column}" for column in columns), "BA.all" if task == "BA" else f"{task}.any")
+            for task in TASKS
+        },
+        **{column: tuple(f"{task}.{column}" for task in TASKS) for column in columns},
+    }
+
+
+def draw(curves: Curves, figure: str, file_format: Format) -> bytes:
+    """Return one of the figures: the whole run and, if it is longer, its first 1,200 steps; linear and logarithmic."""
+    series = figures_of(curves)[figure]
+    n_steps = len(curves.values)
+    spans = [n_steps] if n_steps <= FIRST_STEPS else [n_steps, FIRST_STEPS]
+    with mpl.rc_context(_LOOK):
+        canvas = Figure(figsize=(12, 7))
+        canvas.suptitle(f"{_title(figure)}: loss of {curves.layout.n_digits}-digit addition in training")
+        axes = canvas.subplots(2, len(spans), sharex="col", squeeze=False)
+        for column, steps in enumerate(spans):
+            for row, scale in enumerate(("linear", "log")):
+                ax = axes[row, column]
+                _lines(ax, curves, series, steps, black=("loss", series[-1] if figure in TASKS else ""))
+                ax.set_yscale(scale)
+                ax.set_ylabel("nats per digit" + (" (log)" if scale == "log" else ""))
+                if row == 0:
+                    ax.set_title("whole run" if column == 0 else f"first {steps:,} steps")
+                else:
+                    ax.set_xlabel("step")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        canvas.subplots_adjust(left=0.08, right=0.85, top=0.9, bottom=0.08, hspace=0.07, wspace=0.22)
+        legend = canvas.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.855, 0.91), frameon=False)
+        for line in legend.get_lines():
+            line.set_linewidth(2.5)
+        buffer = io.BytesIO()
+        undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
+        canvas.savefig(buffer, format=file_format, dpi=100, metadata=undated)
+    return buffer.getvalue()
+
+
+def _lines(ax: Axes, curves: Curves, series: tuple[str, ...], steps: int, black: tuple[str, ...]) -> None:
+    for index, name in enumerate(series):
+        values = curves[name][:steps]
+        if bool(values.isnan().all()):
+            continue  # no carry runs into D0: it has no UC1 and no US9
+        colour = "black" if name in black else _COLOURS[index % len(_COLOURS)]
+        style = "-" if index < len(_COLOURS) else "--"
+        ax.plot(range(steps), values.numpy(), label=_label(name), color=colour, linestyle=style, linewidth=0.6)
+
+
+def _label(name: str) -> str:
+    words = {"loss": "all digits", "BA.all": "BA, all digits", "UC1.any": "UC1, any digit", "US9.any": "US9, any digit"}
+    return words.get(name, name.replace(".", ", "))
+
+
+def _title(figure: str) -> str:
+    words = {"all-digits": "All digits", "per-digit": "Each answer digit", "per-task": "Each sub-task"}
+    if figure in words:
+        return words[figure]
+    return f"{figure} in each digit" if figure in TASKS else f"{figure} in each sub-task"
