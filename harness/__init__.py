@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.errors import FixtureError, HarnessError, MeasurementError, SpecError
-    from harness.evaluate import Result, Workbench, judge
+    from harness.evaluate import Result, judge
     from harness.fixtures import Fixture, load_fixture
     from harness.hypothesis import Hypothesis
     from harness.spec import load_hypotheses
+    from harness.workbench import Workbench
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "FixtureError": "errors", "HarnessError": "errors", "MeasurementError": "errors", "SpecError": "errors",
-    "Result": "evaluate", "Workbench": "evaluate", "judge": "evaluate", "Fixture": "fixtures",
+    "Result": "evaluate", "Workbench": "workbench", "judge": "evaluate", "Fixture": "fixtures",
     "load_fixture": "fixtures", "Hypothesis": "hypothesis", "load_hypotheses": "spec",
 }  # fmt: skip
 __all__ = [

@@ -7,8 +7,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness.addition import answers
+from harness.engines import engine_for
 from harness.fixtures import Fixture
-from harness.hooked import generate, run
+from harness.interventions import CLEAN
 from harness.pins import Accuracy
 from harness.sampling import tokens_for
 from harness.selection import Sample, make_strata
@@ -28,14 +29,15 @@ def measure_accuracy(fixture: Fixture, n: int = 1000) -> list[Accuracy]:
 
 def _measure(fixture: Fixture, name: str, tokens: Int[Tensor, "question pos"]) -> Accuracy:
     truth = answers(tokens, fixture.layout)
-    outcome = run(fixture, tokens)
+    engine, _ = engine_for(fixture)
+    (outcome,) = engine.run(fixture, tokens, [CLEAN])
     right = outcome.predicted == truth
     whole = right.all(1)
     # The free-running model reads its own digits. Up to its first wrong digit that is what the
     # teacher-forced one reads, so both get the same questions wholly right, and only the others need a run.
     free = right.clone()
     if not bool(whole.all()):
-        free[~whole] = generate(fixture, tokens[~whole]) == truth[~whole]
+        free[~whole] = engine.generate(fixture, tokens[~whole]) == truth[~whole]
     return Accuracy(
         questions=name,
         n=len(tokens),

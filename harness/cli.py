@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.hypothesis import Hypothesis
     from harness.making import How
     from harness.report import Record
+    from harness.workbench import Workbench
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("path", type=Path, metavar="FILE|DIR")
     command.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
     _common(command)
+    _engine(command)
     command.set_defaults(run=_check)
 
     command = commands.add_parser("sweep", help="the notebook's Parts 9-11F as tables")
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
     _common(command)
+    _engine(command)
     command.set_defaults(run=_sweep)
 
     command = commands.add_parser("ask", help="the answer, pattern, loss and case of single questions")
@@ -92,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
     command.add_argument("--reference", default="varied", metavar="Q", help="as in a spec (default: varied)")
     _common(command)
+    _engine(command)
     command.set_defaults(run=_ask)
 
     command = commands.add_parser("train", help="train a fixture by its recipe; goes on where a killed run stopped")
@@ -130,6 +134,14 @@ def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto (default), cpu or cuda[:N]")
 
 
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine", choices=["auto", "cone", "hooks"], default="auto",
+        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
+        "auto (default) is cone where the model's shape allows",
+    )  # fmt: skip
+
+
 def _check(options: argparse.Namespace) -> int:
     from harness.spec import load_file, spec_files
 
@@ -145,10 +157,15 @@ def _check(options: argparse.Namespace) -> int:
     if not hypotheses:
         return TROUBLE
     from harness.report import failure_text, skipped_lines, summary_line, terminal_table, to_json
+    from harness.workbench import Workbench
 
-    given = [("--harness-device", options.device, "auto"), ("--harness-fixtures", str(options.fixtures), "fixtures")]
+    given = [
+        ("--harness-device", options.device, "auto"), ("--harness-engine", options.engine, "auto"),
+        ("--harness-fixtures", str(options.fixtures), "fixtures"),
+    ]  # fmt: skip
     rerun_with = [f"{name}={value}" for name, value, default in given if value != default]
-    records = [{**record, "options": rerun_with} for record in _judge_all(hypotheses, options.device)]
+    bench = Workbench(options.device, options.engine)
+    records = [{**record, "options": rerun_with} for record in _judge_all(hypotheses, bench)]
     if options.json:
         print(to_json(records, spec_errors), end="")
     else:
@@ -167,12 +184,12 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if statuses & {"failed", "xpassed"} else OK
 
 
-def _judge_all(hypotheses: Sequence[Hypothesis], device: str) -> list[Record]:
+def _judge_all(hypotheses: Sequence[Hypothesis], bench: Workbench) -> list[Record]:
     from harness.errors import NotImportedError
-    from harness.evaluate import Workbench, judge
+    from harness.evaluate import judge, plan
     from harness.report import error_record, record_of, skipped_record
 
-    bench = Workbench(device)
+    plan(hypotheses, bench)
     records = []
     for hypothesis in hypotheses:
         try:
@@ -192,17 +209,12 @@ def _sweep(options: argparse.Namespace) -> int:
     texts = options.questions or ["varied", "ba", "uc1", "simple_us9", "cascade_us9"]
     sets = [read_questions(text, shape) for text in texts]
     reference = read_questions(options.reference, shape)
-    from harness.evaluate import Workbench
     from harness.sweep import sweep, to_markdown
+    from harness.workbench import Workbench
 
-    bench = Workbench(options.device)
+    bench = Workbench(options.device, options.engine)
 
-    def progress(what: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{what:<20}", end="", file=sys.stderr, flush=True)
-
-    found = sweep(options.fixture, options.fixtures, sets, reference, options.method, bench, progress)
-    progress("")
+    found = sweep(options.fixture, options.fixtures, sets, reference, options.method, bench)
     if options.json:
         text = json.dumps(asdict(found), indent=1) + "\n"
     else:
@@ -231,11 +243,11 @@ def _ask(options: argparse.Namespace) -> int:
     questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
     reference = read_questions(options.reference, shape)
-    from harness.evaluate import Ablation, Workbench
     from harness.sweep import ask
+    from harness.workbench import Ablation, Workbench
 
     ablation = Ablation(options.fixture, options.fixtures, nodes, options.method, reference, questions)
-    for line in ask(ablation, Workbench(options.device)):
+    for line in ask(ablation, Workbench(options.device, options.engine)):
         print(line)
     return OK
 

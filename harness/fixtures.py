@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,13 @@ class Fixture:
     name: str
     recipe: Recipe
     weights_sha256: str
-    model: TransformerBridge
+    weights: Mapping[str, Tensor]  # on `device`, under TransformerLens's names
     device: torch.device
+
+    @cached_property
+    def model(self) -> TransformerBridge:
+        """The weights as a TransformerBridge, made when first asked for: TransformerLens takes seconds to import."""
+        return build_model(self.recipe, self.weights, self.device)
 
     @property
     def layout(self) -> Layout:
@@ -62,8 +68,15 @@ def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "au
     root = Path(fixtures)
     recipe, pin = recipe_of(name, root), read_pin(name, root)
     tensors = read_weights(root / name / WEIGHTS, pin, recipe)
-    where = resolve_device(device)
-    return Fixture(name, recipe, pin.weights_sha256, build_model(recipe, tensors, where), where)
+    return fixture_of(name, recipe, pin.weights_sha256, tensors, resolve_device(device))
+
+
+def fixture_of(
+    name: str, recipe: Recipe, weights_sha256: str, tensors: Mapping[str, Tensor], device: torch.device
+) -> Fixture:
+    """Return the fixture that these weights, checked already, make on `device`."""
+    weights = {key: tensor.detach().to(device) for key, tensor in tensors.items()}
+    return Fixture(name, recipe, weights_sha256, weights, device)
 
 
 def read_weights(path: Path, pin: Pin, recipe: Recipe) -> dict[str, Tensor]:

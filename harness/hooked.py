@@ -6,31 +6,24 @@ engine that others are compared with.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.addition import answer_loss, answers
+from harness.addition import answers
 from harness.errors import MeasurementError, Problem
 from harness.fixtures import Fixture
 from harness.interventions import Intervention
-from harness.nodes import Node, Shape
+from harness.nodes import Node, all_nodes
+from harness.outcome import Outcome, batches, join, outcome_of
 
-BATCH = 128  # questions per forward pass; about where two CPU cores are fastest
+CHUNK = 128  # questions per forward pass; about where two CPU cores are fastest
 Hook = Callable[[Tensor], Tensor | None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the model answered, teacher-forced, at the steps that predict answer digits (highest first)."""
-
-    predicted: Int[Tensor, "question digit"]
-    true_logit: Float[Tensor, "question digit"]
-    loss: Float[Tensor, "question digit"]  # nats, float64
 
 
 def hook_point(node: Node) -> str:
@@ -45,54 +38,36 @@ def index_of(node: Node) -> tuple[slice, int] | tuple[slice, int, int]:
     return (slice(None), node.step, node.head) if node.kind == "head" else (slice(None), node.step)
 
 
-def all_nodes(shape: Shape) -> Iterator[Node]:
-    """Yield every single node of a model: heads, MLP and residual stream of each layer and step."""
-    for step in range(shape.layout.n_ctx):
-        for layer in range(shape.n_layers):
-            for head in range(shape.n_heads):
-                yield Node(step, layer, "head", head)
-            yield Node(step, layer, "mlp")
-            yield Node(step, layer, "resid")
-
-
-def width(node: Node, fixture: Fixture) -> int:
-    """Return the number of components of the node's value."""
-    return fixture.recipe.d_head if node.kind == "head" else fixture.recipe.d_model
-
-
 @torch.inference_mode()
 def run(
     fixture: Fixture,
     tokens: Int[Tensor, "question pos"],
-    intervention: Intervention | None = None,
-    batch_size: int = BATCH,
-) -> Outcome:
-    """Return the model's answers to the questions in `tokens`, with `intervention` or clean. Results are on the CPU.
+    interventions: Sequence[Intervention],
+    chunk: int | None = None,
+) -> list[Outcome]:
+    """Return what the model answers to the questions under each intervention; one of no nodes is the clean run.
+
+    Results are on the CPU; `chunk` questions go through the model at a time.
 
     Raises:
-        MeasurementError: no questions, a hook that did not fire, or a logit that is not finite.
+        MeasurementError: no questions, or a hook that did not fire.
     """
-    layout = fixture.layout
-    parts = []
-    for questions in _batches(len(tokens), batch_size):
+    start = fixture.layout.answer_start
+    parts: list[list[Outcome]] = [[] for _ in interventions]
+    for questions in batches(len(tokens), chunk or CHUNK):
         batch = tokens[questions]
-        logits = _forward(fixture, batch, _replacing(fixture, intervention, questions))
-        at_answers = logits[:, layout.answer_start - 1 : -1]
-        if not bool(torch.isfinite(at_answers).all()):
-            raise MeasurementError(
-                Problem("finite logits", "nan or infinity", f"check the weights of {fixture.name}", fixture.name)
-            )
-        truth = answers(batch, layout).to(logits.device)
-        true_logit = at_answers.gather(-1, truth.unsqueeze(-1)).squeeze(-1)
-        loss = answer_loss(at_answers, truth)
-        parts.append((at_answers.argmax(-1).cpu(), true_logit.cpu(), loss.cpu()))
-    predicted, true_logits, losses = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Outcome(predicted, true_logits, losses)
+        truth = answers(batch, fixture.layout).to(fixture.device)
+        for change, found in zip(interventions, parts, strict=True):
+            begun = time.perf_counter()
+            logits = _forward(fixture, batch, _replacing(fixture, change, questions))
+            outcome = outcome_of(logits[:, start - 1 : -1], truth)
+            found.append(replace(outcome, seconds=time.perf_counter() - begun))
+    return [join(found) for found in parts]
 
 
 @torch.inference_mode()
 def capture(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], batch_size: int = BATCH
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
 ) -> dict[Node, Float[Tensor, "question d"]]:
     """Return the clean values of `nodes` on every question, on the CPU.
 
@@ -101,7 +76,7 @@ def capture(
     """
     wanted = sorted(set(nodes))
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
-    for questions in _batches(len(tokens), batch_size):
+    for questions in batches(len(tokens), chunk or CHUNK):
         _forward(
             fixture,
             tokens[questions],
@@ -112,7 +87,7 @@ def capture(
 
 @torch.inference_mode()
 def capture_means(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], batch_size: int = BATCH
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
 ) -> dict[Node, Float[Tensor, " d"]]:
     """Return the mean clean value of every node of the model over the questions, on the CPU.
 
@@ -127,30 +102,24 @@ def capture_means(
         total = value.double().sum(0)
         sums[node] = sums[node] + total if node in sums else total
 
-    for questions in _batches(len(tokens), batch_size):
+    for questions in batches(len(tokens), chunk or CHUNK):
         _forward(fixture, tokens[questions], _recording(list(all_nodes(fixture.shape)), add))
     return {node: (total / len(tokens)).float().cpu() for node, total in sums.items()}
 
 
 @torch.inference_mode()
 def generate(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], batch_size: int = BATCH
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
 ) -> Int[Tensor, "question digit"]:
     """Return the answers of the free-running model: each digit it says is what it reads next."""
     layout = fixture.layout
     parts = []
-    for questions in _batches(len(tokens), batch_size):
+    for questions in batches(len(tokens), chunk or CHUNK):
         context = tokens[questions].clone()
         for step in range(layout.answer_start, layout.n_ctx):
             context[:, step] = _forward(fixture, context, {})[:, step - 1].argmax(-1).cpu()
         parts.append(answers(context, layout))
     return torch.cat(parts)
-
-
-def _batches(n: int, size: int) -> Iterator[slice]:
-    if n == 0:
-        raise MeasurementError(Problem("at least one question", "none", "ask some"))
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[Tensor, "question pos vocab"]:
@@ -187,8 +156,8 @@ def _by_hook_point(nodes: Iterable[Node]) -> dict[str, list[Node]]:
     return grouped
 
 
-def _replacing(fixture: Fixture, intervention: Intervention | None, questions: slice) -> dict[str, Hook]:
-    def hook_for(nodes: list[Node], change: Intervention) -> Hook:
+def _replacing(fixture: Fixture, change: Intervention, questions: slice) -> dict[str, Hook]:
+    def hook_for(nodes: list[Node]) -> Hook:
         def hook(value: Tensor) -> Tensor:
             changed = value.clone()
             for node in nodes:
@@ -197,9 +166,7 @@ def _replacing(fixture: Fixture, intervention: Intervention | None, questions: s
 
         return hook
 
-    if intervention is None:
-        return {}
-    return {name: hook_for(nodes, intervention) for name, nodes in _by_hook_point(intervention.nodes).items()}
+    return {name: hook_for(nodes) for name, nodes in _by_hook_point(change.nodes).items()}
 
 
 def _recording(nodes: list[Node], record: Callable[[Node, Tensor], None]) -> dict[str, Hook]:

@@ -16,9 +16,9 @@ from torch import Tensor
 from harness.accuracy import measure_accuracy
 from harness.card import model_card
 from harness.errors import FixtureError, HarnessError, Problem, is_plain, shorten
-from harness.fixtures import Fixture, refuse_existing, serialise, write_fixture
+from harness.fixtures import fixture_of, refuse_existing, serialise, write_fixture
 from harness.hub import download
-from harness.models import build_model, check_tensors, resolve_device
+from harness.models import check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
 from harness.recipe import RECIPE, check_name, fixture_directory, load_recipe, recipe_of
 
@@ -59,7 +59,7 @@ def import_checkpoint(
     # Each in memory of its own: tensors of a checkpoint may share some, which safetensors does not store.
     tensors = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in found.items()}
     weights_sha256 = hashlib.sha256(serialise(tensors)).hexdigest()
-    fixture = Fixture(name, recipe, weights_sha256, build_model(recipe, tensors, where), where)
+    fixture = fixture_of(name, recipe, weights_sha256, tensors, where)
     pin = Pin(
         version=1,
         name=name,

@@ -35,6 +35,9 @@ class Intervention:
         return rows if self.donors is None else rows[self.donors[questions].to(rows.device)]
 
 
+CLEAN = Intervention({})  # of no nodes: the clean run
+
+
 def zero(widths: Mapping[Node, int]) -> Intervention:
     """Return zero ablation: each node's value, of the width given, becomes 0."""
     return Intervention({node: torch.zeros(1, width) for node, width in widths.items()})

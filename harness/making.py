@@ -22,10 +22,9 @@ from harness.card import model_card
 from harness.curves import Curves, to_csv_gz
 from harness.errors import FixtureError, HarnessError, Problem
 from harness.files import remove_parts, write_atomically
-from harness.fixtures import Fixture, lock, put, read_weights, serialise, unwritable
-from harness.models import build_model, resolve_device
+from harness.fixtures import fixture_of, lock, put, read_weights, serialise, unwritable
+from harness.models import resolve_device
 from harness.pins import Pin, Trained, read_pin, recipe_hash
-from harness.plots import CARD_FIGURES, draw
 from harness.recipe import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, fixture_directory, recipe_of
 from harness.training import Training
 
@@ -185,7 +184,7 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
     weights: dict[str, Tensor] = {key: weight.detach().cpu() for key, weight in training.weights.items()}
     raw = serialise(weights)
     digest = hashlib.sha256(raw).hexdigest()
-    fixture = Fixture(name, recipe, digest, build_model(recipe, weights, training.device), training.device)
+    fixture = fixture_of(name, recipe, digest, weights, training.device)
     pin = Pin(
         version=1,
         name=name,
@@ -204,6 +203,8 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
 
 
 def _figures(curves: Curves) -> dict[str, bytes]:
+    from harness.plots import CARD_FIGURES, draw  # matplotlib, which only a run that was finished needs
+
     return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in CARD_FIGURES}
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from harness.addition import answers, cases_of, decode
-from harness.hooked import Outcome
 from harness.layout import Layout
+from harness.outcome import Outcome
 from harness.selection import Case
 
 EXAMPLES = 5

@@ -11,7 +11,7 @@ Grammar: ``[S8 or S0-S7][L0][H0, H0+H1, M or R]``. What is left out means all of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +100,16 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
             raise HarnessError.of("each head once", f"a head twice in {shorten(text)}", "drop one")
     found = [Node(s, lay, "head", head) for s in steps for lay in layers for head in heads]
     return found if part else found + [Node(s, lay, "mlp") for s in steps for lay in layers]
+
+
+def all_nodes(shape: Shape) -> Iterator[Node]:
+    """Yield every single node of a model: heads, MLP and residual stream of each layer and step."""
+    for step in range(shape.layout.n_ctx):
+        for layer in range(shape.n_layers):
+            for head in range(shape.n_heads):
+                yield Node(step, layer, "head", head)
+            yield Node(step, layer, "mlp")
+            yield Node(step, layer, "resid")
 
 
 def _check(what: str, index: int, size: int, text: str) -> None:

@@ -21,10 +21,11 @@ from harness.errors import HarnessError, NotImportedError
 from harness.files import SPEC_SUFFIXES
 
 if TYPE_CHECKING:
-    from harness.evaluate import Result, Workbench
+    from harness.evaluate import Result
     from harness.hypothesis import Hypothesis
     from harness.making import Policy
     from harness.report import Record
+    from harness.workbench import Workbench
 
 
 _BENCH = pytest.StashKey["Workbench"]()
@@ -34,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the harness's options and ini keys."""
     group = parser.getgroup("harness", "claims about the inside of models")
     group.addoption("--harness-device", default="auto", metavar="D", help="auto (default), cpu or cuda[:N]")
+    group.addoption(
+        "--harness-engine", default="auto", choices=["auto", "cone", "hooks"],
+        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
+        "auto (default) is cone where the model's shape allows",
+    )  # fmt: skip
     group.addoption("--harness-fixtures", metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)")
     group.addoption(
         "--harness-report", metavar="PATH",
@@ -160,7 +166,7 @@ class ClaimItem(pytest.Item):
             self.hypothesis = dataclasses.replace(self.hypothesis, xfail=None)
         trouble: HarnessError | None = None
         try:
-            self.result = judge(self.hypothesis, _workbench(self.config))
+            self.result = judge(self.hypothesis, _workbench(self))
         except HarnessError as error:
             trouble = error  # told below, outside of this clause, or pytest would show it twice
         except Exception as error:  # out of memory, say: a traceback is due, and the claim is not forgotten
@@ -191,6 +197,8 @@ class ClaimItem(pytest.Item):
 
         if isinstance(excinfo.value, ClaimFailed) and self.record is not None:
             return failure_text(self.record)
+        if isinstance(excinfo.value, pytest.xfail.Exception):
+            return str(excinfo.value)  # pytest would make a traceback, which nobody sees, for tenths of a second
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -205,17 +213,27 @@ class ClaimFailed(Exception):  # noqa: N818 - pytest's own is called Failed too
         return "the claim does not hold as its spec has it"
 
 
-def _workbench(config: pytest.Config) -> Workbench:
+def _workbench(item: ClaimItem) -> Workbench:
+    """Return the bench that this process's claims share, which knows of all that `item` can share something with."""
+    config = item.config
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
     if _BENCH not in config.stash:
         import torch
 
-        from harness.evaluate import Workbench
+        from harness.workbench import Workbench
 
-        if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        if workers:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         config.stash[_BENCH] = Workbench(
-            config.getoption("--harness-device"), before_loading=partial(_train_if_asked, config)
-        )
+            config.getoption("--harness-device"), config.getoption("--harness-engine"),
+            before_loading=partial(_train_if_asked, config),
+        )  # fmt: skip
+    from harness.evaluate import plan
+
+    # A worker runs whole files, and does not know which others will be its own.
+    claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
+    mine = [other.hypothesis for other in claims if not workers or other.path == item.path]
+    plan(mine, config.stash[_BENCH])
     return config.stash[_BENCH]
 
 
@@ -234,7 +252,7 @@ def _train_if_asked(config: pytest.Config, name: str, fixtures: Path) -> None:
 
 def _options(config: pytest.Config) -> list[str]:
     """Return the harness's options of this run, for the command that runs one claim again."""
-    given = [("--harness-device", "auto"), ("--harness-fixtures", None)]
+    given = [("--harness-device", "auto"), ("--harness-engine", "auto"), ("--harness-fixtures", None)]
     return [f"{name}={value}" for name, default in given if (value := config.getoption(name)) != default]
 
 

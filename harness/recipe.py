@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, shorten
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
-from harness.nodes import Shape
+from harness.nodes import Node, Shape
 from harness.strict import Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
@@ -98,6 +98,10 @@ class Recipe(Strict):
     def d_head(self) -> int:
         """Width of a head: ``d_model / n_heads``."""
         return self.d_model // self.n_heads
+
+    def width(self, node: Node) -> int:
+        """Return the number of components of a node's value."""
+        return self.d_head if node.kind == "head" else self.d_model
 
 
 def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from jaxtyping import Bool
 from tabulate import tabulate
 from torch import Tensor
 
-from harness import hooked
 from harness.addition import answers, cases_of, decode
-from harness.evaluate import Ablation, Workbench, intervention_maker
 from harness.fixtures import Fixture
-from harness.hooked import Outcome, all_nodes
+from harness.interventions import CLEAN, Intervention
 from harness.measurement import pattern
-from harness.nodes import Node, reach
+from harness.nodes import Node, all_nodes, reach
+from harness.outcome import Outcome
 from harness.selection import CASES, Questions
 from harness.spec_model import Method
+from harness.workbench import Ablation, Workbench, intervention_maker
 
 UNUSED_LOSS = 0.02  # the notebook's threshold (Part 10), nats per answer digit
 
@@ -46,7 +46,6 @@ def sweep(
     reference: Questions,
     method: Method,
     bench: Workbench,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> Sweep:
     """Return the tables of Parts 9–11F for these question sets; the first one is also swept step by step.
 
@@ -59,18 +58,21 @@ def sweep(
     union, index = torch.unique(torch.cat(tokens), dim=0, return_inverse=True)
     rows = torch.split(index, [len(part) for part in tokens])
     truth, cases = answers(union, fixture.layout), cases_of(union, fixture.layout)
-    clean = hooked.run(fixture, union, batch_size=bench.batch_size)
+    first = rows[0]
 
-    def cutter(nodes: Sequence[Node], how: Method) -> Callable[[Node], Outcome]:
-        """Return what cuts one of `nodes`; what that takes from the reference questions is taken once for all."""
+    def cut(nodes: Sequence[Node], how: Method) -> list[Intervention]:
+        """Return what cuts each of `nodes`; what that takes from the reference questions is taken once for all."""
         ablation = Ablation(name, fixtures, tuple(nodes), how, reference, question_sets[0])
         make = intervention_maker(ablation, bench, union)
+        return [make([node]) for node in nodes]
 
-        def cut(node: Node) -> Outcome:
-            progress(str(node))
-            return hooked.run(fixture, union, make([node]), bench.batch_size)
-
-        return cut
+    streams = [Node(step, 0, "resid") for step in range(fixture.layout.n_ctx)]
+    live = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
+    changes = [CLEAN, *cut(live, method), *cut(streams, "mean"), *cut(streams, "zero")]
+    outcomes = iter([found.check(name) for found in bench.run(name, fixtures, union, changes)])
+    clean = next(outcomes)
+    broken = {node: _broken(next(outcomes), clean, truth) for node in live}
+    means, zeros = ([next(outcomes).at(first) for _ in streams] for _ in range(2))
 
     by_set = list(zip(question_sets, rows, strict=True))
     case_rows = []
@@ -79,29 +81,16 @@ def sweep(
         loss = float(clean.loss[part].mean())
         case_rows.append({"questions": str(questions), "n": len(part), "right": int(right.sum()), "loss": loss})
 
-    first = rows[0]
-    step_rows = []
-    streams = [Node(step, 0, "resid") for step in range(fixture.layout.n_ctx)]
-    cut_to_mean, cut_to_zero = cutter(streams, "mean"), cutter(streams, "zero")
-    for step, node in enumerate(streams):
-        mean, zero = _take(cut_to_mean(node), first), _take(cut_to_zero(node), first)
-        step_rows.append(
-            {"step": step, "mean_loss": float(mean.loss.mean()),
-             "zero": _step_row(zero, truth[first], [cases[i] for i in first.tolist()])}
-        )  # fmt: skip
-
-    live = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
-    cut = cutter(live, method)
-    broken = {node: _broken(cut(node), clean, truth) for node in live}
+    step_rows = [
+        {"step": node.step, "mean_loss": float(mean.loss.mean()),
+         "zero": _step_row(zero, truth[first], [cases[i] for i in first.tolist()])}
+        for node, mean, zero in zip(streams, means, zeros, strict=True)
+    ]  # fmt: skip
     grids = [
         {"questions": str(questions), "n": len(part), "nodes": _grid(broken, part, fixture)}
         for questions, part in by_set
     ]
     return Sweep(name, fixture.weights_sha256, str(reference), method, case_rows, step_rows, grids)
-
-
-def _take(outcome: Outcome, rows: Tensor) -> Outcome:
-    return Outcome(outcome.predicted[rows], outcome.true_logit[rows], outcome.loss[rows])
 
 
 def _broken(outcome: Outcome, clean: Outcome, truth: Tensor) -> Bool[Tensor, "question digit"]:
@@ -198,8 +187,8 @@ def ask(ablation: Ablation, bench: Workbench) -> list[str]:
     """Return a line per question, as the notebook prints them: answer, pattern, loss in nats per digit, case."""
     where = (ablation.fixture, ablation.fixtures)
     fixture, tokens = bench.fixture(*where), bench.tokens(*where, ablation.questions)
-    intervention = intervention_maker(ablation, bench, tokens)(ablation.nodes) if ablation.nodes else None
-    outcome = hooked.run(fixture, tokens, intervention, bench.batch_size)
+    change = intervention_maker(ablation, bench, tokens)(ablation.nodes) if ablation.nodes else CLEAN
+    outcome = bench.run(*where, tokens, [change])[0].check(ablation.fixture)
     wrong = (outcome.predicted != answers(tokens, fixture.layout)).tolist()
     asked = [fixture.layout.write_question(question) for question in decode(tokens, fixture.layout)]
     return [

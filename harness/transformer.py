@@ -1,4 +1,4 @@
-"""The transformer in plain torch, for training: only what the answer's logits depend on is computed.
+"""The transformer in plain torch, for training and for the fast engine: only what the answer depends on is computed.
 
 Weights are a dict under TransformerLens's names. It is the function that TransformerLens computes, without
 what never reaches an answer digit:
@@ -7,12 +7,16 @@ what never reaches an answer digit:
 - in the last layer, queries and the MLP matter only at the steps that predict an answer digit;
 - before layer 0 a step's residual stream depends on its own token alone, so queries, keys and values of
   that layer are computed once per step and token of the vocabulary and then looked up.
+
+The fast engine (``cone.py``) recomputes parts of a run with the functions below, so the model's code stands
+here and in TransformerLens, and tests hold the two together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +28,19 @@ from harness.recipe import Recipe
 
 EPSILON = 1e-5  # of a layer norm; TransformerLens's default
 Weights = Mapping[str, Tensor]
+
+
+class Layer(NamedTuple):
+    """What one layer computes: keys and values at every step, all else at the steps that anything reads later."""
+
+    resid_in: Float[Tensor, "question step d_model"]  # the residual stream where the layer's outputs are added to it
+    q: Float[Tensor, "question step d_model"]  # of all heads, side by side
+    k: Float[Tensor, "question key d_model"]
+    v: Float[Tensor, "question key d_model"]
+    z: Float[Tensor, "question step d_model"]  # of all heads, side by side
+    resid_mid: Float[Tensor, "question step d_model"]
+    mlp_out: Float[Tensor, "question step d_model"]
+    resid_post: Float[Tensor, "question step d_model"]
 
 
 def initial_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
@@ -50,29 +67,41 @@ def answer_logits(
     weights: Weights, tokens: Int[Tensor, "question pos"], recipe: Recipe
 ) -> Float[Tensor, "question digit vocab"]:
     """Return the logits at the steps that predict the answer digits, highest digit first."""
+    *_, last = run_layers(weights, tokens, recipe)
+    return unembed(weights, last.resid_post)
+
+
+def first_step(layer: int, recipe: Recipe) -> int:
+    """Return the first step at which anything reads a layer's output; the last is ``n_ctx - 2`` for all layers."""
+    return recipe.layout.answer_start - 1 if layer == recipe.n_layers - 1 else 0
+
+
+def run_layers(weights: Weights, tokens: Int[Tensor, "question pos"], recipe: Recipe) -> Iterator[Layer]:
+    """Yield what each layer computes on the questions in `tokens`."""
     layout = recipe.layout
     steps = layout.n_ctx - 1
-    predicting = slice(layout.answer_start - 1, steps)
     embedded = weights["embed.W_E"] + weights["pos_embed.W_pos"][:steps, None]  # step, token, d_model
-    rows = tokens[:, :steps] + layout.d_vocab * torch.arange(steps, device=tokens.device)
     table = embedded.flatten(0, 1)
-    last = recipe.n_layers - 1
-    resid = functional.embedding(rows[:, predicting] if last == 0 else rows, table)
+    rows = tokens[:, :steps] + layout.d_vocab * torch.arange(steps, device=tokens.device)
+    resid = table
     for layer in range(recipe.n_layers):
-        block = {name: weights[f"blocks.{layer}.{name}"] for name in _BLOCK}
+        block = block_of(weights, layer)
+        read = slice(first_step(layer, recipe), steps)
         if layer == 0:
-            qkv = functional.embedding(rows, _queries_keys_values(block, table, "QKV"))
-            q, k, v = qkv.chunk(3, dim=-1)
+            looked_up = functional.embedding(rows, queries_keys_values(block, table, "QKV"))
+            q, k, v = looked_up.chunk(3, dim=-1)
+            q = q[:, read]
+            resid = functional.embedding(rows[:, read], table)
         else:
-            k, v = _queries_keys_values(block, resid, "KV").chunk(2, dim=-1)
-            resid = resid[:, predicting] if layer == last else resid
-            q = _queries_keys_values(block, resid, "Q")
-        if layer == 0 and last == 0:
-            q = q[:, predicting]
-        resid = resid + _attend(q, k, v, block, recipe)
-        resid = resid + _mlp(resid, block, recipe)
-    normed = _layer_norm(resid, weights["ln_final.w"], weights["ln_final.b"])
-    return normed @ weights["unembed.W_U"] + weights["unembed.b_U"]
+            k, v = queries_keys_values(block, resid, "KV").chunk(2, dim=-1)
+            resid = resid[:, read]
+            q = queries_keys_values(block, resid, "Q")
+        z = _attend(q, k, v, recipe)
+        mid = resid + attention_out(block, z)
+        out = mlp(mid, block, recipe)
+        done = Layer(resid, q, k, v, z, mid, out, mid + out)
+        resid = done.resid_post
+        yield done
 
 
 _BLOCK = (
@@ -81,29 +110,50 @@ _BLOCK = (
 )  # fmt: skip
 
 
-def _queries_keys_values(block: Weights, resid: Float[Tensor, "... d_model"], which: str) -> Float[Tensor, "... d"]:
+def block_of(weights: Weights, layer: int) -> dict[str, Tensor]:
+    """Return the weights of one layer, under names without its number."""
+    return {name: weights[f"blocks.{layer}.{name}"] for name in _BLOCK}
+
+
+def queries_keys_values(block: Weights, resid: Float[Tensor, "... d_model"], which: str) -> Float[Tensor, "... d"]:
     """Return, side by side, the `which` ("QKV", "KV", "Q") of all heads."""
-    normed = _layer_norm(resid, block["ln1.w"], block["ln1.b"])
+    normed = layer_norm(resid, block["ln1.w"], block["ln1.b"])
     weight = torch.cat([block[f"attn.W_{letter}"].transpose(0, 1).flatten(1) for letter in which], dim=1)
     bias = torch.cat([block[f"attn.b_{letter}"].flatten() for letter in which])
     return normed @ weight + bias
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, block: Weights, recipe: Recipe) -> Float[Tensor, "question step d_model"]:
-    """Return what the heads add to the stream; the last query stands at the last key's step."""
-    heads = (recipe.n_heads, recipe.d_head)
-    q, k, v = (part.reshape(*part.shape[:2], *heads).transpose(1, 2) for part in (q, k, v))
-    n, m = q.shape[2], k.shape[2]
+def split_heads(part: Float[Tensor, "question step d_model"], recipe: Recipe) -> Float[Tensor, "question head step d"]:
+    """Return what stands side by side in `part`, head by head."""
+    return part.reshape(*part.shape[:2], recipe.n_heads, recipe.d_head).transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, recipe: Recipe) -> Float[Tensor, "question step d_model"]:
+    """Return all heads' ``z``, side by side; the last query stands at the last key's step."""
+    n, m = q.shape[1], k.shape[1]
     seen = torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
-    z = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    return z.transpose(1, 2).flatten(2) @ block["attn.W_O"].flatten(0, 1) + block["attn.b_O"]
+    q, k, v = (split_heads(part, recipe) for part in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
 
 
-def _mlp(resid: Float[Tensor, "question step d_model"], block: Weights, recipe: Recipe) -> Tensor:
+def attention_out(block: Weights, z: Float[Tensor, "question step d_model"]) -> Tensor:
+    """Return what the heads, whose ``z`` stand side by side, add to the residual stream."""
+    return z @ block["attn.W_O"].flatten(0, 1) + block["attn.b_O"]
+
+
+def mlp(resid: Float[Tensor, "question step d_model"], block: Weights, recipe: Recipe) -> Tensor:
+    """Return what the MLP adds to the residual stream."""
     act = functional.relu if recipe.act_fn == "relu" else functional.gelu
-    hidden = act(_layer_norm(resid, block["ln2.w"], block["ln2.b"]) @ block["mlp.W_in"] + block["mlp.b_in"])
+    hidden = act(layer_norm(resid, block["ln2.w"], block["ln2.b"]) @ block["mlp.W_in"] + block["mlp.b_in"])
     return hidden @ block["mlp.W_out"] + block["mlp.b_out"]
 
 
-def _layer_norm(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def unembed(weights: Weights, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+    """Return the logits of what leaves the last layer."""
+    normed = layer_norm(resid, weights["ln_final.w"], weights["ln_final.b"])
+    return normed @ weights["unembed.W_U"] + weights["unembed.b_U"]
+
+
+def layer_norm(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return `value` normalised over its last axis, scaled and shifted."""
     return functional.layer_norm(value, weight.shape, weight, bias, EPSILON)

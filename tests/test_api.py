@@ -10,10 +10,11 @@ from paths import FIXTURE, FIXTURES
 
 import harness
 from harness.addition import encode
-from harness.evaluate import Workbench, judge
-from harness.hooked import Outcome
+from harness.evaluate import judge
 from harness.layout import Layout, Question
 from harness.measurement import Tally
+from harness.outcome import Outcome
+from harness.workbench import Workbench
 
 SPEC = f"""\
 version: 1
@@ -93,7 +94,7 @@ def test_one_at_a_time_counts_what_any_node_breaks(results, hypotheses, bench):
 
 
 def test_results_do_not_depend_on_order_or_on_what_was_judged_before(results, hypotheses):
-    other = Workbench("cpu", batch_size=7)
+    other = Workbench("cpu", chunk=7)
     for hypothesis, before in reversed(list(zip(hypotheses, results, strict=True))):
         again = judge(hypothesis, other)
         assert again.verdict == before.verdict

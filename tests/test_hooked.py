@@ -16,11 +16,10 @@ from tiny import make_recipe, one_thread, random_weights
 from harness import hooked, interventions
 from harness.addition import answers, encode
 from harness.errors import MeasurementError
-from harness.fixtures import Fixture, load_fixture
-from harness.interventions import Intervention
+from harness.fixtures import fixture_of, load_fixture
+from harness.interventions import CLEAN, Intervention
 from harness.layout import Question
-from harness.models import build_model
-from harness.nodes import Node, reach, read_nodes
+from harness.nodes import Node, all_nodes, reach, read_nodes
 from harness.question_sets import named_set
 from harness.sampling import tokens_for
 from harness.selection import NamedSet, Sample
@@ -31,7 +30,7 @@ CPU = torch.device("cpu")
 def tiny(**fields):
     recipe = make_recipe(**fields)
     weights = random_weights(recipe)
-    return Fixture("tiny", recipe, "0" * 64, build_model(recipe, weights, CPU), CPU), weights
+    return fixture_of("tiny", recipe, "0" * 64, weights, CPU), weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,19 +44,17 @@ def two_layers():
     return tiny()
 
 
-def oracle(fixture, weights, tokens, change=None):
+def oracle(fixture, weights, tokens, change):
     """Return what the second model answers, with the values of `change` put in."""
-    replaced = {}
-    if change is not None:
-        everything = slice(0, len(tokens))
-        replaced = {dataclasses.astuple(node): change.at(node, everything).double().numpy() for node in change.nodes}
+    everything = slice(0, len(tokens))
+    replaced = {dataclasses.astuple(node): change.at(node, everything).double().numpy() for node in change.nodes}
     logits = forward(weights, tokens.numpy(), fixture.recipe.act_fn, replaced).logits
     start = fixture.layout.answer_start
     return logits[:, start - 1 : -1]
 
 
-def assert_agrees(fixture, weights, tokens, change=None, batch_size=hooked.BATCH):
-    outcome = hooked.run(fixture, tokens, change, batch_size)
+def assert_agrees(fixture, weights, tokens, change, chunk=None):
+    (outcome,) = hooked.run(fixture, tokens, [change], chunk)
     logits = oracle(fixture, weights, tokens, change)
     truth = answers(tokens, fixture.layout).numpy()
     top = np.sort(logits, -1)
@@ -85,7 +82,7 @@ def test_every_node_kind_and_method_agrees_with_the_second_model(two_layers, tex
     nodes = read_nodes(text, fixture.shape)
     clean = forward(weights, reference.numpy(), "relu").values
     if method == "zero":
-        change = interventions.zero({node: hooked.width(node, fixture) for node in nodes})
+        change = interventions.zero({node: fixture.recipe.width(node) for node in nodes})
     elif method == "mean":
         change = interventions.mean(nodes, hooked.capture_means(fixture, reference))
         for node in nodes:
@@ -97,7 +94,7 @@ def test_every_node_kind_and_method_agrees_with_the_second_model(two_layers, tex
         for node in nodes:
             expected = clean[dataclasses.astuple(node)][donors.numpy()]
             np.testing.assert_allclose(change.at(node, slice(None)).numpy(), expected, atol=1e-5)
-    assert_agrees(fixture, weights, tokens, change, batch_size=16)
+    assert_agrees(fixture, weights, tokens, change, chunk=16)
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,11 +106,9 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
         d_model=4 * n_heads, act_fn=data.draw(st.sampled_from(["relu", "gelu"])),
         equals=data.draw(st.sampled_from(["=", "equals"])),
     )  # fmt: skip
-    nodes = data.draw(
-        st.lists(st.sampled_from(list(hooked.all_nodes(fixture.shape))), min_size=1, max_size=6, unique=True)
-    )
+    nodes = data.draw(st.lists(st.sampled_from(list(all_nodes(fixture.shape))), min_size=1, max_size=6, unique=True))
     tokens = tokens_for(Sample(12, data.draw(st.integers(0, 99))), fixture.layout)
-    values = {node: torch.randn(1, hooked.width(node, fixture)) for node in nodes}
+    values = {node: torch.randn(1, fixture.recipe.width(node)) for node in nodes}
     assert_agrees(fixture, weights, tokens, Intervention(values))
 
 
@@ -121,12 +116,12 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
 @given(data=st.data())
 def test_exactly_the_digits_in_reach_can_change(data):
     fixture, _ = tiny(n_layers=data.draw(st.integers(1, 3)))
-    node = data.draw(st.sampled_from(list(hooked.all_nodes(fixture.shape))))
+    node = data.draw(st.sampled_from(list(all_nodes(fixture.shape))))
     tokens = tokens_for(Sample(20, 5), fixture.layout)
     change = Intervention(
-        {node: 3 * torch.ones(1, hooked.width(node, fixture)) * torch.linspace(-1, 1, hooked.width(node, fixture))}
+        {node: 3 * torch.ones(1, fixture.recipe.width(node)) * torch.linspace(-1, 1, fixture.recipe.width(node))}
     )
-    before, after = hooked.run(fixture, tokens), hooked.run(fixture, tokens, change)
+    before, after = hooked.run(fixture, tokens, [CLEAN, change])
     moved = (before.loss != after.loss).any(0).tolist()
     assert {d for d, changed in zip(fixture.layout.answer_digits, moved, strict=True) if changed} == reach(
         [node], fixture.shape
@@ -136,9 +131,9 @@ def test_exactly_the_digits_in_reach_can_change(data):
 def test_putting_a_nodes_own_values_back_changes_nothing(two_layers):
     fixture, _ = two_layers
     tokens = tokens_for(Sample(50, 1), fixture.layout)
-    own = hooked.capture(fixture, tokens, hooked.all_nodes(fixture.shape))
-    again = hooked.run(fixture, tokens, interventions.resample(own, torch.arange(50)))
-    assert torch.equal(again.loss, hooked.run(fixture, tokens).loss)
+    own = hooked.capture(fixture, tokens, all_nodes(fixture.shape))
+    clean, again = hooked.run(fixture, tokens, [CLEAN, interventions.resample(own, torch.arange(50))])
+    assert torch.equal(again.loss, clean.loss)
 
 
 def test_a_mean_belongs_to_its_own_layer_and_step(two_layers):
@@ -171,7 +166,7 @@ def test_a_question_without_another_donor_is_an_error(two_layers):
 def test_no_questions_is_an_error(two_layers):
     fixture, _ = two_layers
     with pytest.raises(MeasurementError, match="expected at least one question, found none; ask some"):
-        hooked.run(fixture, encode([], fixture.layout))
+        hooked.run(fixture, encode([], fixture.layout), [CLEAN])
 
 
 def test_nan_is_an_error(two_layers):
@@ -179,8 +174,8 @@ def test_nan_is_an_error(two_layers):
     node = Node(5, 0, "mlp")
     with pytest.raises(MeasurementError, match="expected finite logits, found nan or infinity"):
         hooked.run(
-            fixture, tokens_for(Sample(4, 0), fixture.layout), Intervention({node: torch.full((1, 8), torch.nan)})
-        )
+            fixture, tokens_for(Sample(4, 0), fixture.layout), [Intervention({node: torch.full((1, 8), torch.nan)})]
+        )[0].check("tiny")
 
 
 def test_a_hook_that_does_not_fire_is_an_error(two_layers, monkeypatch):
@@ -190,19 +185,19 @@ def test_a_hook_that_does_not_fire_is_an_error(two_layers, monkeypatch):
     with pytest.raises(
         MeasurementError, match=r"hook at blocks\.0\.attn\.hook_hidden_states to fire once, found 0 times"
     ):
-        hooked.run(fixture, tokens_for(Sample(4, 0), fixture.layout), interventions.zero({Node(5, 0, "mlp"): 8}))
+        hooked.run(fixture, tokens_for(Sample(4, 0), fixture.layout), [interventions.zero({Node(5, 0, "mlp"): 8})])
 
 
 @pytest.mark.parametrize("text", ["S12L0H0+H1", "S10L0M", "S0-S7", "S11L1"])
-def test_the_batch_size_changes_no_digit_on_the_real_model(text):
+def test_the_chunk_size_changes_no_digit_on_the_real_model(text):
     fixture = load_fixture(FIXTURE, FIXTURES, "cpu")
     tokens = tokens_for(NamedSet("varied"), fixture.layout)
     assert len(tokens) == len(named_set("varied", fixture.layout))
     outcomes = []
-    for batch_size in (1, 7, len(tokens)):
-        means = hooked.capture_means(fixture, tokens, batch_size)
+    for chunk in (1, 7, len(tokens)):
+        means = hooked.capture_means(fixture, tokens, chunk)
         outcomes.append(
-            hooked.run(fixture, tokens, interventions.mean(read_nodes(text, fixture.shape), means), batch_size)
+            *hooked.run(fixture, tokens, [interventions.mean(read_nodes(text, fixture.shape), means)], chunk)
         )
     assert not torch.equal(outcomes[0].predicted, answers(tokens, fixture.layout))
     for other in outcomes[1:]:
@@ -218,6 +213,6 @@ def test_a_gpu_gives_the_same_digits_and_losses():
         fixture = load_fixture(FIXTURE, FIXTURES, device)
         tokens = tokens_for(NamedSet("varied"), fixture.layout)
         means = hooked.capture_means(fixture, tokens)
-        outcomes.append(hooked.run(fixture, tokens, interventions.mean(read_nodes("S10L0M", fixture.shape), means)))
+        outcomes += hooked.run(fixture, tokens, [interventions.mean(read_nodes("S10L0M", fixture.shape), means)])
     assert torch.equal(outcomes[0].predicted, outcomes[1].predicted)
     torch.testing.assert_close(outcomes[0].loss, outcomes[1].loss, atol=1e-4, rtol=0)

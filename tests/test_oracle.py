@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import hooked, interventions
+from harness import cone, hooked, interventions
 from harness.addition import answers, encode
 from harness.fixtures import load_fixture
+from harness.interventions import CLEAN
 from harness.measurement import pattern
-from harness.nodes import read_nodes
+from harness.nodes import reach, read_nodes
 from harness.pins import read_pin
 from harness.question_sets import NAMES, named_set
 
 ORACLE = json.loads((Path(__file__).parent / "data" / "oracle.json").read_text("utf-8"))
+ENGINES = [pytest.param(engine, id=engine.__name__.removeprefix("harness.")) for engine in (cone, hooked)]
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
@@ -44,17 +46,19 @@ def assert_same(entry, found):
     assert loss == pytest.approx(entry["loss"], abs=1e-5), f"{entry['node']} {entry['method']} on {entry['set']}"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NAMES)
-def test_clean_run(fixture, name):
+def test_clean_run(fixture, name, engine):
     tokens = encode(named_set(name, fixture.layout), fixture.layout)
     assert_same(
         {**ORACLE["clean"][name], "node": "none", "method": "clean", "set": name},
-        counts(hooked.run(fixture, tokens), answers(tokens, fixture.layout)),
+        counts(*engine.run(fixture, tokens, [CLEAN]), answers(tokens, fixture.layout)),
     )
 
 
 @pytest.mark.slow
-def test_every_ablation(fixture):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_ablation(fixture, engine):
     """`varied` is 64 random questions and then all other sets in order, so one run serves all six sets."""
     layout = fixture.layout
     varied = encode(named_set("varied", layout), layout)
@@ -68,19 +72,19 @@ def test_every_ablation(fixture):
     assert start == len(varied)
 
     assert ORACLE["reference_set"] == "varied"
-    means = hooked.capture_means(fixture, varied)
+    means = engine.capture_means(fixture, varied)
     entries = defaultdict(list)
     for entry in ORACLE["entries"]:
         entries[entry["node"], entry["method"]].append(entry)
+    changes = []
+    for text, method in entries:
+        live = [node for node in read_nodes(text, fixture.shape) if reach([node], fixture.shape)]
+        widths = {node: fixture.recipe.width(node) for node in live}
+        changes.append(interventions.mean(live, means) if method == "mean" else interventions.zero(widths))
     compared = 0
-    for (text, method), group in entries.items():
-        nodes = read_nodes(text, fixture.shape)
-        widths = {node: hooked.width(node, fixture) for node in nodes}
-        intervention = interventions.mean(nodes, means) if method == "mean" else interventions.zero(widths)
-        outcome = hooked.run(fixture, varied, intervention)
+    for group, outcome in zip(entries.values(), engine.run(fixture, varied, changes), strict=True):
         for entry in group:
             part = rows[entry["set"]]
-            found = hooked.Outcome(outcome.predicted[part], outcome.true_logit[part], outcome.loss[part])
-            assert_same(entry, counts(found, truth[part]))
+            assert_same(entry, counts(outcome.at(part), truth[part]))
             compared += 1
     assert compared == len(ORACLE["entries"]) == 1314

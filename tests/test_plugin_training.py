@@ -19,11 +19,12 @@ import transformer_lens.model_bridge  # noqa: F401
 from filelock import FileLock
 from tiny import contents, recipe_text, write_tiny
 
-# pytester forgets modules that a run inside this process imports; compiled ones like the above must not be
-# imported twice, so they are imported before.
-import harness.evaluate
 import harness.making
 import harness.report
+
+# pytester forgets modules that a run inside this process imports; compiled ones like the above must not be
+# imported twice, so they are imported before.
+import harness.workbench
 from harness.cli import main
 from harness.making import train_fixture
 from harness.pins import read_pin
@@ -218,7 +219,7 @@ def test_a_model_that_is_loaded_again_was_trained_once(tmp_path):
     names, trained = [f"tiny{n}" for n in range(6)], []
     for name in names:
         write_tiny(tmp_path, name, **SMALLEST)
-    bench = harness.evaluate.Workbench("cpu", before_loading=lambda name, fixtures: trained.append(name))
+    bench = harness.workbench.Workbench("cpu", before_loading=lambda name, fixtures: trained.append(name))
     first = bench.fixture(names[0], tmp_path)
     for name in names:
         bench.fixture(name, tmp_path)

@@ -7,9 +7,10 @@ import re
 import pytest
 from paths import FIXTURES, HYPOTHESES
 
-from harness.evaluate import Workbench, judge
+from harness.evaluate import judge
 from harness.report import digits_seen, record_of
 from harness.spec import load_hypotheses
+from harness.workbench import Workbench
 
 KNOWN = [h for h in load_hypotheses(HYPOTHESES, FIXTURES) if h.xfail]
 

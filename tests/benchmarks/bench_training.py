@@ -15,7 +15,8 @@ from harness.recipe import recipe_of
 from harness.training import Training
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-STEPS = 200
+STEPS = 200  # whose losses are compared
+TIMED = 30
 
 
 def step_flops(recipe):
@@ -39,8 +40,7 @@ def test_training_step(paired, gemm_rate, name):
 
     def note():
         rate = step_flops(recipe) / statistics.median(durations)
-        largest = float((ours.curves()["loss"] - torch.tensor(notebook.losses, dtype=torch.float64)).abs().max())
-        return f"{rate / gemm_rate:.0%} of GEMM's {gemm_rate / 1e9:.0f} GFLOP/s; losses differ by {largest:.1g} at most"
+        return f"{rate / gemm_rate:.0%} of GEMM's {gemm_rate / 1e9:.0f} GFLOP/s"
 
     durations = []
 
@@ -50,11 +50,46 @@ def test_training_step(paired, gemm_rate, name):
         durations.append(time.perf_counter() - start)
 
     paired(
-        step, lambda: notebook.step(questions.draw_batch()), rounds=STEPS, target="≥ 1.4", note=note, warmup=0
+        step, lambda: notebook.step(questions.draw_batch()), rounds=TIMED, target="≥ 1.4", note=note, warmup=0
     )  # fmt: skip
-    losses = ours.curves()["loss"]
-    assert len(losses) == STEPS
-    torch.testing.assert_close(losses, torch.tensor(notebook.losses, dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+def test_the_first_200_losses(add):
+    """The same function, step by step: in float64 to 1e-6, in float32 as close as the notebook's way is to itself.
+
+    In float32 rounding grows from 1e-8 to 1e-3 within 200 steps, also between two runs of the notebook's own way
+    that differ in nothing but the order of each batch's questions. So that is the measure there, and not a number.
+    """
+    recipe = recipe_of("add_d5_l2_h3", FIXTURES)
+    questions = Training(recipe, torch.device("cpu"))
+    start = {key: weight.detach().clone() for key, weight in questions.weights.items()}
+    order = torch.Generator().manual_seed(0)
+    ours, exact = (Training(recipe, torch.device("cpu")) for _ in range(2))
+    exact.weights = {key: weight.detach().double().requires_grad_() for key, weight in start.items()}
+    o = recipe.optimiser
+    exact.optimiser = torch.optim.AdamW(
+        exact.weights.values(), lr=o.lr, betas=tuple(o.betas), weight_decay=o.weight_decay
+    )
+    notebook, reordered = NotebookTraining(recipe, start), NotebookTraining(recipe, start)
+    exact_notebook = NotebookTraining(recipe, start, dtype=torch.float64)
+    for _ in range(STEPS):
+        batch = questions.draw_batch()
+        for run in (notebook, exact_notebook):
+            run.step(batch)
+        reordered.step(batch[torch.randperm(len(batch), generator=order)])
+        ours.advance()
+        exact.advance()
+
+    def apart(a, b):
+        return float((torch.as_tensor(a, dtype=torch.float64) - torch.as_tensor(b, dtype=torch.float64)).abs().max())
+
+    in_float64 = apart(exact.curves()["loss"], exact_notebook.losses)
+    in_float32, of_itself = apart(ours.curves()["loss"], notebook.losses), apart(reordered.losses, notebook.losses)
+    add(None, None, f"{in_float64:.1g} nats apart in float64", "≤ 1e-6", f"{STEPS} losses, the largest difference")
+    add(None, None, f"{in_float32:.1g} nats apart in float32", "≤ 1e-3",
+        f"the notebook's way with each batch in another order: {of_itself:.1g}")  # fmt: skip
+    assert in_float64 <= 1e-6
+    assert in_float32 <= max(1e-3, 3 * of_itself)
 
 
 def test_logging(benchmark, add):
@@ -113,4 +148,4 @@ def test_training_step_on_a_gpu(paired):
         ours.advance()
         torch.cuda.synchronize()
 
-    paired(step, lambda: notebook.step(questions.draw_batch()), rounds=STEPS, target="≥ 3", warmup=5)
+    paired(step, lambda: notebook.step(questions.draw_batch()), rounds=TIMED, target="≥ 3", warmup=5)

@@ -15,14 +15,14 @@ from harness.models import build_model
 
 
 class NotebookTraining:
-    def __init__(self, recipe, weights, device="cpu"):
+    def __init__(self, recipe, weights, device="cpu", dtype=torch.float32):
         self.recipe = recipe
         self.device = torch.device(device)
-        self.model = build_model(recipe, weights, self.device).requires_grad_(True).train()
+        self.model = build_model(recipe, weights, self.device).to(dtype).requires_grad_(True).train()
+        # All weights, b_U too: HookedTransformer, which the notebook used, trained it; the bridge keeps it as a buffer.
+        weights = [tensor.requires_grad_() for tensor in self.model.state_dict(keep_vars=True).values()]
         o = recipe.optimiser
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=o.lr, weight_decay=o.weight_decay, betas=tuple(o.betas)
-        )
+        self.optimiser = torch.optim.AdamW(weights, lr=o.lr, weight_decay=o.weight_decay, betas=tuple(o.betas))
         warm_up = max(1, o.warmup_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: min(step / warm_up, 1))
         self.losses, self.per_digit = [], []

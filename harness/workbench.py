@@ -1,0 +1,191 @@
+"""What claims share: models, questions, clean runs and what replaces values are each made once.
+
+Claims that are planned together and ask the same questions of the same model are measured together, so that
+their clean run is made once, chunk by chunk, however many questions there are. What comes out does not depend
+on what was planned, on its order or on the chunks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor
+
+from harness import interventions
+from harness.engines import Choice, Engine, engine_for
+from harness.errors import HarnessError
+from harness.fixtures import Fixture, load_fixture
+from harness.interventions import CLEAN, Intervention
+from harness.measurement import Measurement, Tally
+from harness.nodes import Node, reach
+from harness.outcome import Outcome
+from harness.sampling import tokens_for
+from harness.selection import Questions
+from harness.spec_model import Method
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One question asked of a model: what becomes of these questions when these nodes are ablated?"""
+
+    fixture: str
+    fixtures: Path
+    nodes: tuple[Node, ...]
+    method: Method
+    reference: Questions
+    questions: Questions
+    seed: int = 0
+    one_at_a_time: bool = False
+
+    @property
+    def model(self) -> tuple[str, Path]:
+        """The name of the fixture, and where fixtures are."""
+        return self.fixture, self.fixtures
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement, and what it took: seconds of its own, and its share of what it had in common with others."""
+
+    measurement: Measurement
+    seconds: float
+
+
+class Workbench:
+    """Models, questions, reference means and measurements, shared by all claims."""
+
+    def __init__(
+        self,
+        device: str = "auto",
+        engine: Choice = "auto",
+        chunk: int | None = None,
+        before_loading: Callable[[str, Path], None] = lambda name, fixtures: None,
+    ) -> None:
+        self.device, self.chunk, self.choice = device, chunk, engine
+        self.before_loading = before_loading  # trains what is missing, say; once for a fixture, also where that fails
+        self._failed: dict[tuple[str, Path], HarnessError] = {}
+        self._prepared: set[tuple[str, Path]] = set()
+        self._planned: dict[Ablation, Ablation] = {}
+        self._found: dict[Ablation, Measured | HarnessError] = {}
+        # Bounded, so that a long run's memory does not grow with its number of question sets.
+        self.fixture = lru_cache(maxsize=4)(self._load)
+        self.tokens = lru_cache(maxsize=32)(self._tokens)
+        self.means = lru_cache(maxsize=8)(self._means)
+
+    def _load(self, name: str, fixtures: Path) -> Fixture:
+        if failed := self._failed.get((name, fixtures)):
+            raise failed
+        try:
+            if (name, fixtures) not in self._prepared:
+                self._prepared.add((name, fixtures))
+                self.before_loading(name, fixtures)
+            return load_fixture(name, fixtures, self.device)
+        except HarnessError as error:
+            self._failed[name, fixtures] = error
+            raise
+
+    def _tokens(self, name: str, fixtures: Path, questions: Questions) -> Int[Tensor, "question pos"]:
+        return tokens_for(questions, self.fixture(name, fixtures).layout)
+
+    def _means(self, name: str, fixtures: Path, reference: Questions) -> dict[Node, Tensor]:
+        tokens = self.tokens(name, fixtures, reference)
+        return self.engine(name, fixtures).capture_means(self.fixture(name, fixtures), tokens, self.chunk)
+
+    def engine(self, name: str, fixtures: Path) -> Engine:
+        """Return the engine that runs the fixture `name`."""
+        return engine_for(self.fixture(name, fixtures), self.choice)[0]
+
+    def engine_name(self, name: str, fixtures: Path) -> str:
+        """Return what a report calls that engine."""
+        return engine_for(self.fixture(name, fixtures), self.choice)[1]
+
+    def run(
+        self, name: str, fixtures: Path, tokens: Int[Tensor, "question pos"], changes: Sequence[Intervention]
+    ) -> list[Outcome]:
+        """Return what the fixture `name` answers to the questions in `tokens` under each intervention.
+
+        Raises:
+            MeasurementError: no questions, or a hook that did not fire.
+        """
+        return self.engine(name, fixtures).run(self.fixture(name, fixtures), tokens, changes, self.chunk)
+
+    def plan(self, ablations: Iterable[Ablation]) -> None:
+        """Say what will be asked for; nothing is measured before it is."""
+        self._planned |= {ablation: ablation for ablation in ablations}
+
+    def measure(self, ablation: Ablation) -> Measured:
+        """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.
+
+        Everything that is planned on the same questions is measured with it.
+
+        Raises:
+            FixtureError: the model cannot be loaded.
+            MeasurementError: no questions, no donors, a hook that did not fire, or a logit that is not finite.
+        """
+        if ablation not in self._found:
+            alike = (ablation.model, ablation.questions)
+            group = [other for other in self._planned if (other.model, other.questions) == alike]
+            self._found |= self._measure_together(list(dict.fromkeys([ablation, *group])))
+        found = self._found[ablation]
+        if isinstance(found, HarnessError):
+            raise found
+        return found
+
+    def _measure_together(self, group: Sequence[Ablation]) -> dict[Ablation, Measured | HarnessError]:
+        """Return what came of ablations of one model on the same questions."""
+        start, model = time.perf_counter(), group[0].model
+        fixture, tokens = self.fixture(*model), self.tokens(*model, group[0].questions)
+        found: dict[Ablation, Measured | HarnessError] = {}
+        changes: dict[Ablation, list[tuple[str, Intervention]]] = {}
+        for ablation in group:
+            try:
+                make = intervention_maker(ablation, self, tokens)
+                changes[ablation] = [(name, make(nodes)) for nodes, name in _groups(ablation, fixture)]
+            except HarnessError as error:
+                found[ablation] = error
+        flat = [change for each in changes.values() for _, change in each]
+        clean, *outcomes = self.run(*model, tokens, [CLEAN, *flat])
+        took, rest = time.perf_counter() - start, iter(outcomes)
+        whole = clean.seconds + sum(outcome.seconds for outcome in outcomes)
+        for ablation, named in changes.items():
+            mine = [next(rest) for _ in named]
+            seconds = clean.seconds / len(changes) + sum(outcome.seconds for outcome in mine)
+            try:
+                tally = Tally(tokens, fixture.layout, clean.check(fixture.name))
+                for (name, _), outcome in zip(named, mine, strict=True):
+                    tally.add(outcome.check(fixture.name), name)
+                found[ablation] = Measured(tally.finish(), took * seconds / whole)
+            except HarnessError as error:
+                found[ablation] = error
+        return found
+
+
+def intervention_maker(
+    ablation: Ablation, bench: Workbench, tokens: Int[Tensor, "question pos"]
+) -> Callable[[Iterable[Node]], Intervention]:
+    """Return what turns nodes into the values that replace theirs on the questions in `tokens`."""
+    fixture = bench.fixture(*ablation.model)
+    if ablation.method == "zero":
+        return lambda nodes: interventions.zero({node: fixture.recipe.width(node) for node in nodes})
+    # A node that nothing reads has no value in every engine, and needs none.
+    if ablation.method == "mean":
+        means = bench.means(*ablation.model, ablation.reference)
+        return lambda nodes: interventions.mean([node for node in nodes if node in means], means)
+    reference = bench.tokens(*ablation.model, ablation.reference)
+    donors = interventions.draw_donors(tokens, reference, fixture.layout, ablation.seed)
+    values = bench.engine(*ablation.model).capture(fixture, reference, ablation.nodes, bench.chunk)
+    return lambda nodes: interventions.resample({node: values[node] for node in nodes if node in values}, donors)
+
+
+def _groups(ablation: Ablation, fixture: Fixture) -> Iterator[tuple[tuple[Node, ...], str]]:
+    if not ablation.one_at_a_time:
+        yield ablation.nodes, ""
+        return
+    for node in ablation.nodes:
+        if reach([node], fixture.shape):  # a node that reaches no digit leaves the clean run as it is
+            yield (node,), str(node)

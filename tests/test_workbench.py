@@ -1,0 +1,155 @@
+"""What claims share: measured together or alone, in any order and in chunks of any size, they come out the same."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+
+import pytest
+from paths import FIXTURES
+from tiny import one_thread, write_tiny
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness import evaluate
+from harness.errors import FixtureError, MeasurementError
+from harness.layout import Question
+from harness.nodes import read_nodes
+from harness.recipe import recipe_of
+from harness.selection import NamedSet, QuestionList, Sample
+from harness.spec import load_hypotheses
+from harness.workbench import Ablation, Workbench
+
+ASKED, REFERENCE = Sample(50, 1), Sample(40, 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fixtures")
+    write_tiny(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ask(fixtures):
+    shape = recipe_of("tiny", fixtures).shape
+
+    def make(nodes, questions=ASKED, method="mean", reference=REFERENCE, **more):
+        return Ablation("tiny", fixtures, read_nodes(nodes, shape), method, reference, questions, **more)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def several(ask):
+    return [
+        ask("S3L0H1"), ask("S4L0M", method="zero"), ask("L0H1", method="resample", seed=4), ask("S5L0R"),
+        ask("S0-S7H0+H1", one_at_a_time=True), ask("S6", Sample(50, 9)), ask("S6", NamedSet("varied")),
+        ask("S3L0H1", reference=Sample(40, 3)),
+    ]  # fmt: skip
+
+
+def integers(measured):
+    m = measured.measurement
+    return [(d.digit, d.asked, d.wrong) for d in m.digits], m.patterns, m.by_node, m.cases
+
+
+@pytest.mark.parametrize("engine", ["cone", "hooks"])
+def test_grouping_order_and_chunks_change_no_integer(several, engine):
+    alone = [Workbench("cpu", engine).measure(ablation) for ablation in several]
+    assert len({str(integers(measured)) for measured in alone}) > 4
+    for seed, chunk in enumerate((None, 1, 7, 50)):
+        bench = Workbench("cpu", engine, chunk)
+        order = [*several[seed:], *several[:seed]]
+        bench.plan(order if seed % 2 else reversed(order))
+        for ablation in order:
+            found, expected = bench.measure(ablation), alone[several.index(ablation)]
+            assert integers(found) == integers(expected)
+            assert found.measurement.loss == pytest.approx(expected.measurement.loss, abs=1e-5)
+
+
+def test_both_engines_count_the_same(several):
+    for ablation in several:
+        cone, hooks = (Workbench("cpu", engine).measure(ablation) for engine in ("cone", "hooks"))
+        assert integers(cone) == integers(hooks)
+
+
+def test_what_is_planned_on_the_same_questions_shares_its_clean_run(ask):
+    together, alone = ([ask(f"S{step}L0H{head}") for step in range(6) for head in range(2)] for _ in range(2))
+
+    def flops(bench, ablations):
+        with FlopCounterMode(display=False) as counter:
+            for ablation in ablations:
+                bench.measure(ablation)
+        return counter.get_total_flops()
+
+    planned = Workbench("cpu")
+    planned.plan(together)
+    assert flops(planned, together[:1]) > 0
+    assert flops(planned, together) == 0  # measured already, all of them
+    first, both = Workbench("cpu"), Workbench("cpu")
+    one = flops(first, alone[:1])
+    both.plan(alone[:2])
+    assert flops(both, alone[:2]) < one + flops(first, alone[1:2])
+
+
+def test_trouble_with_one_claim_is_not_the_others(ask):
+    only = QuestionList((Question(12, 34),))
+    fine, bad = ask("S3L0H1", only, "zero"), ask("S3L0H1", only, "resample", only)
+    for order in itertools.permutations([fine, bad]):
+        bench = Workbench("cpu")
+        bench.plan(order)
+        assert bench.measure(fine).measurement.n == 1
+        for _ in range(2):
+            with pytest.raises(MeasurementError, match="expected a donor other than the question itself"):
+                bench.measure(bad)
+
+
+def test_a_model_that_cannot_be_loaded_is_each_claims_own_error(ask, fixtures):
+    def broken(name, place):
+        raise FixtureError.of("weights", "none", "train them")
+
+    bench = Workbench("cpu", before_loading=broken)
+    ablations = [ask("S3L0H1"), ask("S4L0H1")]
+    bench.plan(ablations)
+    for ablation in ablations:
+        with pytest.raises(FixtureError, match="expected weights, found none; train them"):
+            bench.measure(ablation)
+
+
+def test_seconds_add_up_to_the_time_it_took(several):
+    alike = [ablation for ablation in several if ablation.questions == several[0].questions]
+    assert len(alike) > 3
+    bench = Workbench("cpu")
+    bench.plan(alike)
+    start = time.perf_counter()
+    seconds = [bench.measure(ablation).seconds for ablation in alike]
+    took = time.perf_counter() - start
+    assert all(second > 0 for second in seconds)
+    assert took / 2 < sum(seconds) < took
+
+
+@pytest.mark.slow
+def test_the_engines_agree_on_every_claim_that_ships():
+    """Every verdict, every count, every digit of the shipped claims: the whole reference engine against the cone."""
+    hypotheses = load_hypotheses(FIXTURES.parent / "hypotheses", FIXTURES)
+    judged = [h for h in hypotheses if (FIXTURES / h.fixture / "model.json").exists()]
+    assert len(judged) > 100
+    benches = [Workbench("cpu", engine) for engine in ("cone", "hooks")]
+    for bench in benches:
+        evaluate.plan(judged, bench)
+    for h in judged:
+        fast, slow = (evaluate.judge(h, bench) for bench in benches)
+        assert fast.verdict == slow.verdict, h.id
+        counted = [
+            re.sub(r"'(true_logit_change|loss_change)': [^,}]*", "", str(r.measurement.as_dict()["digits"]))
+            for r in (fast, slow)
+        ]
+        assert counted[0] == counted[1], h.id
+        assert fast.measurement.loss == pytest.approx(slow.measurement.loss, abs=1e-4), h.id
