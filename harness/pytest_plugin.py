@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _BENCH = pytest.StashKey["Workbench"]()
+_PLANNED = pytest.StashKey[set[Path | None]]()  # the spec files whose claims the bench knows of; None: all
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -231,9 +232,11 @@ def _workbench(item: ClaimItem) -> Workbench:
     from harness.evaluate import plan
 
     # A worker runs whole files, and does not know which others will be its own.
-    claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
-    mine = [other.hypothesis for other in claims if not workers or other.path == item.path]
-    plan(mine, config.stash[_BENCH])
+    planned, group = config.stash.setdefault(_PLANNED, set()), item.path if workers else None
+    if group not in planned:
+        planned.add(group)
+        claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
+        plan([claim.hypothesis for claim in claims if group in (None, claim.path)], config.stash[_BENCH])
     return config.stash[_BENCH]
 
 

@@ -47,7 +47,8 @@ def setting_line(records: Sequence[Record]) -> str:
     runs = sorted(
         {f"{r['engine']} on {r['device']}, {r['fixture']} sha256 {r['weights_sha256'][:12]}" for r in judged(records)}
     )
-    return "engine " + "; ".join(runs) if runs else ""
+    seconds = sum(record["seconds"] for record in judged(records))
+    return f"engine {'; '.join(runs)}; {seconds:.1f} s of measuring" if runs else ""
 
 
 def judged(records: Iterable[Record]) -> list[Record]:
@@ -255,8 +256,21 @@ def markdown(records: Sequence[Record], spec_errors: Sequence[str] = (), command
         "",
         "</details>",
         "",
+        *_times(records),
     ]
     return "\n".join(parts)
+
+
+def _times(records: Sequence[Record]) -> list[str]:
+    """Return the folded table of what each claim took; last, so that two reports differ in nothing else."""
+    if not (measured := judged(records)):
+        return []
+    rows = [(f"`{r['key']}`", r["engine"], f"{r['seconds']:.3f}") for r in measured]
+    return [
+        "<details><summary>Seconds per claim</summary>", "",
+        "Of claims that ask the same questions, each has its share of their clean run.", "",
+        tabulate(rows, ["claim", "engine", "s"], tablefmt="github", disable_numparse=True), "", "</details>", "",
+    ]  # fmt: skip
 
 
 def _markdown_table(records: Sequence[Record]) -> str:
@@ -274,11 +288,9 @@ def _provenance(records: Sequence[Record]) -> list[str]:
     measured = judged(records)
     fixtures = sorted({(r["fixture"], r["weights_sha256"]) for r in measured})
     runs = sorted({(r["engine"], r["device"]) for r in measured})
-    seconds = sum(r["seconds"] for r in measured)
     return [
         *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in fixtures),
         *(f"- engine {engine} on {device}" for engine, device in runs),
-        f"- {seconds:.0f} s of measuring",
         "- Teacher-forced: the true answer digits stand in the context. A digit is counted only on questions whose",
         "  clean run gets it right. A named or listed question set is a census; a sample has exact",
         "  (Clopper-Pearson) intervals that hold together, over all comparisons of a claim, with 99% confidence;",

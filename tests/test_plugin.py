@@ -89,7 +89,7 @@ def test_a_supported_claim_passes_and_is_reported(project):
         f"harness: *device cpu, fixtures: *{FIXTURE} sha256 *",
         "*supported*s12-breaks-a4*S12*zero*ba*A4 fails*A4 * (*%)*",
         "1 claim evaluated: 1 supported",
-        f"engine hooks on cpu, {FIXTURE} sha256 *",
+        f"engine cone on cpu, {FIXTURE} sha256 *; * s of measuring",
         "wrote reports/hypotheses.md",
         "wrote reports/hypotheses.json",
     ])  # fmt: skip

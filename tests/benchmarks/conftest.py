@@ -10,6 +10,7 @@ import torch
 from tabulate import tabulate
 
 _ROWS = pytest.StashKey[list]()
+_TABLES = pytest.StashKey[list]()
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +56,12 @@ def add(request):
     return lambda *row: add_row(request.config, request.node.name, *row)
 
 
+@pytest.fixture
+def record_growth(request):
+    """Return a function that has a table of its own printed at the end."""
+    return lambda table: request.config.stash.setdefault(_TABLES, []).append(table)
+
+
 def add_row(config, name, ours, baseline, ratio, target, note):
     config.stash.setdefault(_ROWS, []).append((name, _seconds(ours), _seconds(baseline), ratio, target, note))
 
@@ -71,3 +78,6 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             tabulate(rows, ["benchmark", "ours", "baseline", "ratio", "target", ""], disable_numparse=True)
         )
+    for table in config.stash.get(_TABLES, []):
+        terminalreporter.section("cost as the work grows")
+        terminalreporter.write_line(table)
