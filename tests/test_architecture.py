@@ -13,7 +13,7 @@ from paths import ROOT
 ORDER = [
     "errors", "files", "layout", "question_sets", "nodes", "selection", "yamlfile", "strict", "recipe", "pins", "each",
     "intervals", "spec_model", "hypothesis", "spec", "addition", "sampling", "curves", "models", "transformer", "training", "fixtures", "interventions",
-    "outcome", "hooked", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "measurement", "verdict", "workbench", "evaluate", "sweep", "report", "cli",
+    "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "measurement", "verdict", "workbench", "evaluate", "sweep", "report", "cli",
     "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"
