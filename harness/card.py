@@ -17,10 +17,13 @@ def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
     """Return the Markdown card of a fixture, with the learning curves of weights that were trained here."""
     layout = recipe.layout
     enrichment = recipe.enrichment
-    extra = "none"
-    if enrichment:
+    extra = []
+    if enrichment and enrichment.batch_share:
         share = f"{enrichment.digit_share:.0%} of their columns made to sum to 9"
-        extra = f"{enrichment.batch_share:.0%} of the batches have {share}"
+        extra.append(f"{enrichment.batch_share:.0%} of the batches have {share}")
+    if enrichment and enrichment.question_share:
+        share = "columns made to sum to 9, each with a probability of the question's own"
+        extra.append(f"{enrichment.question_share:.0%} of the questions have {share}")
     optimiser = recipe.optimiser
     schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     facts = [
@@ -31,7 +34,7 @@ def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
         ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions, {optimiser.name} lr {optimiser.lr:g}, "
                      f"weight decay {optimiser.weight_decay:g}, betas {optimiser.betas[0]:g} and "
                      f"{optimiser.betas[1]:g}, {optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
-        ("extra sum-9 questions", extra),
+        ("extra sum-9 questions", "; ".join(extra) or "none"),
         ("source", _source(pin)),
         ("weights", f"`model.safetensors`, sha256 `{pin.weights_sha256}`"),
     ]  # fmt: skip

@@ -48,10 +48,15 @@ class Optimiser(Strict):
 
 
 class Enrichment(Strict):
-    """Extra sum-9 columns: in this share of the batches, this share of the columns. The notebook's, in fact."""
+    """Extra sum-9 columns: in this share of the batches, this share of the columns. The notebook's, in fact.
+
+    `question_share` is another way of it: in this share of all questions each column is made to sum to 9 with a
+    probability of the question's own, drawn uniformly. So every batch has cascades of all lengths.
+    """
 
     batch_share: Share = 0.4
     digit_share: Share = 0.4
+    question_share: Share = 0.0
 
 
 class Hub(Strict):

@@ -35,12 +35,14 @@ def sample_uniform(
     *,
     sum9_batch_share: float = 0.0,
     sum9_digit_share: float = 0.4,
+    sum9_question_share: float = 0.0,
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
 
     With probability `sum9_batch_share` (the notebook: 2/5) the whole batch is enriched: `sum9_digit_share`
     of all its columns, chosen at random, are made to sum to 9 by changing one of the addends, the same
-    addend for the whole batch. Everything comes from `generator`.
+    addend for the whole batch. In `sum9_question_share` of the questions, each column is made to sum to 9 with
+    a probability that is drawn, uniformly, for the question. Everything comes from `generator`.
     """
     digits = torch.randint(0, 10, (2, n, layout.n_digits), generator=generator)
     enriched, first = torch.rand(2, generator=generator).tolist()
@@ -49,6 +51,12 @@ def sample_uniform(
         chosen = torch.randperm(flat.shape[1], generator=generator)[: int(sum9_digit_share * flat.shape[1])]
         changed = int(first < 0.5)
         flat[changed, chosen] = 9 - flat[1 - changed, chosen]
+    if sum9_question_share:
+        enriched_too, probability, second = torch.rand(3, n, 1, generator=generator)
+        nine = torch.rand(digits.shape[1:], generator=generator) < probability
+        nine &= enriched_too < sum9_question_share
+        digits[1] = torch.where(nine & (second < 0.5), 9 - digits[0], digits[1])
+        digits[0] = torch.where(nine & (second >= 0.5), 9 - digits[1], digits[0])
     return tokens_of(digits[0], digits[1], layout)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.addition import addends, decode, encode
+from harness.addition import add, addends, decode, encode
 from harness.errors import HarnessError
 from harness.layout import Layout, Question
 from harness.question_sets import NAMES, named_set
@@ -319,6 +319,30 @@ def test_batches_are_enriched_as_often_as_asked(batch_share):
     pairs = (enriched(4, seed, batch_share, digit_share=1.0) for seed in range(600))
     batches = sum(bool((x + y == 9).all()) for x, y in pairs)
     assert stats.binomtest(batches, 600, batch_share).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_questions_are_enriched_as_often_as_asked_and_each_by_its_own_measure(share):
+    layout, n = Layout(5), 20_000
+    tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), sum9_question_share=share)
+    x, y = addends(tokens, layout)
+    assert x.min() >= 0 <= y.min()
+    assert x.max() <= 9 >= y.max()
+    assert torch.equal(tokens[:, layout.answer_start :], add(x, y))
+    nines = (x + y == 9).double()
+    # A column sums to 9 by chance in a tenth of the cases, and by the question's p, uniform, in a half of them.
+    expected = (1 - share) * 0.1 + share * (0.5 + 0.5 * 0.1)
+    assert float(nines.mean()) == pytest.approx(expected, abs=0.01)
+    # All five with one p: E[(p + (1-p)/10)^5] = (1 - 10^-6) / 5.4; had each column a p of its own, 0.55^5 = 0.05.
+    every = (1 - share) * 1e-5 + share * (1 - 1e-6) / 5.4
+    assert float(nines.all(1).double().mean()) == pytest.approx(every, abs=0.01)
+
+
+def test_no_enriched_questions_draw_nothing_more_than_before():
+    layout, one, other = Layout(3), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
+    sample_uniform(layout, 10, one)
+    sample_uniform(layout, 10, other, sum9_question_share=0.0)
+    assert torch.equal(one.get_state(), other.get_state())
 
 
 def test_no_conditions_are_no_strata():
