@@ -120,7 +120,7 @@ def queries_keys_values(block: Weights, resid: Float[Tensor, "... d_model"], whi
     normed = layer_norm(resid, block["ln1.w"], block["ln1.b"])
     weight = torch.cat([block[f"attn.W_{letter}"].transpose(0, 1).flatten(1) for letter in which], dim=1)
     bias = torch.cat([block[f"attn.b_{letter}"].flatten() for letter in which])
-    return normed @ weight + bias
+    return _affine(normed, weight, bias)
 
 
 def split_heads(part: Float[Tensor, "question step d_model"], recipe: Recipe) -> Float[Tensor, "question head step d"]:
@@ -138,20 +138,25 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, recipe: Recipe) -> Float[Tensor, "q
 
 def attention_out(block: Weights, z: Float[Tensor, "question step d_model"]) -> Tensor:
     """Return what the heads, whose ``z`` stand side by side, add to the residual stream."""
-    return z @ block["attn.W_O"].flatten(0, 1) + block["attn.b_O"]
+    return _affine(z, block["attn.W_O"].flatten(0, 1), block["attn.b_O"])
 
 
 def mlp(resid: Float[Tensor, "question step d_model"], block: Weights, recipe: Recipe) -> Tensor:
     """Return what the MLP adds to the residual stream."""
-    act = functional.relu if recipe.act_fn == "relu" else functional.gelu
-    hidden = act(layer_norm(resid, block["ln2.w"], block["ln2.b"]) @ block["mlp.W_in"] + block["mlp.b_in"])
-    return hidden @ block["mlp.W_out"] + block["mlp.b_out"]
+    hidden = _affine(layer_norm(resid, block["ln2.w"], block["ln2.b"]), block["mlp.W_in"], block["mlp.b_in"])
+    hidden = functional.relu(hidden, inplace=True) if recipe.act_fn == "relu" else functional.gelu(hidden)
+    return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"])
 
 
 def unembed(weights: Weights, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
     """Return the logits of what leaves the last layer."""
     normed = layer_norm(resid, weights["ln_final.w"], weights["ln_final.b"])
-    return normed @ weights["unembed.W_U"] + weights["unembed.b_U"]
+    return _affine(normed, weights["unembed.W_U"], weights["unembed.b_U"])
+
+
+def _affine(value: Float[Tensor, "... n"], weight: Float[Tensor, "n m"], bias: Float[Tensor, " m"]) -> Tensor:
+    """Return ``value @ weight + bias`` in one pass."""
+    return functional.linear(value, weight.T, bias)
 
 
 def layer_norm(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import FIXTURE, FIXTURES
 from tiny import make_recipe, one_thread, random_weights
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import cone, hooked, interventions
@@ -260,3 +261,27 @@ def test_a_gpu_gives_the_same_digits_and_losses():
     for here, there in zip(*outcomes, strict=True):
         assert torch.equal(here.predicted, there.predicted)
         torch.testing.assert_close(here.loss, there.loss, atol=1e-4, rtol=0)
+
+
+def test_a_sweep_never_waits_for_the_device():
+    """Run on tensors that know their shapes and no values: whatever asks for a value, and so would wait, fails."""
+    real = make(n_layers=2, n_digits=1)
+    shape, layout = real.shape, real.layout
+    with FakeTensorMode():
+        device = CPU
+        weights = {name: torch.empty(weight.shape, device=device) for name, weight in real.weights.items()}
+        fixture = dataclasses.replace(real, weights=weights, device=device)
+        tokens = torch.empty(5, layout.n_ctx, dtype=torch.int64, device=device)
+        live = [node for node in all_nodes(shape) if reach([node], shape)]
+        values = {node: torch.empty(1, real.recipe.width(node), device=device) for node in live}
+        resampled = {node: torch.empty(4, real.recipe.width(node), device=device) for node in live}
+        donors = torch.empty(5, dtype=torch.int64, device=device)
+        changes = [
+            CLEAN, *(Intervention({node: value}) for node, value in values.items()),
+            *(Intervention({node: value}, donors) for node, value in resampled.items()), Intervention(values),
+        ]  # fmt: skip
+        outcomes = cone.run(fixture, tokens, changes, 2)
+        assert len(outcomes) == 2 * len(live) + 2
+        assert outcomes[-1].loss.shape == (5, layout.n_answer)
+        with pytest.raises(DataDependentOutputException):  # as it would
+            bool(outcomes[-1].loss.isfinite().all())
