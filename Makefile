@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses test check lint bench schema clean
+.PHONY: hypotheses test check lint bench fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/
@@ -21,6 +21,9 @@ check: lint test hypotheses ## what CI runs
 
 bench: $(READY)             ## ours against its baselines: ratios, taken in one run
 	$(BIN)/pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-disable-gc --benchmark-columns=median,iqr,rounds
+
+fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out
+	$(BIN)/harness reproduce 'quick_*'
 
 schema: $(READY)            ## regenerate the JSON schema of spec files
 	$(BIN)/harness schema > harness/hypothesis.schema.json

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.hypothesis import Hypothesis
+    from harness.hypothesis import Claim
     from harness.making import How
     from harness.report import Record
     from harness.workbench import Workbench
@@ -98,6 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     _engine(command)
     command.set_defaults(run=_ask)
 
+    _fixture_commands(commands)
+    command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
+    command.set_defaults(run=_schema)
+    return parser
+
+
+def _fixture_commands(commands: Any) -> None:
+    """Add the commands that make fixtures, or show them."""
     command = commands.add_parser("train", help="train a fixture by its recipe; goes on where a killed run stopped")
     command.add_argument("fixture", metavar="NAME")
     start = command.add_mutually_exclusive_group()
@@ -106,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--steps", type=int, metavar="N", help="stop at step N, leaving a checkpoint")
     _common(command)
     command.set_defaults(run=_train)
+
+    command = commands.add_parser("reproduce", help="train fixtures again, elsewhere: do the same weights come out?")
+    command.add_argument("fixture", nargs="+", metavar="NAME", help="or a glob: 'quick_*'")
+    _common(command)
+    command.set_defaults(run=_reproduce)
 
     command = commands.add_parser("curves", help="the learning curves of a fixture as figures and final losses")
     command.add_argument("fixture", metavar="NAME")
@@ -124,10 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     _common(command)
     command.set_defaults(run=_import)
 
-    command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
-    command.set_defaults(run=_schema)
-    return parser
-
 
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
@@ -145,7 +154,7 @@ def _engine(command: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     from harness.spec import load_file, spec_files
 
-    hypotheses: list[Hypothesis] = []
+    hypotheses: list[Claim] = []
     spec_errors: list[str] = []
     for path in spec_files(options.path):
         try:
@@ -184,7 +193,7 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if statuses & {"failed", "xpassed"} else OK
 
 
-def _judge_all(hypotheses: Sequence[Hypothesis], bench: Workbench) -> list[Record]:
+def _judge_all(hypotheses: Sequence[Claim], bench: Workbench) -> list[Record]:
     from harness.errors import NotImportedError
     from harness.evaluate import judge, plan
     from harness.report import error_record, record_of, skipped_record
@@ -274,6 +283,21 @@ def _train(options: argparse.Namespace) -> int:
     print(f"{place}: weights sha256 {made.pin.weights_sha256}")
     print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
     return OK
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from harness.reproducing import reproduce, trained_here
+
+    names = trained_here(options.fixture, options.fixtures)
+    found = []
+    for made in reproduce(names, options.fixtures, options.device):
+        found.append(made)
+        print(": ".join([made.pinned.name, ", ".join(made.row()[1:])]), flush=True)
+    heads = ["fixture", "weights", "right: pinned, again", "training"]
+    print("\n" + tabulate([made.row() for made in found], heads, disable_numparse=True))
+    return OK if all(made.same_bits or made.same_accuracy for made in found) else FAILED
 
 
 def _curves(options: argparse.Namespace) -> int:

@@ -15,11 +15,13 @@ reference engine. How a change goes through the layers is in ``propagation.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from harness.addition import answers
 from harness.fixtures import Fixture
@@ -28,7 +30,7 @@ from harness.nodes import Node, all_nodes, reach
 from harness.outcome import Outcome, batches, join
 from harness.propagation import CleanRun
 from harness.recipe import Recipe
-from harness.transformer import Layer, answer_logits, first_step, run_layers
+from harness.transformer import Layer, answer_logits, first_step, run_layers, split_heads
 
 CHUNK_BYTES = 300e6  # what the clean run of one chunk of questions may keep in memory
 CHUNK = 512  # questions at most: more make no matrix product faster
@@ -100,6 +102,25 @@ def capture_means(
             total = _value(node, layers[node.layer], fixture.recipe).sum(0, dtype=torch.float64)
             sums[node] = sums[node] + total if node in sums else total
     return {node: (total / len(tokens)).float() for node, total in sums.items()}
+
+
+@torch.inference_mode()
+def attention(
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], node: Node, chunk: int | None = None
+) -> Float[Tensor, "question key"]:
+    """Return the attention pattern of the head `node`, which something reads, at its step, on the CPU.
+
+    Raises:
+        MeasurementError: no questions.
+    """
+    recipe, place = fixture.recipe, node.step - first_step(node.layer, fixture.recipe)
+    found = []
+    for layers in _chunks(fixture, tokens, chunk):
+        q, k = (split_heads(part, recipe)[:, node.head] for part in (layers[node.layer].q, layers[node.layer].k))
+        scores = (k[:, : node.step + 1] @ q[:, place, :, None]).squeeze(-1) / math.sqrt(recipe.d_head)
+        later = recipe.layout.n_ctx - 1 - node.step
+        found.append(functional.pad(scores.softmax(-1), (0, later)))
+    return torch.cat(found).cpu()
 
 
 @torch.inference_mode()

@@ -28,21 +28,9 @@ from torch import Tensor
 from harness.addition import label
 from harness.errors import FixtureError, MeasurementError, Problem
 from harness.layout import Layout
+from harness.series import TASKS, column_names, series_names
 
-TASKS = ("BA", "UC1", "US9")
 FINAL_STEPS = 5  # a final loss is a mean over this many steps
-
-
-def series_names(layout: Layout) -> tuple[str, ...]:
-    """Return the names of the series that have cases."""
-    columns = [f"D{k}" for k in range(layout.n_digits - 1, -1, -1)]
-    return ("BA.all", "UC1.any", "US9.any", *(f"{task}.{column}" for task in TASKS for column in columns))
-
-
-def column_names(layout: Layout) -> tuple[str, ...]:
-    """Return the names of all columns after ``step``."""
-    series = series_names(layout)
-    return ("loss", "right", *layout.answer_digits, *series, *(f"{name}.cases" for name in series))
 
 
 @dataclass

@@ -43,6 +43,12 @@ class Engine(Protocol):
         """Return the mean clean value of every node, at least of those that reach a digit."""
         ...
 
+    def attention(
+        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], node: Node, chunk: int | None = None
+    ) -> Float[Tensor, "question key"]:
+        """Return the attention pattern of a head at its step: per question, a share for each step."""
+        ...
+
     def generate(
         self, fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
     ) -> Int[Tensor, "question digit"]:

@@ -1,18 +1,21 @@
-"""The table of contents: hypothesis → questions → clean run → intervention → measurement → verdict."""
+"""The table of contents: claim → questions → clean run → intervention → measurement → comparisons → verdict."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.hypothesis import Hypothesis
-from harness.measurement import Measurement
+from harness.answering import Answered, compare_answers, measure_answers
+from harness.attending import compare_attention, measure_attention
+from harness.hypothesis import Answer, Attend, Claim, Hypothesis, Learn
+from harness.learning import compare_learning, measure_learning
 from harness.recipe import PIN, RECIPE, WEIGHTS
-from harness.verdict import Comparison, Verdict, decide
+from harness.verdict import Comparison, Verdict, decide, verdict_of
 from harness.workbench import Ablation, Workbench
 
 if TYPE_CHECKING:
@@ -21,15 +24,34 @@ if TYPE_CHECKING:
 Status = Literal["passed", "failed", "xfailed", "xpassed"]
 
 
+class Measured(Protocol):
+    """What was counted, whatever the verb."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Several:
+    """What several fixtures answered."""
+
+    by_fixture: Mapping[str, Answered]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts of each as JSON values."""
+        return {"by_fixture": {name: answered.as_dict() for name, answered in self.by_fixture.items()}}
+
+
 @dataclass(frozen=True)
 class Result:
     """What came of one hypothesis."""
 
-    hypothesis: Hypothesis
+    hypothesis: Claim
     verdict: Verdict
     comparisons: tuple[Comparison, ...]
-    measurement: Measurement
-    weights_sha256: str
+    measurement: Measured
+    weights: dict[str, str]  # fixture → sha256 of its weights
     device: str
     engine: str
     seconds: float
@@ -52,7 +74,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         h = self.hypothesis
-        title = f"{h.id}: {self.verdict}. {h.claim} ({h.target}, {h.method}, {h.questions})"
+        title = f"{h.id}: {self.verdict}. {h.claim} ({h.target}, {h.how}, {h.questions})"
         return f"<p><b>{html.escape(title)}</b></p>{self.to_frame().to_html(index=False)}"
 
 
@@ -62,36 +84,54 @@ def _shared_bench(fixtures: Path, stamp: object) -> Workbench:
     return Workbench()
 
 
-def _stamp(h: Hypothesis) -> tuple[tuple[int, int] | None, ...]:
-    """Return when each of the fixture's files was last written, and its size."""
-    paths = [h.fixtures / h.fixture / name for name in (RECIPE, WEIGHTS, PIN)]
+def _stamp(directory: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Return when each of a fixture's files was last written, and its size."""
+    paths = [directory / name for name in (RECIPE, WEIGHTS, PIN)]
     found = [path.stat() if path.exists() else None for path in paths]
     return tuple(stat and (stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
+def judge(hypothesis: Claim, bench: Workbench | None = None) -> Result:
+    """Return the verdict on a claim, with the measurement behind it.
+
+    Raises:
+        FixtureError: a model cannot be loaded.
+        MeasurementError: what was measured means nothing; see :func:`harness.verdict.decide`.
+    """
+    h = hypothesis
+    bench = bench or _shared_bench(h.fixtures.resolve(), tuple(_stamp(h.fixtures / name) for name in h.models))
+    start = time.perf_counter()
+    fixtures = [bench.fixture(name, h.fixtures) for name in h.models]
+    engine = bench.engine_name(h.models[0], h.fixtures)
+    measured: Measured
+    seconds = None
+    if isinstance(h, Hypothesis):
+        shared = bench.measure(ablation_of(h))
+        measured, seconds = shared.measurement, shared.seconds
+        verdict, rows = decide(h, shared.measurement)
+    elif isinstance(h, Answer):
+        answered = measure_answers(h, bench)
+        measured, rows = Several(answered), compare_answers(h, answered)
+        verdict = verdict_of(h, rows)
+    elif isinstance(h, Attend):
+        measured = measure_attention(h, bench)
+        rows = compare_attention(h, measured)
+        verdict = verdict_of(h, rows)
+    else:
+        assert isinstance(h, Learn)
+        measured, engine = measure_learning(h), "learning curves"
+        rows = compare_learning(h, measured)
+        verdict = verdict_of(h, rows)
+    seconds = time.perf_counter() - start if seconds is None else seconds
+    weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
+    return Result(h, verdict, rows, measured, weights, str(fixtures[0].device), engine, seconds)
+
+
 def ablation_of(h: Hypothesis) -> Ablation:
-    """Return what a hypothesis asks of its model."""
+    """Return what an ablation claim asks of its model."""
     return Ablation(h.fixture, h.fixtures, h.nodes, h.method, h.reference, h.questions, h.seed, h.one_at_a_time)
 
 
-def judge(hypothesis: Hypothesis, bench: Workbench | None = None) -> Result:
-    """Return the verdict on `hypothesis`, with the measurement behind it.
-
-    Raises:
-        FixtureError: the model cannot be loaded.
-        MeasurementError: what was measured means nothing; see :func:`harness.verdict.decide`.
-    """
-    bench = bench or _shared_bench(hypothesis.fixtures.resolve(), _stamp(hypothesis))
-    h = hypothesis
-    fixture = bench.fixture(h.fixture, h.fixtures)
-    measured = bench.measure(ablation_of(h))
-    verdict, comparisons = decide(h, measured.measurement)
-    return Result(
-        h, verdict, comparisons, measured.measurement, fixture.weights_sha256, str(fixture.device),
-        bench.engine_name(h.fixture, h.fixtures), measured.seconds,
-    )  # fmt: skip
-
-
-def plan(hypotheses: Iterable[Hypothesis], bench: Workbench) -> None:
-    """Say which hypotheses are going to be judged, so that they share what they have in common."""
-    bench.plan(map(ablation_of, hypotheses))
+def plan(claims: Iterable[Claim], bench: Workbench) -> None:
+    """Say which claims are going to be judged, so that they share what they have in common."""
+    bench.plan(ablation_of(claim) for claim in claims if isinstance(claim, Hypothesis))

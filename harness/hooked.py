@@ -108,6 +108,25 @@ def capture_means(
 
 
 @torch.inference_mode()
+def attention(
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], node: Node, chunk: int | None = None
+) -> Float[Tensor, "question key"]:
+    """Return the attention pattern of the head `node` at its step, on the CPU: per question, a share for each step.
+
+    Raises:
+        MeasurementError: no questions, or the hook did not fire.
+    """
+    found: list[Tensor] = []
+
+    def record(pattern: Tensor) -> None:
+        found.append(pattern[:, node.head, node.step].cpu())
+
+    for questions in batches(len(tokens), chunk or CHUNK):
+        _forward(fixture, tokens[questions], {f"blocks.{node.layer}.attn.hook_pattern": record})
+    return torch.cat(found)
+
+
+@torch.inference_mode()
 def generate(
     fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
 ) -> Int[Tensor, "question digit"]:

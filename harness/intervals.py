@@ -44,6 +44,22 @@ def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, fl
     return mean - half, mean + half
 
 
+def mean_interval_within(values: Sequence[float], confidence: float, width: float) -> tuple[float, float]:
+    """Return an interval of the mean of `values` that lie in a range as wide as `width`, valid for any n.
+
+    The empirical Bernstein bound (Maurer and Pontil 2009, theorem 4), taken on both sides. Unlike Student's t it
+    needs no normality, and where all values are alike it still has a width.
+    """
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return -math.inf, math.inf
+    log = math.log(4 / (1 - confidence))
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = math.sqrt(2 * variance * log / n) + 7 * width * log / (3 * (n - 1))
+    return mean - half, mean + half
+
+
 def least_n(comparisons: int, *, fail_rate: float | None, intact_rate: float | None) -> float:
     """Return the least n with which the most extreme counts settle every comparison; infinity if none does.
 

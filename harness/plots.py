@@ -9,7 +9,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.curves import TASKS, Curves
+from harness.curves import Curves
+from harness.series import TASKS
 
 FIRST_STEPS = 1200  # the notebook's close-up
 Format = Literal["png", "svg", "pdf"]

@@ -22,7 +22,7 @@ from harness.files import SPEC_SUFFIXES
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
-    from harness.hypothesis import Hypothesis
+    from harness.hypothesis import Claim
     from harness.making import Policy
     from harness.report import Record
     from harness.workbench import Workbench
@@ -152,7 +152,7 @@ class SpecFile(pytest.File):
 class ClaimItem(pytest.Item):
     """One claim. Set-up does the experiment, so trouble there is an error; the test compares, so a claim fails."""
 
-    def __init__(self, *, hypothesis: Hypothesis, **kwargs: Any) -> None:
+    def __init__(self, *, hypothesis: Claim, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.hypothesis = hypothesis
         self.result: Result | None = None
@@ -261,13 +261,12 @@ def _options(config: pytest.Config) -> list[str]:
 
 def _properties(record: Record) -> list[tuple[str, object]]:
     measured = record["measurement"]
+    suffix = "_wrong_of_asked" if record["verb"] == "ablate" else ""
     return [
         ("verdict", record["verdict"]),
-        ("n", measured["n"]),
-        ("clean_accuracy", measured["clean_accuracy"]),
-        ("loss", measured["loss"]),
-        *((f"{row['what']}_wrong_of_asked", row["observed"]) for row in record["comparisons"] if row["what"] != "loss"),
-        ("weights_sha256", record["weights_sha256"]),
+        *((key, measured[key]) for key in ("n", "clean_accuracy", "loss") if key in measured),
+        *((f"{row['what']}{suffix}", row["observed"]) for row in record["comparisons"] if row["what"] != "loss"),
+        ("weights_sha256", " ".join(record["weights"].values())),
         ("device", record["device"]),
         ("engine", record["engine"]),
     ]

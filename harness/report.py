@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from harness.errors import HarnessError, NotImportedError
-from harness.hypothesis import Hypothesis
+from harness.hypothesis import Claim, Hypothesis
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
@@ -35,7 +35,7 @@ def record_of(result: Result) -> Record:
         "status": result.status,
         "comparisons": [vars(row) for row in result.comparisons],
         "measurement": result.measurement.as_dict(),
-        "weights_sha256": result.weights_sha256,
+        "weights": result.weights,
         "device": result.device,
         "engine": result.engine,
         "seconds": round(result.seconds, 3),
@@ -45,7 +45,11 @@ def record_of(result: Result) -> Record:
 def setting_line(records: Sequence[Record]) -> str:
     """Return what the claims were judged with: engine, device, weights."""
     runs = sorted(
-        {f"{r['engine']} on {r['device']}, {r['fixture']} sha256 {r['weights_sha256'][:12]}" for r in judged(records)}
+        {
+            f"{r['engine']} on {r['device']}, {name} sha256 {sha256[:12]}"
+            for r in judged(records)
+            for name, sha256 in r["weights"].items()
+        }
     )
     seconds = sum(record["seconds"] for record in judged(records))
     return f"engine {'; '.join(runs)}; {seconds:.1f} s of measuring" if runs else ""
@@ -56,13 +60,13 @@ def judged(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record["verdict"] not in _NOT_JUDGED]
 
 
-def skipped_record(hypothesis: Hypothesis, error: NotImportedError) -> Record:
+def skipped_record(hypothesis: Claim, error: NotImportedError) -> Record:
     """Return the record of a hypothesis about weights that are not here."""
     problems = [str(problem) for problem in error.problems]
     return {**_identity(hypothesis), "verdict": "skipped", "status": "skipped", "problems": problems}
 
 
-def error_record(hypothesis: Hypothesis, error: Exception) -> Record:
+def error_record(hypothesis: Claim, error: Exception) -> Record:
     """Return the record of a hypothesis that could not be judged."""
     if isinstance(error, HarnessError):
         problems = [str(problem) for problem in error.problems]
@@ -76,35 +80,19 @@ def error_record(hypothesis: Hypothesis, error: Exception) -> Record:
     }
 
 
-def _identity(h: Hypothesis) -> Record:
-    needs_reference = h.method != "zero"
+def _identity(claim: Claim) -> Record:
+    ablation = claim if isinstance(claim, Hypothesis) else None
+    census = claim.questions is None or claim.questions.census
     return {
-        "key": h.key, "id": h.id, "path": h.path, "line": h.line, "index": h.index, "fixture": h.fixture,
-        "claim": h.claim, "source": h.source, "nodes": h.target, "method": h.method,
-        "reference": str(h.reference) if needs_reference else None,
-        "questions": str(h.questions), "census": h.questions.census, "expected": _expected(h),
-        "fails": list(h.expect.fails), "may_fail": list(h.expect.may_fail), "xfail": h.xfail, "tags": list(h.tags),
+        "key": claim.key, "id": claim.id, "path": claim.path, "line": claim.line, "index": claim.index,
+        "fixture": claim.fixture, "fixtures": list(claim.models), "claim": claim.claim, "source": claim.source,
+        "verb": claim.verb, "target": claim.target, "how": claim.how,
+        "reference": str(ablation.reference) if ablation and ablation.method != "zero" else None,
+        "questions": "" if claim.questions is None else str(claim.questions), "census": census,
+        "expected": claim.expected, "fails": list(ablation.expect.fails) if ablation else [],
+        "may_fail": list(ablation.expect.may_fail) if ablation else [], "xfail": claim.xfail,
+        "tags": list(claim.tags),
     }  # fmt: skip
-
-
-def _expected(h: Hypothesis) -> str:
-    """Return what a spec expects, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
-    expect = h.expect
-    fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
-    others = len(expect.fails) + len(expect.may_fail) < h.shape.layout.n_answer
-    parts = []
-    if fails:
-        rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
-        parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
-    if may:
-        parts.append(f"{may} may" if fails else f"only {may} may fail" if others else "any digit may fail")
-    if others and expect.intact_rate is not None:
-        parts.append(f"{'others' if parts else 'every digit fails'} < {100 * expect.intact_rate:g}%")
-    elif not parts:
-        parts.append("nothing fails")
-    parts += [f"loss < {expect.loss_below:g}"] if expect.loss_below is not None else []
-    parts += [f"loss > {expect.loss_above:g}"] if expect.loss_above is not None else []
-    return "; ".join(parts)
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:
@@ -145,11 +133,18 @@ def digits_seen(record: Record) -> str:
     """Return what failed, in short: ``A4 171/172 (99%)``; or why nothing is known."""
     if record["verdict"] in _NOT_JUDGED:
         return "not measured"
+    if record["verb"] != "ablate":
+        return ", ".join(_seen(row) for row in record["comparisons"])
     rows = [row for row in record["comparisons"] if row["what"] != "loss" and row["value"] > 0]
     seen = [f"{row['what']} {row['observed']} ({_percent(row['value'])})" for row in rows] or ["no digit fails"]
     if any(row["what"] == "loss" for row in record["comparisons"]):
         seen.append(f"loss {record['measurement']['loss']:.2g}")
     return ", ".join(seen)
+
+
+def _seen(row: Record) -> str:
+    rate = "/" in row["observed"]
+    return f"{row['what']} {row['observed']}" + (f" ({_percent(row['value'])})" if rate else "")
 
 
 def failure_text(record: Record) -> str:
@@ -163,15 +158,21 @@ def failure_text(record: Record) -> str:
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     rows = [
         (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
-         _percent(row["value"]) if row["what"] != "loss" else "", _interval(row), row["finding"])
+         _percent(row["value"]) if "/" in row["observed"] else "", _interval(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
-    table = tabulate(rows, ["digit", "expected", "wrong/asked", "rate", "interval", "finding"], disable_numparse=True)
-    about = [
-        record["source"], record["fixture"], f"{record['method']}-ablate {record['nodes']}{reference}",
-        f"{record['questions']} ({sampled} of {record['measurement']['n']})",
-        f"clean accuracy {_percent(record['measurement']['clean_accuracy'])}",
-    ]  # fmt: skip
+    heads = ["digit", "expected", "wrong/asked"] if record["verb"] == "ablate" else ["", "expected", "observed"]
+    table = tabulate(rows, [*heads, "rate", "interval", "finding"], disable_numparse=True)
+    measured = record["measurement"]
+    what = f"{record['how']}-ablate {record['target']}" if record["verb"] == "ablate" else record["target"]
+    about = [record["source"], record["fixture"], f"{what}{reference}"]
+    if record["verb"] != "ablate":
+        about.append(record["how"])
+    if record["questions"]:
+        n = measured["n"] if "n" in measured else next(iter(measured["by_fixture"].values()))["n"]
+        about.append(f"{record['questions']} ({sampled} of {n})")
+    if "clean_accuracy" in measured:
+        about.append(f"clean accuracy {_percent(measured['clean_accuracy'])}")
     parts = [head, " · ".join(filter(None, about)), "", table]
     if deciding := deciding_questions(record):
         parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
@@ -182,7 +183,13 @@ def failure_text(record: Record) -> str:
 
 def deciding_questions(record: Record) -> list[str]:
     """Return a few of the questions behind a contradicted or undecided comparison."""
-    examples = record["measurement"]["examples"]
+    measured = record["measurement"]
+    if record["verb"] == "answer":  # the wrong ones, where more should have been right
+        wrong = [line for answered in measured["by_fixture"].values() for line in answered["examples"]]
+        return list(dict.fromkeys(wrong))[:EXAMPLES_SHOWN] if "≥" in record["expected"] else []
+    examples = measured.get("examples", {})
+    if not examples:
+        return []
     lines: dict[str, None] = {}
     for row in record["comparisons"]:
         if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
@@ -198,8 +205,8 @@ def terminal_table(records: Sequence[Record]) -> str:
         (
             _shown_verdict(r),
             r["id"],
-            r["nodes"],
-            r["method"],
+            r["target"],
+            r["how"],
             r["questions"],
             r["expected"],
             digits_seen(r),
@@ -207,7 +214,7 @@ def terminal_table(records: Sequence[Record]) -> str:
         for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
         if r["verdict"] != "skipped"
     ]
-    heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed"]
+    heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed"]
     widths = [None, 34, 22, None, 30, 24, 44]
     return tabulate(rows, heads, maxcolwidths=widths, disable_numparse=True)
 
@@ -275,18 +282,18 @@ def _times(records: Sequence[Record]) -> list[str]:
 
 def _markdown_table(records: Sequence[Record]) -> str:
     rows = [
-        (f"**{_shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['nodes']}`", r["method"], r["questions"],
+        (f"**{_shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['target']}`", r["how"], r["questions"],
          r["expected"], digits_seen(r), r["source"])
         for r in records
     ]  # fmt: skip
-    heads = ["verdict", "claim", "ablated", "method", "questions", "expected", "observed", "source"]
+    heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed", "source"]
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
     return tabulate(cells, heads, tablefmt="github", disable_numparse=True)
 
 
 def _provenance(records: Sequence[Record]) -> list[str]:
     measured = judged(records)
-    fixtures = sorted({(r["fixture"], r["weights_sha256"]) for r in measured})
+    fixtures = sorted({pair for r in measured for pair in r["weights"].items()})
     runs = sorted({(r["engine"], r["device"]) for r in measured})
     return [
         *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in fixtures),
@@ -294,7 +301,8 @@ def _provenance(records: Sequence[Record]) -> list[str]:
         "- Teacher-forced: the true answer digits stand in the context. A digit is counted only on questions whose",
         "  clean run gets it right. A named or listed question set is a census; a sample has exact",
         "  (Clopper-Pearson) intervals that hold together, over all comparisons of a claim, with 99% confidence;",
-        "  the interval of a mean loss is Student's t.",
+        "  the interval of a mean loss is Student's t, of a gain in accuracy or a share of attention the empirical",
+        "  Bernstein bound. In claims about training runs it is the runs that are sampled.",
     ]
 
 
@@ -319,6 +327,6 @@ def _percent(rate: float) -> str:
 def _interval(row: Record) -> str:
     if row["low"] is None:
         return ""
-    if row["what"] == "loss":
+    if row["what"].endswith("loss") or row["what"] == "mass":
         return f"{row['low']:.3g} to {row['high']:.3g}"
     return f"{row['low']:.2%} to {row['high']:.2%}"

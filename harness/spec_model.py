@@ -7,9 +7,11 @@ too; without it (the fixture is unknown) only their types are checked.
 from __future__ import annotations
 
 import copy
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, create_model
 from pydantic_core import PydanticCustomError
 
 from harness.errors import HarnessError, is_plain, shorten
@@ -71,6 +73,13 @@ def _check_tag(tag: object) -> None:
         raise HarnessError.of("a tag that pytest does not act on", str(tag), "rename it")
 
 
+StepName = Annotated[str, checked(lambda name, shape: shape.layout.step_of(name))]
+FixtureNames = Annotated[
+    Annotated[Text, Tag("one")] | Annotated[list[Text], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
+]
+Gain = Annotated[float, Field(ge=-1, le=1)]
+
+
 class Where(Strict):
     """Conditions on questions; all hold together, a list means any of it."""
 
@@ -123,12 +132,19 @@ class XfailModel(Strict):
     reason: Text
 
 
-class HypothesisModel(Strict):
-    """One claim: an intervention, the questions, what is expected."""
+class ClaimModel(Strict):
+    """What every claim has."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
     claim: Text = Field(description="the claim in a sentence")
     source: Text | None = Field(None, description="who claims it, and where")
+    xfail: XfailModel | None = None
+    tags: list[TagName] = Field(default=[])
+
+
+class HypothesisModel(ClaimModel):
+    """An ablation claim: an intervention, the questions, what is expected."""
+
     ablate: Annotated[
         Annotated[NodesText, Tag("one")] | Annotated[list[NodesText], Field(min_length=1), Tag("many")],
         Discriminator(_one_or_many),
@@ -143,14 +159,98 @@ class HypothesisModel(Strict):
     expect: ExpectModel
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
     by_construction: bool = Field(False, description="known to be true by the model's shape alone")
-    xfail: XfailModel | None = None
-    tags: list[TagName] = Field(default=[])
 
 
-class TemplateModel(HypothesisModel):
-    """A claim, or with `each` one claim per row, in which `{name}` stands for the row's value."""
+class AnsweredModel(Strict):
+    """How well the clean model answers; with `than`, how much better than other fixtures."""
 
-    each: Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None = None
+    accuracy_at_least: Rate | None = Field(None, description="fraction of the questions")
+    accuracy_at_most: Rate | None = None
+    gain_at_least: Gain | None = Field(None, description="accuracy less that of the fixtures in `than`, fraction")
+    gain_at_most: Gain | None = None
+    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer digit, mean")
+
+
+class AnswerModel(ClaimModel):
+    """A claim about how well the clean model answers, or several of them."""
+
+    answer: Annotated[
+        Annotated[Literal["whole"], Tag("one")] | Annotated[list[DigitName], Field(min_length=1), Tag("many")],
+        Discriminator(_one_or_many),
+    ] = Field(description="what must be right: the answer as a `whole`, or each of these digits")
+    free_running: bool = Field(False, description="the model reads its own digits, not the true ones")
+    fixtures: FixtureNames | None = Field(None, description="the fixtures that are asked, each; globs are fine")
+    than: FixtureNames | None = Field(None, description="the fixtures that `gain_at_…` compares with")
+    questions: QuestionsModel
+    expect: AnsweredModel
+
+
+class AttendToModel(Strict):
+    """A head, and the steps that it looks at."""
+
+    node: NodesText = Field(description="one head at one step: S12L0H0")
+    to: list[StepName] = Field(min_length=1, description="steps, or tokens by name: S3, D4, D'4")
+
+
+class MassModel(Strict):
+    """How much of the head's attention goes there: a fraction, mean over the questions."""
+
+    mass_at_least: Rate | None = None
+    mass_at_most: Rate | None = None
+
+
+class AttendModel(ClaimModel):
+    """A claim about where a head looks."""
+
+    attend: AttendToModel
+    questions: QuestionsModel
+    expect: MassModel
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+
+
+class LearnedFirstModel(Strict):
+    """Which losses fall for good below a bound first: each of `first` before each of `before`."""
+
+    first: list[Text] = Field(min_length=1, description="series of the learning curves: A0, UC1.D2, …")
+    before: list[Text] = Field(min_length=1)
+    below: Annotated[float, Field(gt=0)] = Field(description="nats per digit, mean over 20 steps")
+
+
+class ShareModel(Strict):
+    """In how many training runs."""
+
+    share_above: Rate = Field(0.5, description="of training runs like these")
+
+
+class LearnModel(ClaimModel):
+    """A claim about the order in which training runs learn."""
+
+    learn: LearnedFirstModel
+    fixtures: FixtureNames | None = Field(None, description="the training runs; globs are fine")
+    expect: ShareModel = ShareModel()
+
+
+VERBS: dict[str, type[ClaimModel]] = {
+    "ablate": HypothesisModel, "answer": AnswerModel, "attend": AttendModel, "learn": LearnModel,
+}  # fmt: skip
+Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None
+
+
+def verb_of(claim: object) -> str:
+    """Return the verb that a claim, not validated yet, is of; the first one where there is none."""
+    present = [verb for verb in VERBS if isinstance(claim, dict) and verb in claim]
+    return present[0] if present else "ablate"
+
+
+# A claim, or with `each` one claim per row, in which `{name}` stands for the row's value.
+_TEMPLATES: list[Any] = [
+    Annotated[create_model(model.__name__.replace("Model", "Template"), __base__=model, each=(Rows, None)), Tag(verb)]
+    for verb, model in VERBS.items()
+]
+
+
+AnyTemplate: Any = Annotated[reduce(or_, _TEMPLATES), Discriminator(verb_of)]
 
 
 class FileModel(Strict):
@@ -158,7 +258,7 @@ class FileModel(Strict):
 
     version: Version
     fixture: Text
-    hypotheses: Annotated[list[TemplateModel], Field(min_length=1)]
+    hypotheses: Annotated[list[AnyTemplate], Field(min_length=1)]
 
 
 def json_schema() -> dict[str, Any]:

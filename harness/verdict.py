@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import MeasurementError, Problem
-from harness.hypothesis import Hypothesis
+from harness.hypothesis import Claim, Hypothesis
 from harness.intervals import exact_interval, mean_interval, shared_confidence
 from harness.measurement import DigitCount, Measurement
 
@@ -22,7 +22,7 @@ class Comparison:
     what: str
     expected: str
     observed: str
-    value: float  # rate of failures (fraction), or the mean loss (nats per answer digit)
+    value: float  # a rate (fraction), a mean loss (nats per answer digit), or a mean share of attention
     low: float | None  # ends of the interval; None for a census, which has none
     high: float | None
     finding: Finding
@@ -36,21 +36,46 @@ def decide(h: Hypothesis, m: Measurement) -> tuple[Verdict, tuple[Comparison, ..
         MeasurementError: the clean model is not accurate enough to be asked, a digit was never right, or a
             digit that the nodes cannot reach has changed.
     """
-    if m.clean_accuracy < h.gate:
-        raise MeasurementError(
-            Problem(
-                f"a clean accuracy of at least {h.gate:g} on these questions", f"{m.clean_accuracy:.4f}",
-                f"train {h.fixture} further, or set `gate` if the claim is about a model that fails here",
-                h.path, h.line, 1,
-            )
-        )  # fmt: skip
+    require_accuracy(h, m.clean_accuracy)
     rows = (*(_compare_digit(h, digit) for digit in m.digits), *_compare_loss(h, m))
+    return verdict_of(h, rows), rows
+
+
+def verdict_of(claim: Claim, rows: Iterable[Comparison]) -> Verdict:
+    """Return what the comparisons of a claim come to."""
     findings = {row.finding for row in rows}
     if "contradicted" in findings:
-        return "refuted", rows
-    if h.true_by_construction:
-        return "by construction", rows
-    return ("inconclusive" if "undecided" in findings else "supported"), rows
+        return "refuted"
+    if claim.true_by_construction:
+        return "by construction"
+    return "inconclusive" if "undecided" in findings else "supported"
+
+
+def require_accuracy(claim: Claim, accuracy: float) -> None:
+    """Refuse to judge a claim by a model that answers too few of its questions wholly right.
+
+    Raises:
+        MeasurementError: `accuracy`, a fraction of the questions, is below the claim's gate.
+    """
+    if accuracy < claim.gate:
+        raise MeasurementError(
+            Problem(
+                f"a clean accuracy of at least {claim.gate:g} on these questions", f"{accuracy:.4f}",
+                f"train {claim.fixture} further, or set `gate` if the claim is about a model that fails here",
+                claim.path, claim.line, 1,
+            )
+        )  # fmt: skip
+
+
+def within_bounds(
+    value: float, low: float | None, high: float | None, at_least: float | None, at_most: float | None
+) -> Finding:
+    """Return whether a value, or all of its interval if it has one, lies within bounds, outside, or across one."""
+    low, high = (value if low is None else low), (value if high is None else high)
+    if (at_least is not None and high < at_least) or (at_most is not None and low > at_most):
+        return "contradicted"
+    inside = (at_least is None or low >= at_least) and (at_most is None or high <= at_most)
+    return "holds" if inside else "undecided"
 
 
 def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:

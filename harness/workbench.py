@@ -76,6 +76,7 @@ class Workbench:
         self.fixture = lru_cache(maxsize=4)(self._load)
         self.tokens = lru_cache(maxsize=32)(self._tokens)
         self.means = lru_cache(maxsize=8)(self._means)
+        self.clean = lru_cache(maxsize=32)(self._clean)
 
     def _load(self, name: str, fixtures: Path) -> Fixture:
         if failed := self._failed.get((name, fixtures)):
@@ -95,6 +96,9 @@ class Workbench:
     def _means(self, name: str, fixtures: Path, reference: Questions) -> dict[Node, Tensor]:
         tokens = self.tokens(name, fixtures, reference)
         return self.engine(name, fixtures).capture_means(self.fixture(name, fixtures), tokens, self.chunk)
+
+    def _clean(self, name: str, fixtures: Path, questions: Questions) -> Outcome:
+        return self.run(name, fixtures, self.tokens(name, fixtures, questions), [CLEAN])[0].check(name)
 
     def engine(self, name: str, fixtures: Path) -> Engine:
         """Return the engine that runs the fixture `name`."""

@@ -12,8 +12,8 @@ from paths import ROOT
 # A module imports only from those above it. What stands before `addition` imports no torch.
 ORDER = [
     "errors", "files", "layout", "question_sets", "nodes", "selection", "yamlfile", "strict", "recipe", "pins", "each",
-    "intervals", "spec_model", "hypothesis", "spec", "addition", "sampling", "curves", "models", "transformer", "training", "fixtures", "interventions",
-    "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "measurement", "verdict", "workbench", "evaluate", "sweep", "report", "cli",
+    "intervals", "spec_model", "series", "hypothesis", "reader", "spec", "addition", "sampling", "curves", "models", "transformer", "training", "fixtures", "interventions",
+    "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "answering", "attending", "learning", "evaluate", "sweep", "report", "cli",
     "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"

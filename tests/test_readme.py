@@ -9,7 +9,7 @@ from paths import FIXTURES, ROOT
 
 from harness.errors import SpecError
 from harness.spec import load_file
-from harness.spec_model import ExpectModel, HypothesisModel, TemplateModel
+from harness.spec_model import VERBS, AnsweredModel, ExpectModel, MassModel, ShareModel
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -45,8 +45,9 @@ def test_the_refusal_it_shows_is_what_a_mistaken_spec_gets(spec):
 def test_it_names_every_key():
     table = README.split("### What can be written")[1].split("## How a verdict")[0]
     named = set(re.findall(r"`(\w+)", table))
-    assert (TemplateModel.model_fields.keys() | ExpectModel.model_fields.keys()) - {"id", "claim"} <= named | {"seed"}
-    assert HypothesisModel.model_fields.keys() <= named | {"id", "claim", "seed"}
+    keys = set().union(*(model.model_fields for model in (*VERBS.values(), ExpectModel, AnsweredModel)))
+    keys |= MassModel.model_fields.keys() | ShareModel.model_fields.keys() | {"each"}
+    assert keys - {"id", "claim", "seed"} <= named
 
 
 def test_its_failure_is_the_harnesss_own_text():

@@ -126,7 +126,7 @@ def cost(fixture, n, nodes):
     return counter.get_total_flops() * n / min(n, 64), time.perf_counter() - start
 
 
-def test_growth(record_growth):
+def test_growth(record_table):
     """Print what a run costs as each of its sizes grows, beside the work: seconds must grow no faster than FLOP."""
     model = grown()
     heads = [node for node in all_nodes(model.shape) if node.kind == "head" and reach([node], model.shape)]
@@ -141,7 +141,7 @@ def test_growth(record_growth):
         fixture = grown(n_layers=layers)
         nodes = [node for node in all_nodes(fixture.shape) if node.kind == "mlp" and reach([node], fixture.shape)]
         rows.append((f"{layers} layers, all MLPs", *cost(fixture, 200, nodes)))
-    record_growth(
+    record_table(
         tabulate(
             [(name, f"{flop / 1e9:,.1f}", f"{seconds:.2f}", f"{flop / seconds / 1e9:.0f}") for name, flop, seconds in rows],
             ["size", "GFLOP", "seconds", "GFLOP/s"], disable_numparse=True,

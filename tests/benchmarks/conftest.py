@@ -57,7 +57,7 @@ def add(request):
 
 
 @pytest.fixture
-def record_growth(request):
+def record_table(request):
     """Return a function that has a table of its own printed at the end."""
     return lambda table: request.config.stash.setdefault(_TABLES, []).append(table)
 
@@ -79,5 +79,5 @@ def pytest_terminal_summary(terminalreporter, config):
             tabulate(rows, ["benchmark", "ours", "baseline", "ratio", "target", ""], disable_numparse=True)
         )
     for table in config.stash.get(_TABLES, []):
-        terminalreporter.section("cost as the work grows")
+        terminalreporter.section("in full")
         terminalreporter.write_line(table)

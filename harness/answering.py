@@ -1,0 +1,119 @@
+"""``answer``: how well the clean model answers a class of questions, alone or against other fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from harness.addition import answers, cases_of, decode
+from harness.hypothesis import Answer
+from harness.intervals import exact_interval, mean_interval, mean_interval_within, shared_confidence
+from harness.measurement import EXAMPLES, pattern
+from harness.verdict import Comparison, Finding, within_bounds
+from harness.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one fixture answered."""
+
+    right: Bool[Tensor, "question subject"]
+    loss: Float[Tensor, " question"]  # nats per answer digit, teacher-forced
+    examples: tuple[str, ...]  # some of the questions that were answered wrong
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {"n": len(self.right), "right": self.right.sum(0).tolist(), "loss": float(self.loss.mean()),
+                "examples": list(self.examples)}  # fmt: skip
+
+
+def measure_answers(claim: Answer, bench: Workbench) -> dict[str, Answered]:
+    """Return what each fixture of the claim answered.
+
+    Raises:
+        FixtureError: one cannot be loaded.
+        MeasurementError: a logit is not finite.
+    """
+    return {name: _answered(claim, name, bench) for name in claim.models}
+
+
+def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
+    fixture, tokens = bench.fixture(name, claim.fixtures), bench.tokens(name, claim.fixtures, claim.questions)
+    outcome = bench.clean(name, claim.fixtures, claim.questions)
+    predicted, truth = outcome.predicted, answers(tokens, fixture.layout)
+    if claim.free_running:
+        # Up to its first wrong digit the free-running model reads what the teacher-forced one reads.
+        wrong = (predicted != truth).any(1)
+        if bool(wrong.any()):
+            predicted = predicted.clone()
+            engine = bench.engine(name, claim.fixtures)
+            predicted[wrong] = engine.generate(fixture, tokens[wrong], bench.chunk)
+    right = predicted == truth
+    whole = right.all(1)
+    places = [fixture.layout.answer_digits.index(digit) for digit in claim.digits]
+    failed = ~(right[:, places].all(1) if places else whole)
+    rows = failed.nonzero().squeeze(1)[:EXAMPLES]
+    asked = [fixture.layout.write_question(question) for question in decode(tokens[rows], fixture.layout)]
+    examples = [
+        f"{question}={''.join(map(str, answer))} {pattern(bad)} {case}"
+        for question, answer, bad, case in zip(
+            asked, predicted[rows].tolist(), (~right[rows]).tolist(), cases_of(tokens[rows], fixture.layout),
+            strict=True,
+        )
+    ]  # fmt: skip
+    return Answered(right[:, places] if places else whole[:, None], outcome.loss.mean(1), tuple(examples))
+
+
+def compare_answers(claim: Answer, found: dict[str, Answered]) -> tuple[Comparison, ...]:
+    """Return the comparisons behind the verdict."""
+    if claim.than:
+        return (_gain(claim, found),)
+    rows = []
+    for name in claim.group:
+        answered, prefix = found[name], f"{name} " if len(claim.group) > 1 else ""
+        n = len(answered.right)
+        if claim.at_least is not None or claim.at_most is not None:
+            for subject, right in zip(claim.subjects, answered.right.sum(0).tolist(), strict=True):
+                low, high = None, None
+                if not claim.questions.census:
+                    low, high = exact_interval(right, n, shared_confidence(claim.comparisons))
+                rows.append(_bounded(claim, f"{prefix}{subject}", f"{right}/{n}", right / n, low, high))
+        if claim.says_loss:
+            rows.append(_loss(claim, f"{prefix}loss", answered.loss.tolist()))
+    return tuple(rows)
+
+
+def _bounded(
+    claim: Answer, what: str, observed: str, value: float, low: float | None, high: float | None
+) -> Comparison:
+    finding = within_bounds(value, low, high, claim.at_least, claim.at_most)
+    return Comparison(what, claim.expected.split("; loss")[0], observed, value, low, high, finding)
+
+
+def _loss(claim: Answer, what: str, losses: Sequence[float]) -> Comparison:
+    mean = sum(losses) / len(losses)
+    low, high = None, None
+    if not claim.questions.census:
+        low, high = mean_interval(losses, shared_confidence(claim.comparisons))
+    finding: Finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
+    expected = f"loss{claim.expected.rpartition('loss')[2]}"
+    return Comparison(what, expected, f"{mean:.3g}", mean, low, high, finding)
+
+
+def _gain(claim: Answer, found: dict[str, Answered]) -> Comparison:
+    """Compare two groups question by question: the share of a group's fixtures that are right, less the other's."""
+    ours, theirs = (
+        torch.stack([found[name].right[:, 0].double() for name in group]).mean(0) for group in (claim.group, claim.than)
+    )
+    differences = (ours - theirs).tolist()
+    gain = sum(differences) / len(differences)
+    low, high = None, None
+    if not claim.questions.census:
+        low, high = mean_interval_within(differences, shared_confidence(1), width=2)
+    observed = f"{float(ours.mean()):.4%} against {float(theirs.mean()):.4%}"
+    return _bounded(claim, "gain", observed, gain, low, high)

@@ -1,0 +1,58 @@
+"""``attend``: where a head looks, as the share of its attention that goes to some steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.addition import answers
+from harness.hypothesis import Attend
+from harness.intervals import mean_interval_within, shared_confidence
+from harness.verdict import Comparison, require_accuracy, within_bounds
+from harness.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Attended:
+    """How much attention of one head went where."""
+
+    clean_accuracy: float
+    masses: tuple[float, ...]  # per question, the share that went to the claim's steps
+    by_step: dict[str, float]  # the mean share of each step that the head can see
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the means as JSON values."""
+        return {"n": len(self.masses), "clean_accuracy": self.clean_accuracy, "by_step": self.by_step}
+
+
+def measure_attention(claim: Attend, bench: Workbench) -> Attended:
+    """Return how much of the head's attention went to the claim's steps.
+
+    Raises:
+        FixtureError: the model cannot be loaded.
+        MeasurementError: the clean model is not accurate enough to be asked, or a logit is not finite.
+    """
+    where = (claim.fixture, claim.fixtures)
+    fixture, tokens = bench.fixture(*where), bench.tokens(*where, claim.questions)
+    right = bench.clean(*where, claim.questions).predicted == answers(tokens, fixture.layout)
+    accuracy = float(right.all(1).double().mean())
+    require_accuracy(claim, accuracy)
+    weights = bench.engine(*where).attention(fixture, tokens, claim.node, bench.chunk)
+    names = fixture.layout.names
+    shares = weights.double().mean(0).tolist()
+    masses = weights[:, list(claim.steps)].double().sum(1).tolist()
+    return Attended(
+        accuracy,
+        tuple(masses),
+        {f"S{step} {names[step]}": round(shares[step], 4) for step in range(claim.node.step + 1)},
+    )
+
+
+def compare_attention(claim: Attend, found: Attended) -> tuple[Comparison, ...]:
+    """Return the comparison behind the verdict."""
+    mean = sum(found.masses) / len(found.masses)
+    low, high = None, None
+    if not claim.questions.census:
+        low, high = mean_interval_within(found.masses, shared_confidence(claim.comparisons), width=1)
+    finding = within_bounds(mean, low, high, claim.at_least, claim.at_most)
+    return (Comparison("mass", claim.expected.removeprefix("mass "), f"{mean:.3f}", mean, low, high, finding),)

@@ -1,0 +1,68 @@
+"""``learn``: in which order training runs learn, from the learning curves beside their weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.curves import read_curves
+from harness.hypothesis import Learn
+from harness.intervals import exact_interval, shared_confidence
+from harness.recipe import CURVES, recipe_of
+from harness.verdict import Comparison, within_bounds
+
+WINDOW = 20  # steps that are averaged, since one step's loss is one batch's
+
+
+@dataclass(frozen=True)
+class Learned:
+    """From which step on each series stayed below the bound, run by run; None: to the end it did not."""
+
+    reached: dict[str, dict[str, int | None]]  # fixture → series → step
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the steps as JSON values."""
+        return {"n": len(self.reached), "reached": self.reached}
+
+
+def measure_learning(claim: Learn) -> Learned:
+    """Return when each training run learned each of the claim's series.
+
+    Raises:
+        FixtureError: a fixture has no learning curves.
+    """
+    found = {}
+    for name in claim.group:
+        curves = read_curves(claim.fixtures / name / CURVES, recipe_of(name, claim.fixtures).layout)
+        found[name] = {series: learned_at(curves[series], claim.below) for series in (*claim.first, *claim.before)}
+    return Learned(found)
+
+
+def learned_at(losses: Float[Tensor, " step"], below: float) -> int | None:
+    """Return the first step from which on the mean over the last 20 steps stays below `below`, or None."""
+    if len(losses) < WINDOW:
+        return None
+    means = torch.nan_to_num(losses, nan=math.inf).unfold(0, WINDOW, 1).mean(1)
+    above = (means >= below).nonzero().squeeze(1)
+    first = int(above[-1]) + 1 if len(above) else 0
+    return first + WINDOW - 1 if first < len(means) else None
+
+
+def compare_learning(claim: Learn, found: Learned) -> tuple[Comparison, ...]:
+    """Return the comparison: in how many runs each of `first` was learned before each of `before`."""
+    n = len(found.reached)
+    held = sum(_in_order(claim, steps) for steps in found.reached.values())
+    low, high = exact_interval(held, n, shared_confidence(claim.comparisons))
+    finding = within_bounds(held / n, low, high, claim.share_above, None)
+    return (Comparison("runs", claim.expected.removeprefix("in "), f"{held}/{n}", held / n, low, high, finding),)
+
+
+def _in_order(claim: Learn, steps: dict[str, int | None]) -> bool:
+    first = [math.inf if steps[name] is None else steps[name] for name in claim.first]
+    later = [math.inf if steps[name] is None else steps[name] for name in claim.before]
+    return max(first) < min(later)  # type: ignore[type-var, operator]

@@ -1,0 +1,83 @@
+"""``harness reproduce``: train fixtures anew by their recipes, elsewhere, and say whether the same weights come out.
+
+torch promises the same bits only within one build and one kind of processor; on another machine the weights may
+differ and the accuracy should not. Nothing below ``fixtures/`` is changed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.errors import FixtureError, HarnessError, Problem, did_you_mean
+from harness.making import train_fixture
+from harness.pins import Pin, read_pin
+from harness.recipe import PIN, RECIPE, list_fixtures
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What came of training one fixture again."""
+
+    pinned: Pin
+    again: Pin
+
+    @property
+    def same_bits(self) -> bool:
+        """Whether the weights are the pinned ones, bit by bit."""
+        return self.pinned.weights_sha256 == self.again.weights_sha256
+
+    @property
+    def same_accuracy(self) -> bool:
+        """Whether as many of each kind of question come out wholly right."""
+        counts = [[measured.right for measured in pin.measured] for pin in (self.pinned, self.again)]
+        return counts[0] == counts[1]
+
+    def row(self) -> tuple[str, ...]:
+        """Return what is shown of it."""
+        assert self.again.trained is not None
+        word = "bit-identical" if self.same_bits else "equal in accuracy" if self.same_accuracy else "different"
+        right = " ".join(f"{pin.measured[0].right}/{pin.measured[0].n}" for pin in (self.pinned, self.again))
+        return self.pinned.name, word, right, f"{self.again.trained.seconds:.0f} s"
+
+
+def trained_here(names: Sequence[str], fixtures: Path) -> list[str]:
+    """Return the fixtures with weights from `harness train` that the names and globs in `names` stand for.
+
+    Raises:
+        HarnessError: a name that no such fixture has.
+    """
+    known = [
+        name
+        for name in list_fixtures(fixtures)
+        if (fixtures / name / PIN).exists() and read_pin(name, fixtures).trained is not None
+    ]
+    for name in names:
+        if not any(fnmatchcase(other, name) for other in known):
+            raise HarnessError.of(f"a fixture trained here, in {fixtures}", name, did_you_mean(name, known))
+    return [other for other in known if any(fnmatchcase(other, name) for name in names)]
+
+
+def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Iterator[Reproduced]:
+    """Train each of the fixtures in `names` in a directory of its own, and yield what came of it.
+
+    Raises:
+        HarnessError: no such fixture or device.
+        FixtureError: no room to train in.
+    """
+    for name in names:
+        try:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                directory = Path(elsewhere, name)
+                directory.mkdir()
+                shutil.copyfile(fixtures / name / RECIPE, directory / RECIPE)
+                again = train_fixture(name, Path(elsewhere), device=device).pin
+        except OSError as error:
+            problem = Problem("a place to train in", error.strerror or str(error), "set TMPDIR", name)
+            raise FixtureError(problem) from None
+        assert again is not None  # it was not told to stop early
+        yield Reproduced(read_pin(name, fixtures), again)

@@ -1,0 +1,24 @@
+"""The names of what a learning curve has: per step, the loss of each answer digit and sub-task. Imports no torch."""
+
+from __future__ import annotations
+
+from harness.layout import Layout
+
+TASKS = ("BA", "UC1", "US9")
+
+
+def series_names(layout: Layout) -> tuple[str, ...]:
+    """Return the names of the series that have cases."""
+    columns = [f"D{k}" for k in range(layout.n_digits - 1, -1, -1)]
+    return ("BA.all", "UC1.any", "US9.any", *(f"{task}.{column}" for task in TASKS for column in columns))
+
+
+def column_names(layout: Layout) -> tuple[str, ...]:
+    """Return the names of all columns after ``step``."""
+    series = series_names(layout)
+    return ("loss", "right", *layout.answer_digits, *series, *(f"{name}.cases" for name in series))
+
+
+def loss_names(layout: Layout) -> tuple[str, ...]:
+    """Return the names of the columns that are losses."""
+    return ("loss", *layout.answer_digits, *series_names(layout))
