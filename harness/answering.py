@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.addition import answers, cases_of, decode
+from harness.errors import MeasurementError, Problem
 from harness.hypothesis import Answer
 from harness.intervals import exact_interval, mean_interval, mean_interval_within, shared_confidence
 from harness.measurement import EXAMPLES, pattern
@@ -23,7 +24,7 @@ class Answered:
     """What one fixture answered."""
 
     right: Bool[Tensor, "question subject"]
-    loss: Float[Tensor, " question"]  # nats per answer digit, teacher-forced
+    loss: Float[Tensor, " question"]  # nats per digit that is asked about, teacher-forced
     examples: tuple[str, ...]  # some of the questions that were answered wrong
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,11 +67,16 @@ def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
             strict=True,
         )
     ]  # fmt: skip
-    return Answered(right[:, places] if places else whole[:, None], outcome.loss.mean(1), tuple(examples))
+    losses = outcome.loss[:, places] if places else outcome.loss
+    return Answered(right[:, places] if places else whole[:, None], losses.mean(1), tuple(examples))
 
 
 def compare_answers(claim: Answer, found: dict[str, Answered]) -> tuple[Comparison, ...]:
-    """Return the comparisons behind the verdict."""
+    """Return the comparisons behind the verdict.
+
+    Raises:
+        MeasurementError: a gain that could not have come out too large.
+    """
     if claim.than:
         return (_gain(claim, found),)
     rows = []
@@ -92,7 +98,7 @@ def _bounded(
     claim: Answer, what: str, observed: str, value: float, low: float | None, high: float | None
 ) -> Comparison:
     finding = within_bounds(value, low, high, claim.at_least, claim.at_most)
-    return Comparison(what, claim.expected.split("; loss")[0], observed, value, low, high, finding)
+    return Comparison(what, claim.expected_accuracy, observed, value, low, high, finding)
 
 
 def _loss(claim: Answer, what: str, losses: Sequence[float]) -> Comparison:
@@ -101,8 +107,7 @@ def _loss(claim: Answer, what: str, losses: Sequence[float]) -> Comparison:
     if not claim.questions.census:
         low, high = mean_interval(losses, shared_confidence(claim.comparisons))
     finding: Finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
-    expected = f"loss{claim.expected.rpartition('loss')[2]}"
-    return Comparison(what, expected, f"{mean:.3g}", mean, low, high, finding)
+    return Comparison(what, claim.expected_loss, f"{mean:.3g}", mean, low, high, finding)
 
 
 def _gain(claim: Answer, found: dict[str, Answered]) -> Comparison:
@@ -110,6 +115,13 @@ def _gain(claim: Answer, found: dict[str, Answered]) -> Comparison:
     ours, theirs = (
         torch.stack([found[name].right[:, 0].double() for name in group]).mean(0) for group in (claim.group, claim.than)
     )
+    room = 1 - float(theirs.mean())
+    if claim.at_most is not None and room <= claim.at_most:
+        fix = "ask harder questions, or claim the reverse with gain_at_least"
+        seen = f"{claim.than_text} right on {1 - room:.2%}, which leaves no room for one"
+        raise MeasurementError(
+            Problem(f"a gain that could exceed {claim.at_most:g}", seen, fix, claim.path, claim.line, 1)
+        )
     differences = (ours - theirs).tolist()
     gain = sum(differences) / len(differences)
     low, high = None, None

@@ -1,4 +1,4 @@
-"""The ``harness`` command: train, curves, import, check, sweep, ask. Heavy imports wait until they are needed."""
+"""The ``harness`` command, for work outside pytest. Heavy imports wait until they are needed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ from harness.errors import shorten
 from harness.yamlfile import Document, Loc
 
 MAX_ROWS = 200
-_FILLED = ("id", "ablate", "questions", "reference", "expect", "tags")
+_FILLED = (
+    "id", "ablate", "answer", "attend", "learn", "fixtures", "than", "questions", "reference", "expect", "tags",
+)  # fmt: skip
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _ROWS = TypeAdapter(list[dict[str, str | int | float | bool]], config=ConfigDict(strict=True))
 

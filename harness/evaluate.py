@@ -100,8 +100,8 @@ def judge(hypothesis: Claim, bench: Workbench | None = None) -> Result:
     """
     h = hypothesis
     bench = bench or _shared_bench(h.fixtures.resolve(), tuple(_stamp(h.fixtures / name) for name in h.models))
-    start = time.perf_counter()
     fixtures = [bench.fixture(name, h.fixtures) for name in h.models]
+    start = time.perf_counter()
     engine = bench.engine_name(h.models[0], h.fixtures)
     measured: Measured
     seconds = None

@@ -161,7 +161,9 @@ class Answer(Claim):
     digits: tuple[str, ...]  # that must be right, each by itself; none: the answer as a whole
     free_running: bool
     group: tuple[str, ...]
+    group_text: str  # as the spec writes it; empty: the file's fixture
     than: tuple[str, ...]  # the other group; none: there is nothing to compare with
+    than_text: str
     at_least: float | None  # the accuracy, or with `than` the gain in it, as a fraction of the questions
     at_most: float | None
     loss_below: float | None = None
@@ -191,8 +193,8 @@ class Answer(Claim):
     @property
     def target(self) -> str:
         """What is answered, and by whom."""
-        whom = f" of {len(self.group)} fixtures" if len(self.group) > 1 else ""
-        against = f" against {', '.join(self.than)}" if self.than else ""
+        whom = f" of {self.group_text}" if self.group_text else ""
+        against = f" against {self.than_text}" if self.than else ""
         return f"{', '.join(self.digits) or 'answers'}{whom}{against}"
 
     @property
@@ -203,10 +205,19 @@ class Answer(Claim):
     @property
     def expected(self) -> str:
         """What is expected, in short: ``≥ 99.9% right``."""
+        return "; ".join(filter(None, [self.expected_accuracy, self.expected_loss]))
+
+    @property
+    def expected_accuracy(self) -> str:
+        """What is expected of the accuracy, or of the gain in it; empty: nothing."""
         most, least = (None if bound is None else 100 * bound for bound in (self.at_most, self.at_least))
         what, form = ("gain", "{:g} points") if self.than else ("right", "{:g}%")
-        parts = bounds_in_words(what, most, least, form, "≤", "≥")
-        return "; ".join([*parts, *bounds_in_words("loss", self.loss_below, self.loss_above, "{:g}")])
+        return ", ".join(bounds_in_words(what, most, least, form, "≤", "≥"))
+
+    @property
+    def expected_loss(self) -> str:
+        """What is expected of the mean loss; empty: nothing."""
+        return ", ".join(bounds_in_words("loss", self.loss_below, self.loss_above, "{:g}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +262,7 @@ class Learn(Claim):
     before: tuple[str, ...]
     below: float  # nats per digit
     group: tuple[str, ...]
+    group_text: str  # as the spec writes it
     share_above: float  # of training runs like these
 
     @property
@@ -266,7 +278,7 @@ class Learn(Claim):
     @property
     def target(self) -> str:
         """Which series come first, and before which."""
-        return f"{', '.join(self.first)} before {', '.join(self.before)}"
+        return f"{', '.join(self.first)} before {', '.join(self.before)} in {self.group_text or self.fixture}"
 
     @property
     def how(self) -> str:

@@ -60,6 +60,21 @@ def mean_interval_within(values: Sequence[float], confidence: float, width: floa
     return mean - half, mean + half
 
 
+def least_n_of_mean(
+    comparisons: int, at_least: float | None, at_most: float | None, *, lowest: float, highest: float
+) -> float:
+    """Return the least n with which values all alike, at the far end of their range, settle a mean's bounds.
+
+    The mean of values between `lowest` and `highest`, with :func:`mean_interval_within`; infinity if none does.
+    """
+    log = math.log(4 / (1 - shared_confidence(comparisons)))
+    rooms = [highest - at_least] if at_least is not None else []
+    rooms += [at_most - lowest] if at_most is not None else []
+    if any(room <= 0 for room in rooms):
+        return math.inf
+    return max([2, *(math.ceil(1 + 7 * (highest - lowest) * log / (3 * room)) for room in rooms)])
+
+
 def least_n(comparisons: int, *, fail_rate: float | None, intact_rate: float | None) -> float:
     """Return the least n with which the most extreme counts settle every comparison; infinity if none does.
 

@@ -84,17 +84,17 @@ class Layout:
             *(f"D{k}" for k in places), "+", *(f"D'{k}" for k in places), *self.equals, *self.answer_digits,
         )  # fmt: skip
 
-    def step_of(self, name: str) -> int:
+    def step_of(self, name: object) -> int:
         """Return the step called `name`: ``S11``, ``D4``, ``D'4`` or ``A5``.
 
         Raises:
             HarnessError: no such step or token.
         """
-        if match := _STEP.fullmatch(name):
+        if isinstance(name, str) and (match := _STEP.fullmatch(name)):
             step = int(match[1])
             if step < self.n_ctx:
                 return step
-        elif name[:1] in ("D", "A") and name in self.names:
+        elif isinstance(name, str) and name[:1] in ("D", "A") and name in self.names:
             return self.names.index(name)
         raise HarnessError.of(
             f"a step S0 to S{self.n_ctx - 1} or a token D{self.n_digits - 1} to A0",

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.curves import read_curves
+from harness.errors import FixtureError, Problem
 from harness.hypothesis import Learn
 from harness.intervals import exact_interval, shared_confidence
 from harness.recipe import CURVES, recipe_of
@@ -34,11 +35,15 @@ def measure_learning(claim: Learn) -> Learned:
     """Return when each training run learned each of the claim's series.
 
     Raises:
-        FixtureError: a fixture has no learning curves.
+        FixtureError: a fixture has no learning curves, or not those of all its steps.
     """
     found = {}
     for name in claim.group:
-        curves = read_curves(claim.fixtures / name / CURVES, recipe_of(name, claim.fixtures).layout)
+        path, recipe = claim.fixtures / name / CURVES, recipe_of(name, claim.fixtures)
+        curves = read_curves(path, recipe.layout)
+        if len(curves.values) != recipe.steps:
+            steps = f"{len(curves.values):,}"
+            raise FixtureError(Problem(f"the curves of {recipe.steps:,} steps", steps, "restore them", str(path)))
         found[name] = {series: learned_at(curves[series], claim.below) for series in (*claim.first, *claim.before)}
     return Learned(found)
 

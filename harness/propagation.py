@@ -141,7 +141,7 @@ class _Attention:
     """The attention of one layer, for queries, keys and values some of which have changed."""
 
     def __init__(self, i: int, clean: Layer, run: CleanRun) -> None:
-        self.block, self.recipe, self.clean = block_of(run.weights, i), run.recipe, clean
+        self.block, self.recipe = block_of(run.weights, i), run.recipe
         self.first, self.device = first_step(i, run.recipe), run.device
         self.q, self.k, self.v = (split_heads(part, run.recipe).contiguous() for part in (clean.q, clean.k, clean.v))
         self.scores = self._scores(self.q, self.k)

@@ -13,12 +13,12 @@ from typing import Any
 
 from harness.errors import HarnessError, did_you_mean, shorten
 from harness.hypothesis import Answer, Attend, Claim, Expect, Hypothesis, Learn
-from harness.intervals import least_n
+from harness.intervals import least_n, least_n_of_mean
 from harness.nodes import Shape, reach, read_nodes
 from harness.question_sets import named_set
 from harness.recipe import list_fixtures, recipe_of
 from harness.selection import NamedSet, QuestionList, Questions, Sample, make_strata
-from harness.series import loss_names
+from harness.series import TASKS, loss_names
 from harness.spec_model import (
     REFERENCE_N,
     REFERENCE_SEED,
@@ -37,12 +37,17 @@ DEFAULT_REFERENCE = Sample(REFERENCE_N, REFERENCE_SEED)
 FAIL_RATE, INTACT_RATE = 0.05, 0.01  # what a sample is compared with unless the spec says otherwise
 
 
-def one_verb(document: Document, loc: Loc, raw: object) -> None:
-    """Note it in the document where a claim has two verbs."""
+def one_verb(document: Document, loc: Loc, raw: object) -> bool:
+    """Return whether a claim has one verb at the most, after noting it in the document where it has more."""
     present = [verb for verb in VERBS if isinstance(raw, dict) and verb in raw]
     if len(present) > 1:
-        document.report((*loc, present[1]), f"one of {', '.join(VERBS)}", " and ".join(present), "write a claim each",
-                        at_key=True)  # fmt: skip
+        place = (*loc, present[1])
+        document.report(place, f"one of {', '.join(VERBS)}", " and ".join(present), "write a claim each", at_key=True)
+    return len(present) < 2
+
+
+def _as_written(names: str | list[str] | None) -> str:
+    return "" if names is None else names if isinstance(names, str) else ", ".join(names)
 
 
 def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questions:
@@ -128,24 +133,35 @@ class Reader:
             self._report("expect", "something that could fail", "no bound", "add accuracy_at_least, say")
         if len(digits) > 1 and model.than is not None:
             self._report("answer", "`whole`, or one digit, with `than`", f"{len(digits)} digits", "write a claim each")
+        if expect.loss_below is not None and expect.loss_above is not None and expect.loss_above >= expect.loss_below:
+            found = f"{expect.loss_above:g} and {expect.loss_below:g}"
+            self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
         if model.free_running and not digits:
             found = "`whole`, on which it agrees with the teacher-forced one: both read the same up to the first error"
             self._report("answer", "digits, with free_running", found, "name digits, or remove free_running")
         if model.free_running and loss:
             self._report("expect", "no loss of a free-running model", "a bound", "remove it, or free_running")
+        group = self._group(model.fixtures, "fixtures")
+        than = () if model.than is None else self._group(model.than, "than")
+        if both := sorted(set(group) & set(than)):
+            self._report("than", "other fixtures than those that are compared with them", both[0], "drop it")
         claim = Answer(
             **self._common(model), questions=questions, gate=0.0, digits=digits, free_running=model.free_running,
-            group=self._group(model.fixtures, "fixtures"), than=() if model.than is None else
-            self._group(model.than, "than"),
-            at_least=expect.gain_at_least if model.than else expect.accuracy_at_least,
-            at_most=expect.gain_at_most if model.than else expect.accuracy_at_most,
+            group=group, group_text=_as_written(model.fixtures), than=than, than_text=_as_written(model.than),
+            at_least=expect.gain_at_least if than else expect.accuracy_at_least,
+            at_most=expect.gain_at_most if than else expect.accuracy_at_most,
             loss_below=expect.loss_below, loss_above=expect.loss_above,
         )  # fmt: skip
-        if claim.at_least is not None and claim.at_most is not None and claim.at_least > claim.at_most:
+        if claim.at_least is not None and claim.at_most is not None and claim.at_least >= claim.at_most:
             found = f"{claim.at_least:g} and {claim.at_most:g}"
-            self._report("expect", "the lower bound below the upper one", found, "swap them")
-        if isinstance(questions, Sample) and not model.than:
-            self._least(claim, questions.n, fail_rate=claim.at_least, intact_rate=claim.at_most)
+            self._report("expect", "the lower bound below the upper one", found, "swap them, or leave one out")
+        if isinstance(questions, Sample):
+            if than:
+                needed = least_n_of_mean(1, claim.at_least, claim.at_most, lowest=-1, highest=1)
+            else:
+                rates = {"fail_rate": claim.at_least, "intact_rate": claim.at_most}
+                needed = max(least_n(claim.comparisons, **rates), 2 if claim.says_loss else 1)
+            self._least(needed, questions.n)
         return claim
 
     def _attend(self, model: AttendModel) -> Attend:
@@ -166,15 +182,18 @@ class Reader:
         if (expect.mass_at_least is None) == (expect.mass_at_most is None):
             found = "none" if expect.mass_at_least is None else "both"
             self._report("expect", "mass_at_least or mass_at_most", found, "write one of them")
-        if isinstance(questions, Sample) and questions.n < 2:
-            self._report(("questions", "n"), "n of at least 2, or there is no interval", "1", "ask more")
+        if isinstance(questions, Sample):
+            bounds = (expect.mass_at_least, expect.mass_at_most)
+            self._least(least_n_of_mean(1, *bounds, lowest=0, highest=1), questions.n)
         return Attend(
             **self._common(model), questions=questions, gate=model.gate, node=node, to=tuple(model.attend.to),
             steps=steps, at_least=expect.mass_at_least, at_most=expect.mass_at_most,
         )  # fmt: skip
 
     def _learn(self, model: LearnModel) -> Learn:
-        known = loss_names(self.shape.layout)
+        # No carry runs into the units, so these have no case, ever.
+        never = {f"{task}.D0" for task in TASKS[1:]}
+        known = [name for name in loss_names(self.shape.layout) if name not in never]
         for key, names in (("first", model.learn.first), ("before", model.learn.before)):
             for i, name in enumerate(names):
                 if name not in known:
@@ -184,7 +203,8 @@ class Reader:
         claim = Learn(
             **self._common(model), questions=None, gate=0.0, first=tuple(dict.fromkeys(model.learn.first)),
             before=tuple(dict.fromkeys(model.learn.before)), below=model.learn.below,
-            group=self._group(model.fixtures, "fixtures"), share_above=model.expect.share_above,
+            group=self._group(model.fixtures, "fixtures"), group_text=_as_written(model.fixtures),
+            share_above=model.expect.share_above,
         )  # fmt: skip
         needed = least_n(1, fail_rate=claim.share_above, intact_rate=None)
         if len(claim.group) < needed:
@@ -204,16 +224,19 @@ class Reader:
             if not matching:
                 self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
             for other in matching:
-                layout = recipe_of(other, self.fixtures).layout
-                if layout.n_digits != self.shape.layout.n_digits:
-                    wrong = f"{other}, of {layout.n_digits}"
+                try:
+                    digits = recipe_of(other, self.fixtures).n_digits
+                except HarnessError as error:
+                    self.document.problem((*self.loc, *place), error)
+                    continue
+                if digits != self.shape.layout.n_digits:
+                    wrong = f"{other}, of {digits}"
                     self._report(place, f"fixtures for {self.shape.layout.n_digits} digits", wrong, "drop it")
             found += matching
         return tuple(dict.fromkeys(found))
 
-    def _least(self, claim: Claim, n: int, *, fail_rate: float | None, intact_rate: float | None) -> None:
-        """Refuse a sample that could not settle the claim, whatever came out."""
-        needed = least_n(claim.comparisons, fail_rate=fail_rate, intact_rate=intact_rate)
+    def _least(self, needed: float, n: int) -> None:
+        """Refuse a sample of `n` questions that could not settle a claim, whatever came out."""
         if math.isinf(needed):
             fix = "change the rate"
             self._report("expect", "rates between 0 and 1 for a sample", "one that no sample can show", fix)
@@ -312,4 +335,4 @@ class Reader:
             self._report(("questions", "n"), "n of at least 2, or the claim cannot be settled", "1",
                          "write n: 2 or more")  # fmt: skip
         else:
-            self._least(h, h.questions.n, fail_rate=fail_rate, intact_rate=intact_rate)
+            self._least(least_n(h.comparisons, fail_rate=fail_rate, intact_rate=intact_rate), h.questions.n)

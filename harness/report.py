@@ -7,6 +7,7 @@ made from records alone.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,9 +20,10 @@ from harness.hypothesis import Claim, Hypothesis
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
+    from harness.verdict import Comparison
 
 Record = dict[str, Any]
-VERSION = 1
+VERSION = 2
 EXAMPLES_SHOWN = 3
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
 _NOT_JUDGED = ("error", "skipped")
@@ -33,13 +35,19 @@ def record_of(result: Result) -> Record:
         **_identity(result.hypothesis),
         "verdict": result.verdict,
         "status": result.status,
-        "comparisons": [vars(row) for row in result.comparisons],
+        "comparisons": [{**vars(row), **_finite_ends(row)} for row in result.comparisons],
         "measurement": result.measurement.as_dict(),
         "weights": result.weights,
         "device": result.device,
         "engine": result.engine,
         "seconds": round(result.seconds, 3),
     }
+
+
+def _finite_ends(row: Comparison) -> dict[str, float | None]:
+    """Return an interval's ends as JSON has them: null for one that is infinite."""
+    ends = {"low": row.low, "high": row.high}
+    return {name: None if end is None or math.isinf(end) else end for name, end in ends.items()}
 
 
 def setting_line(records: Sequence[Record]) -> str:
@@ -82,7 +90,7 @@ def error_record(hypothesis: Claim, error: Exception) -> Record:
 
 def _identity(claim: Claim) -> Record:
     ablation = claim if isinstance(claim, Hypothesis) else None
-    census = claim.questions is None or claim.questions.census
+    census = None if claim.questions is None else claim.questions.census
     return {
         "key": claim.key, "id": claim.id, "path": claim.path, "line": claim.line, "index": claim.index,
         "fixture": claim.fixture, "fixtures": list(claim.models), "claim": claim.claim, "source": claim.source,
@@ -165,7 +173,8 @@ def failure_text(record: Record) -> str:
     table = tabulate(rows, [*heads, "rate", "interval", "finding"], disable_numparse=True)
     measured = record["measurement"]
     what = f"{record['how']}-ablate {record['target']}" if record["verb"] == "ablate" else record["target"]
-    about = [record["source"], record["fixture"], f"{what}{reference}"]
+    whose = record["fixture"] if record["fixtures"] == [record["fixture"]] else ""  # `what` says which others
+    about = [record["source"], whose, f"{what}{reference}"]
     if record["verb"] != "ablate":
         about.append(record["how"])
     if record["questions"]:
@@ -184,9 +193,8 @@ def failure_text(record: Record) -> str:
 def deciding_questions(record: Record) -> list[str]:
     """Return a few of the questions behind a contradicted or undecided comparison."""
     measured = record["measurement"]
-    if record["verb"] == "answer":  # the wrong ones, where more should have been right
-        wrong = [line for answered in measured["by_fixture"].values() for line in answered["examples"]]
-        return list(dict.fromkeys(wrong))[:EXAMPLES_SHOWN] if "≥" in record["expected"] else []
+    if record["verb"] == "answer":
+        return _wrong_answers(record)
     examples = measured.get("examples", {})
     if not examples:
         return []
@@ -197,6 +205,20 @@ def deciding_questions(record: Record) -> list[str]:
             for line in examples[f"{row['what']} right" if unbroken else row["what"]][:EXAMPLES_SHOWN]:
                 lines.setdefault(line)
     return list(lines)
+
+
+def _wrong_answers(record: Record) -> list[str]:
+    """Return a few wrong answers of each fixture that should have answered better."""
+    several, lines = len(record["fixtures"]) > 1, []
+    for name, answered in record["measurement"]["by_fixture"].items():
+        low = any(
+            row["finding"] in ("contradicted", "undecided") and "right ≥" in row["expected"]
+            and (not several or row["what"].startswith(f"{name} "))
+            for row in record["comparisons"]
+        )  # fmt: skip
+        prefix = f"{name}: " if several else ""
+        lines += [f"{prefix}{line}" for line in answered["examples"][:EXAMPLES_SHOWN] if low]
+    return lines
 
 
 def terminal_table(records: Sequence[Record]) -> str:

@@ -14,9 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import FixtureError, HarnessError, Problem, did_you_mean
+from harness.fixtures import read_weights
 from harness.making import train_fixture
 from harness.pins import Pin, read_pin
-from harness.recipe import PIN, RECIPE, list_fixtures
+from harness.recipe import PIN, RECIPE, WEIGHTS, list_fixtures, recipe_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Reproduced:
 
     @property
     def same_accuracy(self) -> bool:
-        """Whether as many of each kind of question come out wholly right."""
+        """Whether as many questions of each kind that is measured come out wholly right."""
         counts = [[measured.right for measured in pin.measured] for pin in (self.pinned, self.again)]
         return counts[0] == counts[1]
 
@@ -41,7 +42,8 @@ class Reproduced:
         """Return what is shown of it."""
         assert self.again.trained is not None
         word = "bit-identical" if self.same_bits else "equal in accuracy" if self.same_accuracy else "different"
-        right = " ".join(f"{pin.measured[0].right}/{pin.measured[0].n}" for pin in (self.pinned, self.again))
+        right = ", ".join(f"{sum(m.right for m in pin.measured):,}" for pin in (self.pinned, self.again))
+        right += f" of {sum(m.n for m in self.pinned.measured):,}"
         return self.pinned.name, word, right, f"{self.again.trained.seconds:.0f} s"
 
 
@@ -67,9 +69,11 @@ def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Ite
 
     Raises:
         HarnessError: no such fixture or device.
-        FixtureError: no room to train in.
+        FixtureError: weights of another recipe, or no room to train in.
     """
     for name in names:
+        pinned, recipe = read_pin(name, fixtures), recipe_of(name, fixtures)
+        read_weights(fixtures / name / WEIGHTS, pinned, recipe)  # refuses stale and altered ones
         try:
             with tempfile.TemporaryDirectory() as elsewhere:
                 directory = Path(elsewhere, name)
@@ -80,4 +84,4 @@ def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Ite
             problem = Problem("a place to train in", error.strerror or str(error), "set TMPDIR", name)
             raise FixtureError(problem) from None
         assert again is not None  # it was not told to stop early
-        yield Reproduced(read_pin(name, fixtures), again)
+        yield Reproduced(pinned, again)

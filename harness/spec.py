@@ -75,7 +75,8 @@ def load_file(path: Path, fixtures: Path, shown_as: str | None = None) -> list[C
             document.report((*loc, "id"), "each id once in a file", first, "give one of them another id")
         elif isinstance(name, str):
             seen[name] = line
-        one_verb(document, loc, raw)
+        if not one_verb(document, loc, raw):
+            continue
         model = validate(VERBS[verb_of(raw)], document, raw, loc, shape)
         if model is not None and shape is not None:
             found.append(Reader(document, loc, shape, fixtures, line, index).read(model))

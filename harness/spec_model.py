@@ -77,7 +77,9 @@ StepName = Annotated[str, checked(lambda name, shape: shape.layout.step_of(name)
 FixtureNames = Annotated[
     Annotated[Text, Tag("one")] | Annotated[list[Text], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
 ]
-Gain = Annotated[float, Field(ge=-1, le=1)]
+# A bound at the end of its range could not fail, and is refused.
+AtLeast = Annotated[float, Field(gt=0, le=1)]
+AtMost = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Where(Strict):
@@ -164,12 +166,14 @@ class HypothesisModel(ClaimModel):
 class AnsweredModel(Strict):
     """How well the clean model answers; with `than`, how much better than other fixtures."""
 
-    accuracy_at_least: Rate | None = Field(None, description="fraction of the questions")
-    accuracy_at_most: Rate | None = None
-    gain_at_least: Gain | None = Field(None, description="accuracy less that of the fixtures in `than`, fraction")
-    gain_at_most: Gain | None = None
+    accuracy_at_least: AtLeast | None = Field(None, description="fraction of the questions")
+    accuracy_at_most: AtMost | None = None
+    gain_at_least: Annotated[float, Field(gt=-1, le=1)] | None = Field(
+        None, description="accuracy less that of the fixtures in `than`, fraction"
+    )
+    gain_at_most: Annotated[float, Field(ge=-1, lt=1)] | None = None
     loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
-    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
 
 
 class AnswerModel(ClaimModel):
@@ -196,8 +200,8 @@ class AttendToModel(Strict):
 class MassModel(Strict):
     """How much of the head's attention goes there: a fraction, mean over the questions."""
 
-    mass_at_least: Rate | None = None
-    mass_at_most: Rate | None = None
+    mass_at_least: AtLeast | None = None
+    mass_at_most: AtMost | None = None
 
 
 class AttendModel(ClaimModel):
@@ -220,7 +224,7 @@ class LearnedFirstModel(Strict):
 class ShareModel(Strict):
     """In how many training runs."""
 
-    share_above: Rate = Field(0.5, description="of training runs like these")
+    share_above: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="of training runs like these")
 
 
 class LearnModel(ClaimModel):

@@ -28,6 +28,8 @@ from harness.sampling import tokens_for
 from harness.selection import Questions
 from harness.spec_model import Method
 
+OUTCOMES_AT_ONCE = 2_000_000  # questions × interventions whose outcomes are in memory together, some 250 MB
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -70,13 +72,13 @@ class Workbench:
         self.before_loading = before_loading  # trains what is missing, say; once for a fixture, also where that fails
         self._failed: dict[tuple[str, Path], HarnessError] = {}
         self._prepared: set[tuple[str, Path]] = set()
-        self._planned: dict[Ablation, Ablation] = {}
+        self._planned: dict[Ablation, None] = {}  # a set that keeps its order
         self._found: dict[Ablation, Measured | HarnessError] = {}
         # Bounded, so that a long run's memory does not grow with its number of question sets.
-        self.fixture = lru_cache(maxsize=4)(self._load)
-        self.tokens = lru_cache(maxsize=32)(self._tokens)
+        self.fixture = lru_cache(maxsize=16)(self._load)
+        self.tokens = lru_cache(maxsize=64)(self._tokens)
         self.means = lru_cache(maxsize=8)(self._means)
-        self.clean = lru_cache(maxsize=32)(self._clean)
+        self.clean = lru_cache(maxsize=128)(self._clean)
 
     def _load(self, name: str, fixtures: Path) -> Fixture:
         if failed := self._failed.get((name, fixtures)):
@@ -120,7 +122,7 @@ class Workbench:
 
     def plan(self, ablations: Iterable[Ablation]) -> None:
         """Say what will be asked for; nothing is measured before it is."""
-        self._planned |= {ablation: ablation for ablation in ablations}
+        self._planned |= dict.fromkeys(ablations)
 
     def measure(self, ablation: Ablation) -> Measured:
         """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.
@@ -134,7 +136,13 @@ class Workbench:
         if ablation not in self._found:
             alike = (ablation.model, ablation.questions)
             group = [other for other in self._planned if (other.model, other.questions) == alike]
-            self._found |= self._measure_together(list(dict.fromkeys([ablation, *group])))
+            group = [ablation, *(other for other in group if other != ablation and other not in self._found)]
+            try:
+                self._found |= self._measure_together(group)
+            except Exception:  # a hook that did not fire, or no memory: whose fault was it?
+                if len(group) == 1:
+                    raise
+                self._found |= self._measure_together([ablation])
         found = self._found[ablation]
         if isinstance(found, HarnessError):
             raise found
@@ -145,27 +153,38 @@ class Workbench:
         start, model = time.perf_counter(), group[0].model
         fixture, tokens = self.fixture(*model), self.tokens(*model, group[0].questions)
         found: dict[Ablation, Measured | HarnessError] = {}
-        changes: dict[Ablation, list[tuple[str, Intervention]]] = {}
+        changes: list[tuple[Ablation, str, Intervention]] = []
         for ablation in group:
             try:
                 make = intervention_maker(ablation, self, tokens)
-                changes[ablation] = [(name, make(nodes)) for nodes, name in _groups(ablation, fixture)]
+                changes += [(ablation, name, make(nodes)) for nodes, name in _groups(ablation, fixture)]
             except HarnessError as error:
                 found[ablation] = error
-        flat = [change for each in changes.values() for _, change in each]
-        clean, *outcomes = self.run(*model, tokens, [CLEAN, *flat])
-        took, rest = time.perf_counter() - start, iter(outcomes)
-        whole = clean.seconds + sum(outcome.seconds for outcome in outcomes)
-        for ablation, named in changes.items():
-            mine = [next(rest) for _ in named]
-            seconds = clean.seconds / len(changes) + sum(outcome.seconds for outcome in mine)
-            try:
-                tally = Tally(tokens, fixture.layout, clean.check(fixture.name))
-                for (name, _), outcome in zip(named, mine, strict=True):
-                    tally.add(outcome.check(fixture.name), name)
-                found[ablation] = Measured(tally.finish(), took * seconds / whole)
-            except HarnessError as error:
-                found[ablation] = error
+        tallies: dict[Ablation, Tally] = {}
+        seconds = dict.fromkeys(group, 0.0)
+        clean_seconds = 0.0
+        at_once = max(1, OUTCOMES_AT_ONCE // len(tokens)) if len(tokens) else 1
+        for first in range(0, max(1, len(changes)), at_once):
+            part = changes[first : first + at_once]
+            clean, *outcomes = self.run(*model, tokens, [CLEAN, *(change for _, _, change in part)])
+            clean_seconds += clean.seconds
+            for ablation in group:
+                tallies.setdefault(ablation, Tally(tokens, fixture.layout, clean))
+            for (ablation, name, _), outcome in zip(part, outcomes, strict=True):
+                seconds[ablation] += outcome.seconds
+                try:
+                    clean.check(fixture.name)
+                    tallies[ablation].add(outcome.check(fixture.name), name)
+                except HarnessError as error:
+                    found[ablation] = error
+        clean.check(fixture.name)
+        # On a GPU a part's seconds are those to launch it; what it all took is shared out in that proportion.
+        took = time.perf_counter() - start
+        whole = clean_seconds + sum(seconds.values())
+        for ablation in group:
+            if ablation not in found:
+                share = clean_seconds / len(group) + seconds[ablation]
+                found[ablation] = Measured(tallies[ablation].finish(), took * share / whole)
         return found
 
 

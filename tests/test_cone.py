@@ -13,7 +13,7 @@ from tiny import make_recipe, one_thread, random_weights
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import cone, hooked, interventions
+from harness import cone, hooked, interventions, propagation
 from harness.addition import encode
 from harness.engines import engine_for
 from harness.errors import HarnessError, MeasurementError
@@ -263,9 +263,12 @@ def test_a_gpu_gives_the_same_digits_and_losses():
         torch.testing.assert_close(here.loss, there.loss, atol=1e-4, rtol=0)
 
 
-def test_a_sweep_never_waits_for_the_device():
+def test_a_sweep_never_waits_for_the_device(request):
     """Run on tensors that know their shapes and no values: whatever asks for a value, and so would wait, fails."""
     real = make(n_layers=2, n_digits=1)
+    for cached in (propagation._index, propagation._later):
+        cached.cache_clear()  # what is made up must not get into it, nor be met by what is real
+        request.addfinalizer(cached.cache_clear)
     shape, layout = real.shape, real.layout
     with FakeTensorMode():
         device = CPU

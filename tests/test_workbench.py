@@ -11,7 +11,7 @@ from paths import FIXTURES
 from tiny import one_thread, write_tiny
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import evaluate
+from harness import evaluate, hooked, workbench
 from harness.errors import FixtureError, MeasurementError
 from harness.layout import Question
 from harness.nodes import read_nodes
@@ -109,6 +109,39 @@ def test_trouble_with_one_claim_is_not_the_others(ask):
         for _ in range(2):
             with pytest.raises(MeasurementError, match="expected a donor other than the question itself"):
                 bench.measure(bad)
+
+
+def test_a_hook_that_does_not_fire_is_the_trouble_of_its_own_claim(ask, monkeypatch):
+    real = hooked.hook_point
+    nowhere = "blocks.0.attn.hook_hidden_states"  # exists, and the forward pass does not go through it
+    monkeypatch.setattr(hooked, "hook_point", lambda node: nowhere if node.kind == "mlp" else real(node))
+    fine, bad, also_fine = ask("S3L0H1", method="zero"), ask("S4L0M", method="zero"), ask("S5L0H0", method="zero")
+    bench = Workbench("cpu", "hooks")
+    bench.plan([fine, bad, also_fine])
+    alone = Workbench("cpu", "hooks")
+    assert integers(bench.measure(fine)) == integers(alone.measure(fine))
+    with pytest.raises(MeasurementError, match="to fire once, found 0 times"):
+        bench.measure(bad)
+    assert integers(bench.measure(also_fine)) == integers(alone.measure(also_fine))
+
+
+def test_what_was_measured_is_not_measured_again_when_more_is_planned(ask):
+    bench, first, later = Workbench("cpu"), ask("S3L0H1", method="zero"), ask("S4L0H1", method="zero")
+    bench.plan([first])
+    before = bench.measure(first)
+    bench.plan([first, later])
+    bench.measure(later)
+    assert bench.measure(first) is before
+
+
+def test_however_few_outcomes_fit_into_memory_the_counts_are_the_same(several, monkeypatch):
+    whole = Workbench("cpu")
+    whole.plan(several)
+    monkeypatch.setattr(workbench, "OUTCOMES_AT_ONCE", 120)  # of 50 questions each: two interventions
+    split = Workbench("cpu")
+    split.plan(several)
+    for ablation in several:
+        assert integers(split.measure(ablation)) == integers(whole.measure(ablation))
 
 
 def test_a_model_that_cannot_be_loaded_is_each_claims_own_error(ask, fixtures):
