@@ -20,6 +20,7 @@ lint: $(READY)
 check: lint test hypotheses ## what CI runs
 
 bench: $(READY)             ## ours against its baselines: ratios, taken in one run
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-disable-gc --benchmark-columns=median,iqr,rounds
 
 fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out

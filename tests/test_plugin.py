@@ -374,6 +374,56 @@ def test_workers_share_the_work_and_one_of_the_processes_writes(project):
     assert strip_times(report(project)) == strip_times(alone)
 
 
+OTHER_VERBS = """\
+  - id: answers
+    claim: It answers base-add questions.
+    answer: whole
+    questions: ba
+    expect: {accuracy_at_least: 0.9}
+  - id: worse-than-itself
+    claim: A seed of the quick recipe answers better by a tenth.
+    fixtures: quick_d5_l2_s0
+    than: FIXTURE
+    answer: whole
+    questions: {n: 100}
+    expect: {gain_at_least: 0.1}
+  - id: looks
+    claim: At S12 head L0H0 looks at D0.
+    attend: {node: S12L0H0, to: [D0]}
+    questions: ba
+    expect: {mass_at_least: 0.9}
+  - id: learns
+    claim: The units are learned after A5.
+    fixtures: "quick_d5_l2_s*"
+    learn: {first: [A5], before: [A0], below: 1.0}
+""".replace("FIXTURE", FIXTURE)
+
+
+def test_verbs_that_cut_nothing_are_shown_and_written_by_one_process_and_by_two(project):
+    write(project, text=spec(OTHER_VERBS))
+    result = run(project)
+    assert result.ret == 1
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines([
+        "REFUTED: A seed of the quick recipe answers better by a tenth.",
+        f"answers of quick_d5_l2_s0 against {FIXTURE} · clean · 100 × uniform, seed 0 (sample of 100)",
+        "gain *gain ≥ 10 points*against*contradicted",
+        "REFUTED: At S12 head L0H0 looks at D0.",
+        f"{FIXTURE} · S12L0H0 to D0 · attention · ba (census of 17) · clean accuracy 100%",
+        "mass *≥ 0.9*contradicted",
+        "supported *answers *answers *clean *ba *right ≥ 90% *whole 17/17 (100%)",
+        "supported *learns *in > 50% of training*runs 8/8 (100%)",
+        "4 claims evaluated: 2 refuted, 2 supported; 2 not as their specs say",
+    ])  # fmt: skip
+    result.stdout.no_fnmatch_line("*Traceback*")
+    alone = report(project)
+    assert set(alone["claims"][3]["weights"]) == {f"quick_d5_l2_s{i}" for i in range(8)}
+    project.runpytest_subprocess(
+        "claims/", f"--harness-fixtures={FIXTURES}", "--harness-device=cpu", "-n", "2", "-p", "harness.pytest_plugin"
+    )
+    assert strip_times(report(project)) == strip_times(alone)
+
+
 def strip_times(body):
     body.pop("command")
     for claim in body["claims"]:

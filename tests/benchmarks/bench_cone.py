@@ -87,6 +87,33 @@ def test_head_sweep_against_one_question_at_a_time(add, swept, benchmark):
     add(ours, baseline, f"{baseline / ours:.0f} × faster", "≥ 50", f"{ASKED_SINGLY} questions timed, × {scale:.0f}")
 
 
+def test_head_sweep_against_nnsight(add, swept, benchmark):
+    """The same sweep by another library, on the same TransformerBridge: a tenth of the nodes timed."""
+    nnsight = pytest.importorskip("nnsight", reason="pip install -c constraints.txt -e '.[bench]'")
+    model, d = nnsight.NNsight(swept.fixture.model), swept.fixture.recipe.d_head
+    some = swept.changes[::10]
+
+    def cut(change):
+        ((node, value),) = change.values.items()
+        with model.trace(swept.tokens):
+            z = model.blocks[node.layer].attn.hook_z.output  # heads side by side
+            z[:, node.step, node.head * d : (node.head + 1) * d] = value
+            logits = model.output.save()
+        return logits[:, swept.fixture.layout.answer_start - 1 : -1].argmax(-1)
+
+    cut(some[0])
+    benchmark.pedantic(swept.fast, rounds=3, warmup_rounds=1)
+    start = time.perf_counter()
+    predicted = [cut(change) for change in some]
+    baseline = (time.perf_counter() - start) * len(swept.changes) / len(some)
+    ours = benchmark.stats.stats.median
+    add(
+        ours, baseline, f"{baseline / ours:.1f} × faster", "", f"nnsight {nnsight.__version__}, {len(some)} nodes timed"
+    )
+    for found, outcome in zip(predicted, cone.run(swept.fixture, swept.tokens, some), strict=True):
+        assert torch.equal(found, outcome.predicted)
+
+
 def test_claims_from_cold(add, benchmark):
     def judge():
         subprocess.run(
