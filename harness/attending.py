@@ -37,7 +37,7 @@ def measure_attention(claim: Attend, bench: Workbench) -> Attended:
     right = bench.clean(*where, claim.questions).predicted == answers(tokens, fixture.layout)
     accuracy = float(right.all(1).double().mean())
     require_accuracy(claim, accuracy)
-    weights = bench.engine(*where).attention(fixture, tokens, claim.node, bench.chunk)
+    weights = bench.attention(*where, claim.questions, claim.node)
     names = fixture.layout.names
     shares = weights.double().mean(0).tolist()
     masses = weights[:, list(claim.steps)].double().sum(1).tolist()

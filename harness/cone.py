@@ -106,21 +106,22 @@ def capture_means(
 
 @torch.inference_mode()
 def attention(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], node: Node, chunk: int | None = None
-) -> Float[Tensor, "question key"]:
-    """Return the attention pattern of the head `node`, which something reads, at its step, on the CPU.
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
+) -> dict[Node, Float[Tensor, "question key"]]:
+    """Return the attention patterns of heads that something reads, each at its step, on the CPU.
 
     Raises:
         MeasurementError: no questions.
     """
-    recipe, place = fixture.recipe, node.step - first_step(node.layer, fixture.recipe)
-    found = []
+    recipe = fixture.recipe
+    found: dict[Node, list[Tensor]] = {node: [] for node in sorted(set(nodes))}
     for layers in _chunks(fixture, tokens, chunk):
-        q, k = (split_heads(part, recipe)[:, node.head] for part in (layers[node.layer].q, layers[node.layer].k))
-        scores = (k[:, : node.step + 1] @ q[:, place, :, None]).squeeze(-1) / math.sqrt(recipe.d_head)
-        later = recipe.layout.n_ctx - 1 - node.step
-        found.append(functional.pad(scores.softmax(-1), (0, later)))
-    return torch.cat(found).cpu()
+        for node, patterns in found.items():
+            q, k = (split_heads(part, recipe)[:, node.head] for part in (layers[node.layer].q, layers[node.layer].k))
+            asking = q[:, node.step - first_step(node.layer, recipe), :, None]
+            scores = (k[:, : node.step + 1] @ asking).squeeze(-1) / math.sqrt(recipe.d_head)
+            patterns.append(functional.pad(scores.softmax(-1), (0, recipe.layout.n_ctx - 1 - node.step)))
+    return {node: torch.cat(patterns).cpu() for node, patterns in found.items()}
 
 
 @torch.inference_mode()

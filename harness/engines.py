@@ -44,9 +44,9 @@ class Engine(Protocol):
         ...
 
     def attention(
-        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], node: Node, chunk: int | None = None
-    ) -> Float[Tensor, "question key"]:
-        """Return the attention pattern of a head at its step: per question, a share for each step."""
+        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
+    ) -> dict[Node, Float[Tensor, "question key"]]:
+        """Return the attention pattern of each head at its step: per question, a share for each step."""
         ...
 
     def generate(

@@ -134,4 +134,8 @@ def ablation_of(h: Hypothesis) -> Ablation:
 
 def plan(claims: Iterable[Claim], bench: Workbench) -> None:
     """Say which claims are going to be judged, so that they share what they have in common."""
-    bench.plan(ablation_of(claim) for claim in claims if isinstance(claim, Hypothesis))
+    for claim in claims:
+        if isinstance(claim, Hypothesis):
+            bench.plan([ablation_of(claim)])
+        elif isinstance(claim, Attend):
+            bench.plan_attention(claim.fixture, claim.fixtures, claim.questions, claim.node)

@@ -109,21 +109,27 @@ def capture_means(
 
 @torch.inference_mode()
 def attention(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], node: Node, chunk: int | None = None
-) -> Float[Tensor, "question key"]:
-    """Return the attention pattern of the head `node` at its step, on the CPU: per question, a share for each step.
+    fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
+) -> dict[Node, Float[Tensor, "question key"]]:
+    """Return the attention patterns of heads, each at its step, on the CPU: per question, a share for each step.
 
     Raises:
-        MeasurementError: no questions, or the hook did not fire.
+        MeasurementError: no questions, or a hook that did not fire.
     """
-    found: list[Tensor] = []
+    found: dict[Node, list[Tensor]] = {node: [] for node in sorted(set(nodes))}
 
-    def record(pattern: Tensor) -> None:
-        found.append(pattern[:, node.head, node.step].cpu())
+    def recording(layer: int) -> Hook:
+        def record(pattern: Tensor) -> None:
+            for node, patterns in found.items():
+                if node.layer == layer:
+                    patterns.append(pattern[:, node.head, node.step].cpu())
 
+        return record
+
+    hooks = {f"blocks.{layer}.attn.hook_pattern": recording(layer) for layer in {node.layer for node in found}}
     for questions in batches(len(tokens), chunk or CHUNK):
-        _forward(fixture, tokens[questions], {f"blocks.{node.layer}.attn.hook_pattern": record})
-    return torch.cat(found)
+        _forward(fixture, tokens[questions], hooks)
+    return {node: torch.cat(patterns) for node, patterns in found.items()}
 
 
 @torch.inference_mode()

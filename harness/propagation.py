@@ -53,8 +53,7 @@ class CleanRun:
         tokens = tokens.to(fixture.device)
         self.layers = list(run_layers(fixture.weights, tokens, fixture.recipe))
         self.truth = answers(tokens, fixture.layout)
-        # Nothing comes before layer 0 that could change, so its attention is never recomputed.
-        self.attention = [_Attention(i, layer, self) for i, layer in enumerate(self.layers) if i > 0]
+        self._attention: dict[int, _Attention] = {}
         outcome = outcome_of(unembed(fixture.weights, self.layers[-1].resid_post), self.truth)
         self.outcome = replace(outcome, seconds=time.perf_counter() - start)
 
@@ -94,7 +93,7 @@ class CleanRun:
         steps: list[int] = list(attending)
         mids = []
         if moved and attending:
-            z = self.attention[i - 1](attending, moved)
+            z = self._attention_of(i)(attending, moved)
             for place, step in enumerate(attending):
                 for head, value in heads.get(step, {}).items():
                     z[:, place, head * self.recipe.d_head : (head + 1) * self.recipe.d_head] = value
@@ -110,6 +109,12 @@ class CleanRun:
         out = [(steps, self._mlp(block, torch.cat(mids, 1), steps, mlps))] if steps else []
         out += [([step], value[:, None].expand(len(self.truth), 1, -1)) for step, value in streams.items()]
         return Change(tuple(s for some, _ in out for s in some), torch.cat([resid for _, resid in out], 1))
+
+    def _attention_of(self, i: int) -> _Attention:
+        """Return what recomputes the attention of layer `i`, made when first needed: a clean run alone needs none."""
+        if i not in self._attention:
+            self._attention[i] = _Attention(i, self.layers[i], self)
+        return self._attention[i]
 
     def _cut(
         self, block: Weights, z: Tensor, steps: Sequence[int], cut: Mapping[int, Sequence[Tensor]], first: int

@@ -19,6 +19,7 @@ from harness.yamlfile import Document, read_yaml
 RECIPE, WEIGHTS, PIN, CARD = "recipe.yaml", "model.safetensors", "model.json", "README.md"
 CURVES, CHECKPOINT, LOCK = "training.csv.gz", "checkpoint.safetensors", ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+DECAY_SHARE = 0.25  # of the steps, in which `stable_decay` falls
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -28,14 +29,18 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Optimiser(Strict):
-    """AdamW, with a linear warm-up and then a schedule; the defaults are the notebook's."""
+    """AdamW, with a linear warm-up and then a schedule; the defaults are the notebook's.
+
+    After the warm-up the rate is constant; or falls as a cosine to 0; or (``stable_decay``) is constant and falls
+    linearly to 0 over the last quarter of the steps.
+    """
 
     name: Literal["AdamW"] = "AdamW"
     lr: Positive = 8e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field(default=[0.9, 0.98])
     warmup_steps: Annotated[int, Field(ge=0)] = 10
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "stable_decay"] = "constant"
 
     def lr_at(self, step: int, steps: int) -> float:
         """Return the learning rate of step `step`, from 0, of `steps`; with a warm-up the first one is 0."""
@@ -43,6 +48,8 @@ class Optimiser(Strict):
             return self.lr * step / self.warmup_steps
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "stable_decay":
+            return self.lr * min(1.0, (1 - step / steps) / DECAY_SHARE)
         done = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
         return self.lr * (1 + math.cos(math.pi * done)) / 2
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness import interventions
@@ -73,6 +73,7 @@ class Workbench:
         self._failed: dict[tuple[str, Path], HarnessError] = {}
         self._prepared: set[tuple[str, Path]] = set()
         self._planned: dict[Ablation, None] = {}  # a set that keeps its order
+        self._heads: dict[tuple[str, Path, Questions], dict[Node, Tensor | None]] = {}
         self._found: dict[Ablation, Measured | HarnessError] = {}
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=16)(self._load)
@@ -120,9 +121,28 @@ class Workbench:
         """
         return self.engine(name, fixtures).run(self.fixture(name, fixtures), tokens, changes, self.chunk)
 
+    def attention(self, name: str, fixtures: Path, questions: Questions, node: Node) -> Float[Tensor, "question key"]:
+        """Return the attention pattern of a head at its step, those of the other planned heads with it.
+
+        Raises:
+            MeasurementError: no questions, or a hook that did not fire.
+        """
+        planned = self._heads.setdefault((name, fixtures, questions), {})
+        if planned.get(node) is None:
+            planned[node] = None
+            tokens = self.tokens(name, fixtures, questions)
+            planned |= self.engine(name, fixtures).attention(self.fixture(name, fixtures), tokens, planned, self.chunk)
+        found = planned[node]
+        assert found is not None
+        return found
+
     def plan(self, ablations: Iterable[Ablation]) -> None:
         """Say what will be asked for; nothing is measured before it is."""
         self._planned |= dict.fromkeys(ablations)
+
+    def plan_attention(self, name: str, fixtures: Path, questions: Questions, node: Node) -> None:
+        """Say that this head's attention will be asked for."""
+        self._heads.setdefault((name, fixtures, questions), {}).setdefault(node, None)
 
     def measure(self, ablation: Ablation) -> Measured:
         """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.

@@ -215,6 +215,14 @@ def test_the_learning_rate_warms_up_as_the_notebooks_and_then_stays():
     assert Optimiser(warmup_steps=0).lr_at(0, 15_000) == 8e-5
 
 
+def test_the_stable_decay_schedule_is_constant_and_falls_over_the_last_quarter():
+    schedule = Optimiser(lr=2.0, schedule="stable_decay", warmup_steps=10)
+    found = [schedule.lr_at(step, 200) for step in range(200)]
+    assert found[:10] == [2.0 * step / 10 for step in range(10)]
+    assert set(found[10:151]) == {2.0}
+    assert found[150:] == pytest.approx([2.0 * (200 - step) / 50 for step in range(150, 200)])
+
+
 def test_the_cosine_schedule_falls_from_the_whole_rate_to_nearly_none():
     cosine = Optimiser(lr=2.0, schedule="cosine", warmup_steps=10)
     found = [cosine.lr_at(step, 110) for step in range(110)]

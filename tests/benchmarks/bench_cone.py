@@ -114,10 +114,11 @@ def test_head_sweep_against_nnsight(add, swept, benchmark):
         assert torch.equal(found, outcome.predicted)
 
 
-def test_claims_from_cold(add, benchmark):
+def test_claims_from_cold(add, benchmark, tmp_path):
     def judge():
         subprocess.run(
-            [sys.executable, "-m", "pytest", "hypotheses", "-q", "-p", "no:cacheprovider", "--harness-report", "/dev/null/x"],
+            [sys.executable, "-m", "pytest", "hypotheses", "-q", "-p", "no:cacheprovider", "--harness-report",
+             str(tmp_path / "r")],
             cwd=ROOT, capture_output=True, check=False,
         )  # fmt: skip
 
