@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.curves import read_curves
+from harness.curves import Curves, read_curves
 from harness.errors import FixtureError, Problem
 from harness.hypothesis import Learn
 from harness.intervals import exact_interval, shared_confidence
+from harness.layout import Layout
 from harness.recipe import CURVES, recipe_of
 from harness.verdict import Comparison, within_bounds
 
@@ -40,12 +43,19 @@ def measure_learning(claim: Learn) -> Learned:
     found = {}
     for name in claim.group:
         path, recipe = claim.fixtures / name / CURVES, recipe_of(name, claim.fixtures)
-        curves = read_curves(path, recipe.layout)
+        stamp = path.stat().st_mtime_ns if path.exists() else None
+        curves = _read_once(path, recipe.layout, stamp)
         if len(curves.values) != recipe.steps:
             steps = f"{len(curves.values):,}"
             raise FixtureError(Problem(f"the curves of {recipe.steps:,} steps", steps, "restore them", str(path)))
         found[name] = {series: learned_at(curves[series], claim.below) for series in (*claim.first, *claim.before)}
     return Learned(found)
+
+
+@lru_cache(maxsize=32)
+def _read_once(path: Path, layout: Layout, stamp: object) -> Curves:
+    """Return the curves at `path` as they were when they had this `stamp`; several claims look at the same runs."""
+    return read_curves(path, layout)
 
 
 def learned_at(losses: Float[Tensor, " step"], below: float) -> int | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 VERSION = 2
 EXAMPLES_SHOWN = 3
+FIXTURES_SHOWN = 3
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
 _NOT_JUDGED = ("error", "skipped")
 
@@ -142,7 +143,11 @@ def digits_seen(record: Record) -> str:
     if record["verdict"] in _NOT_JUDGED:
         return "not measured"
     if record["verb"] != "ablate":
-        return ", ".join(_seen(row) for row in record["comparisons"])
+        rows = record["comparisons"]
+        if len(rows) > FIXTURES_SHOWN:  # of a large group, its ends
+            ends = [pick(rows, key=lambda row: row["value"]) for pick in (min, max)]
+            return f"{len(rows)}, from {' to '.join(_seen(row) for row in ends)}"
+        return ", ".join(_seen(row) for row in rows)
     rows = [row for row in record["comparisons"] if row["what"] != "loss" and row["value"] > 0]
     seen = [f"{row['what']} {row['observed']} ({_percent(row['value'])})" for row in rows] or ["no digit fails"]
     if any(row["what"] == "loss" for row in record["comparisons"]):
