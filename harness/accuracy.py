@@ -30,7 +30,7 @@ def measure_accuracy(fixture: Fixture, n: int = 1000) -> list[Accuracy]:
 def _measure(fixture: Fixture, name: str, tokens: Int[Tensor, "question pos"]) -> Accuracy:
     truth = answers(tokens, fixture.layout)
     engine, _ = engine_for(fixture)
-    (outcome,) = engine.run(fixture, tokens, [CLEAN])
+    outcome = engine.run(fixture, tokens, [CLEAN])[0].check(fixture.name)
     right = outcome.predicted == truth
     whole = right.all(1)
     # The free-running model reads its own digits. Up to its first wrong digit that is what the

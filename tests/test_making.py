@@ -53,7 +53,7 @@ def one_thread():
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(making, "CHECKPOINT_EVERY", 20)
-    monkeypatch.setattr(making, "CARD_FIGURES", ())  # drawing takes longer than all the rest
+    monkeypatch.setattr("harness.plots.CARD_FIGURES", ())  # drawing takes longer than all the rest
 
 
 def write_recipe(**fields):

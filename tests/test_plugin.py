@@ -261,7 +261,7 @@ def test_numbers_are_junit_properties(project):
     assert found["verdict"] == "supported"
     assert found["n"] == "17"
     assert found["A5_wrong_of_asked"] == "0/17"
-    assert found["engine"] == "hooks"
+    assert found["engine"] == "cone"
 
 
 def test_the_report_goes_where_it_is_told_and_a_read_only_place_is_no_crash(project):
@@ -385,7 +385,7 @@ OTHER_VERBS = """\
     fixtures: quick_d5_l2_s0
     than: FIXTURE
     answer: whole
-    questions: {n: 100}
+    questions: {n: 1000}
     expect: {gain_at_least: 0.1}
   - id: looks
     claim: At S12 head L0H0 looks at D0.
@@ -406,7 +406,7 @@ def test_verbs_that_cut_nothing_are_shown_and_written_by_one_process_and_by_two(
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines([
         "REFUTED: A seed of the quick recipe answers better by a tenth.",
-        f"answers of quick_d5_l2_s0 against {FIXTURE} · clean · 100 × uniform, seed 0 (sample of 100)",
+        f"answers of quick_d5_l2_s0 against {FIXTURE} · clean · 1000 × uniform, seed 0 (sample of 1000)",
         "gain *gain ≥ 10 points*against*contradicted",
         "REFUTED: At S12 head L0H0 looks at D0.",
         f"{FIXTURE} · S12L0H0 to D0 · attention · ba (census of 17) · clean accuracy 100%",

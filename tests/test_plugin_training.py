@@ -218,7 +218,7 @@ def test_always_trains_anew_what_was_trained_here_once_a_run(project, trained):
 
 def test_a_model_that_is_loaded_again_was_trained_once(tmp_path):
     """A run of more fixtures than stay loaded comes back to the first."""
-    names, trained = [f"tiny{n}" for n in range(6)], []
+    names, trained = [f"tiny{n}" for n in range(20)], []
     for name in names:
         write_tiny(tmp_path, name, **SMALLEST)
     bench = harness.workbench.Workbench("cpu", before_loading=lambda name, fixtures: trained.append(name))

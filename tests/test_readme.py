@@ -44,7 +44,7 @@ def test_the_refusal_it_shows_is_what_a_mistaken_spec_gets(spec):
 
 def test_it_names_every_key():
     table = README.split("### What can be written")[1].split("## How a verdict")[0]
-    named = set(re.findall(r"`(\w+)", table))
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", table))))
     keys = set().union(*(model.model_fields for model in (*VERBS.values(), ExpectModel, AnsweredModel)))
     keys |= MassModel.model_fields.keys() | ShareModel.model_fields.keys() | {"each"}
     assert keys - {"id", "claim", "seed"} <= named
