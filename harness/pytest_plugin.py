@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 
+FIXTURES_SHOWN = 4  # in the header
 _BENCH = pytest.StashKey["Workbench"]()
 _PLANNED = pytest.StashKey[set[Path | None]]()  # the spec files whose claims the bench knows of; None: all
 
@@ -106,6 +107,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
             shown.append(f"{name} sha256 {read_pin(name, fixtures).weights_sha256[:12]}")
         except HarnessError:
             shown.append(f"{name} (no usable weights)")
+    more = len(shown) - FIXTURES_SHOWN
+    shown = [*shown[:FIXTURES_SHOWN], *([f"{more} more"] if more > 0 else [])]
     shown += [f"{bare} without weights"] if bare else []
     listed = ", ".join(shown) or f"none in {fixtures}"
     return f"harness: {__version__}, device {config.getoption('--harness-device')}, fixtures: {listed}"
