@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness.addition import answers
-from harness.engines import engine_for
+from harness.engines import engine_for, free_running
 from harness.fixtures import Fixture
 from harness.interventions import CLEAN
 from harness.pins import Accuracy
@@ -32,16 +32,11 @@ def _measure(fixture: Fixture, name: str, tokens: Int[Tensor, "question pos"]) -
     engine, _ = engine_for(fixture)
     outcome = engine.run(fixture, tokens, [CLEAN])[0].check(fixture.name)
     right = outcome.predicted == truth
-    whole = right.all(1)
-    # The free-running model reads its own digits. Up to its first wrong digit that is what the
-    # teacher-forced one reads, so both get the same questions wholly right, and only the others need a run.
-    free = right.clone()
-    if not bool(whole.all()):
-        free[~whole] = engine.generate(fixture, tokens[~whole]) == truth[~whole]
+    free = free_running(engine, fixture, tokens, outcome.predicted) == truth
     return Accuracy(
         questions=name,
         n=len(tokens),
-        right=int(whole.sum()),
+        right=int(right.all(1).sum()),
         digits_right_teacher_forced=right.sum(0).tolist(),
         digits_right_free_running=free.sum(0).tolist(),
         loss=float(torch.mean(outcome.loss)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.addition import answers, cases_of, decode
+from harness.engines import free_running
 from harness.errors import MeasurementError, Problem
 from harness.hypothesis import Answer
 from harness.intervals import exact_interval, mean_interval, mean_interval_within, shared_confidence
@@ -33,14 +34,25 @@ class Answered:
                 "examples": list(self.examples)}  # fmt: skip
 
 
-def measure_answers(claim: Answer, bench: Workbench) -> dict[str, Answered]:
+@dataclass(frozen=True)
+class Answers:
+    """What the fixtures of a claim answered."""
+
+    by_fixture: Mapping[str, Answered]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts of each as JSON values."""
+        return {"by_fixture": {name: answered.as_dict() for name, answered in self.by_fixture.items()}}
+
+
+def measure_answers(claim: Answer, bench: Workbench) -> Answers:
     """Return what each fixture of the claim answered.
 
     Raises:
         FixtureError: one cannot be loaded.
         MeasurementError: a logit is not finite.
     """
-    return {name: _answered(claim, name, bench) for name in claim.models}
+    return Answers({name: _answered(claim, name, bench) for name in claim.models})
 
 
 def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
@@ -48,12 +60,7 @@ def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
     outcome = bench.clean(name, claim.fixtures, claim.questions)
     predicted, truth = outcome.predicted, answers(tokens, fixture.layout)
     if claim.free_running:
-        # Up to its first wrong digit the free-running model reads what the teacher-forced one reads.
-        wrong = (predicted != truth).any(1)
-        if bool(wrong.any()):
-            predicted = predicted.clone()
-            engine = bench.engine(name, claim.fixtures)
-            predicted[wrong] = engine.generate(fixture, tokens[wrong], bench.chunk)
+        predicted = free_running(bench.engine(name, claim.fixtures), fixture, tokens, predicted, bench.chunk)
     right = predicted == truth
     whole = right.all(1)
     places = [fixture.layout.answer_digits.index(digit) for digit in claim.digits]
@@ -71,7 +78,7 @@ def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
     return Answered(right[:, places] if places else whole[:, None], losses.mean(1), tuple(examples))
 
 
-def compare_answers(claim: Answer, found: dict[str, Answered]) -> tuple[Comparison, ...]:
+def compare_answers(claim: Answer, found: Answers) -> tuple[Comparison, ...]:
     """Return the comparisons behind the verdict.
 
     Raises:
@@ -81,7 +88,7 @@ def compare_answers(claim: Answer, found: dict[str, Answered]) -> tuple[Comparis
         return (_gain(claim, found),)
     rows = []
     for name in claim.group:
-        answered, prefix = found[name], f"{name} " if len(claim.group) > 1 else ""
+        answered, prefix = found.by_fixture[name], f"{name} " if len(claim.group) > 1 else ""
         n = len(answered.right)
         if claim.at_least is not None or claim.at_most is not None:
             for subject, right in zip(claim.subjects, answered.right.sum(0).tolist(), strict=True):
@@ -110,10 +117,11 @@ def _loss(claim: Answer, what: str, losses: Sequence[float]) -> Comparison:
     return Comparison(what, claim.expected_loss, f"{mean:.3g}", mean, low, high, finding)
 
 
-def _gain(claim: Answer, found: dict[str, Answered]) -> Comparison:
+def _gain(claim: Answer, found: Answers) -> Comparison:
     """Compare two groups question by question: the share of a group's fixtures that are right, less the other's."""
     ours, theirs = (
-        torch.stack([found[name].right[:, 0].double() for name in group]).mean(0) for group in (claim.group, claim.than)
+        torch.stack([found.by_fixture[name].right[:, 0].double() for name in group]).mean(0)
+        for group in (claim.group, claim.than)
     )
     room = 1 - float(theirs.mean())
     if claim.at_most is not None and room <= claim.at_most:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness import cone, hooked
+from harness.addition import answers
 from harness.errors import HarnessError
 from harness.fixtures import Fixture
 from harness.interventions import Intervention
@@ -54,6 +55,25 @@ class Engine(Protocol):
     ) -> Int[Tensor, "question digit"]:
         """Return the free-running answers."""
         ...
+
+
+def free_running(
+    engine: Engine,
+    fixture: Fixture,
+    tokens: Int[Tensor, "question pos"],
+    forced: Int[Tensor, "question digit"],
+    chunk: int | None = None,
+) -> Int[Tensor, "question digit"]:
+    """Return the answers of the free-running model, given the teacher-forced ones.
+
+    Up to its first wrong digit it reads what the teacher-forced one reads, so only the questions that are not
+    answered wholly right need a run.
+    """
+    wrong = (forced != answers(tokens, fixture.layout)).any(1)
+    found = forced.clone()
+    if bool(wrong.any()):
+        found[wrong] = engine.generate(fixture, tokens[wrong], chunk)
+    return found
 
 
 def engine_for(fixture: Fixture, choice: Choice = "auto") -> tuple[Engine, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.answering import Answered, compare_answers, measure_answers
+from harness.answering import compare_answers, measure_answers
 from harness.attending import compare_attention, measure_attention
 from harness.hypothesis import Answer, Attend, Claim, Hypothesis, Learn
 from harness.learning import compare_learning, measure_learning
@@ -30,17 +30,6 @@ class Measured(Protocol):
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         ...
-
-
-@dataclass(frozen=True)
-class Several:
-    """What several fixtures answered."""
-
-    by_fixture: Mapping[str, Answered]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the counts of each as JSON values."""
-        return {"by_fixture": {name: answered.as_dict() for name, answered in self.by_fixture.items()}}
 
 
 @dataclass(frozen=True)
@@ -110,8 +99,8 @@ def judge(hypothesis: Claim, bench: Workbench | None = None) -> Result:
         measured, seconds = shared.measurement, shared.seconds
         verdict, rows = decide(h, shared.measurement)
     elif isinstance(h, Answer):
-        answered = measure_answers(h, bench)
-        measured, rows = Several(answered), compare_answers(h, answered)
+        measured = measure_answers(h, bench)
+        rows = compare_answers(h, measured)
         verdict = verdict_of(h, rows)
     elif isinstance(h, Attend):
         measured = measure_attention(h, bench)

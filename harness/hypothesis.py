@@ -6,6 +6,7 @@ and :class:`Learn`. What they have in common is a :class:`Claim`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ MAJORITY = 0.5  # of training runs, where a claim about them names no other shar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(ABC):
     """What every claim has."""
 
     verb: ClassVar[Verb]
@@ -41,9 +42,9 @@ class Claim:
     by_construction: bool = False
 
     @property
+    @abstractmethod
     def comparisons(self) -> int:
         """How many comparisons share the confidence."""
-        raise NotImplementedError
 
     @property
     def true_by_construction(self) -> bool:
@@ -51,19 +52,19 @@ class Claim:
         return False
 
     @property
+    @abstractmethod
     def target(self) -> str:
         """What it is about, in the spec's words."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def how(self) -> str:
         """How that is looked at, in a word or two."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def expected(self) -> str:
         """What is expected, in short."""
-        raise NotImplementedError
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -169,13 +169,11 @@ class _Attention:
             q[:, :, here], scores[:, :, here] = anew, self._scores(anew, self.k)
         scores = scores.clone()
         scores[..., keys] = self._scores(q, k)
-        pattern = scores.masked_fill(self._unseen(tuple(steps)), -math.inf).softmax(-1)
+        unseen = _later(tuple(steps), self.recipe.layout.n_ctx - 1, self.device)
+        pattern = scores.masked_fill(unseen, -math.inf).softmax(-1)
         changed = pattern[..., keys].clone()  # `keys` may be a slice, and this a view
         pattern[..., keys] = 0
         return (pattern @ self.v + changed @ v).transpose(1, 2).flatten(2)
-
-    def _unseen(self, steps: tuple[int, ...]) -> Tensor:
-        return _later(steps, self.recipe.layout.n_ctx - 1, self.device)
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,7 @@ from harness.spec_model import (
     REFERENCE_N,
     REFERENCE_SEED,
     VERBS,
+    AnsweredModel,
     AnswerModel,
     AttendModel,
     ClaimModel,
@@ -133,9 +134,7 @@ class Reader:
             self._report("expect", "something that could fail", "no bound", "add accuracy_at_least, say")
         if len(digits) > 1 and model.than is not None:
             self._report("answer", "`whole`, or one digit, with `than`", f"{len(digits)} digits", "write a claim each")
-        if expect.loss_below is not None and expect.loss_above is not None and expect.loss_above >= expect.loss_below:
-            found = f"{expect.loss_above:g} and {expect.loss_below:g}"
-            self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
+        self._loss_bounds(expect)
         if model.free_running and not digits:
             found = "`whole`, on which it agrees with the teacher-forced one: both read the same up to the first error"
             self._report("answer", "digits, with free_running", found, "name digits, or remove free_running")
@@ -268,9 +267,7 @@ class Reader:
                 seen.add(name)
         if set(digits) <= set(model.may_fail) and model.loss_below is None and model.loss_above is None:
             self._report("expect", "something that could fail", "every digit in may_fail", "claim something")
-        if model.loss_below is not None and model.loss_above is not None and model.loss_above >= model.loss_below:
-            found = f"{model.loss_above} and {model.loss_below}"
-            self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
+        self._loss_bounds(model)
         if model.fail_rate is not None and not model.fails:
             self._report(
                 ("expect", "fail_rate"),
@@ -284,6 +281,11 @@ class Reader:
             model.intact_rate if model.intact_rate is not None or census else INTACT_RATE,
             model.loss_below, model.loss_above,
         )  # fmt: skip
+
+    def _loss_bounds(self, model: ExpectModel | AnsweredModel) -> None:
+        if model.loss_below is not None and model.loss_above is not None and model.loss_above >= model.loss_below:
+            found = f"{model.loss_above} and {model.loss_below}"
+            self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
 
     def _unused(self, model: HypothesisModel) -> None:
         if model.method == "zero" and model.reference is not None:
@@ -331,8 +333,5 @@ class Reader:
                     fix = "leave it out: then a digit in `fails` fails at least once, the others never"
                     self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
             return
-        if h.expect.says_loss and h.questions.n < 2:  # one loss has no spread
-            self._report(("questions", "n"), "n of at least 2, or the claim cannot be settled", "1",
-                         "write n: 2 or more")  # fmt: skip
-        else:
-            self._least(least_n(h.comparisons, fail_rate=fail_rate, intact_rate=intact_rate), h.questions.n)
+        needed = least_n(h.comparisons, fail_rate=fail_rate, intact_rate=intact_rate)
+        self._least(max(needed, 2 if h.expect.says_loss else 1), h.questions.n)  # one loss has no spread

@@ -188,8 +188,8 @@ class Workbench:
             part = changes[first : first + at_once]
             clean, *outcomes = self.run(*model, tokens, [CLEAN, *(change for _, _, change in part)])
             clean_seconds += clean.seconds
-            for ablation in group:
-                tallies.setdefault(ablation, Tally(tokens, fixture.layout, clean))
+            if not tallies:
+                tallies = {ablation: Tally(tokens, fixture.layout, clean) for ablation in group}
             for (ablation, name, _), outcome in zip(part, outcomes, strict=True):
                 seconds[ablation] += outcome.seconds
                 try:

@@ -188,6 +188,10 @@ def test_each_writes_a_claim_per_row(tmp_path):
             {"ablate": "S16", "questions": "{n: 1}", "expect": "{fails: [], may_fail: [A0], loss_below: 0.5}"},
             "7:20: expected n of at least 2, or the claim cannot be settled, found 1; write n: 2 or more",
         ),
+        (  # the larger of what the digits and what the loss need
+            {"questions": "{n: 1}", "expect": "{fails: [A4], loss_below: 0.5}"},
+            "7:20: expected n of at least 706, or the claim cannot be settled, found 1; write n: 706 or more",
+        ),
         (
             {"questions": "{n: 1000, where: {case: BA, columns: {D0: '>9'}}}"},
             "7:33: expected conditions that some 5-digit question meets, found BA and D0 >9; drop one of them",

@@ -155,7 +155,7 @@ def test_a_model_that_cannot_be_loaded_is_each_claims_own_error(ask, fixtures):
             bench.measure(ablation)
 
 
-def test_seconds_add_up_to_the_time_it_took(several):
+def test_seconds_are_shares_of_the_time_it_took(several):
     alike = [ablation for ablation in several if ablation.questions == several[0].questions]
     assert len(alike) > 3
     bench = Workbench("cpu")
