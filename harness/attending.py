@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.addition import answers
-from harness.hypothesis import Attend
 from harness.intervals import mean_interval_within, shared_confidence
+from harness.observations import Attend
 from harness.verdict import Comparison, require_accuracy, within_bounds
 from harness.workbench import Workbench
 
@@ -34,10 +34,9 @@ def measure_attention(claim: Attend, bench: Workbench) -> Attended:
     """
     where = (claim.fixture, claim.fixtures)
     fixture, tokens = bench.fixture(*where), bench.tokens(*where, claim.questions)
-    right = bench.clean(*where, claim.questions).predicted == answers(tokens, fixture.layout)
-    accuracy = float(right.all(1).double().mean())
+    clean, weights = bench.attention(*where, claim.questions, claim.node)
+    accuracy = float((clean.predicted == answers(tokens, fixture.layout)).all(1).double().mean())
     require_accuracy(claim, accuracy)
-    weights = bench.attention(*where, claim.questions, claim.node)
     names = fixture.layout.names
     shares = weights.double().mean(0).tolist()
     masses = weights[:, list(claim.steps)].double().sum(1).tolist()

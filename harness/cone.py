@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import torch
 from jaxtyping import Float, Int
@@ -26,11 +27,11 @@ from torch.nn import functional
 from harness.addition import answers
 from harness.fixtures import Fixture
 from harness.interventions import Intervention
-from harness.nodes import Node, all_nodes, reach
+from harness.nodes import Kind, Node, all_nodes, reach
 from harness.outcome import Outcome, batches, join
 from harness.propagation import CleanRun
 from harness.recipe import Recipe
-from harness.transformer import Layer, answer_logits, first_step, run_layers, split_heads
+from harness.transformer import Layer, answer_logits, first_step, split_heads
 
 CHUNK_BYTES = 300e6  # what the clean run of one chunk of questions may keep in memory
 CHUNK = 512  # questions at most: more make no matrix product faster
@@ -70,18 +71,20 @@ def run(
 @torch.inference_mode()
 def capture(
     fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-) -> dict[Node, Float[Tensor, "question d"]]:
-    """Return the clean values of those of `nodes` that anything reads, on every question.
+) -> tuple[Outcome, dict[Node, Float[Tensor, "question d"]]]:
+    """Return the clean outcome, and the clean values of those of `nodes` that anything reads, on every question.
 
     Raises:
         MeasurementError: no questions.
     """
     wanted = [node for node in sorted(set(nodes)) if reach([node], fixture.shape)]
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
-    for layers in _chunks(fixture, tokens, chunk):
+    outcomes = []
+    for clean in _chunks(fixture, tokens, chunk):
+        outcomes.append(clean.outcome)
         for node in wanted:
-            found[node].append(_value(node, layers[node.layer], fixture.recipe).clone())
-    return {node: torch.cat(values) for node, values in found.items()}
+            found[node].append(_value(node, _whole(clean.layers, node.layer, node.kind), fixture.recipe).clone())
+    return join(outcomes), {node: torch.cat(values) for node, values in found.items()}
 
 
 @torch.inference_mode()
@@ -95,33 +98,37 @@ def capture_means(
     Raises:
         MeasurementError: no questions.
     """
+    sums: dict[tuple[int, Kind], Tensor] = {}
+    for clean in _chunks(fixture, tokens, chunk):
+        for place in product(range(len(clean.layers)), _WHERE):
+            total = _whole(clean.layers, *place).sum(0, keepdim=True, dtype=torch.float64)
+            sums[place] = sums[place] + total if place in sums else total
     live = [node for node in all_nodes(fixture.shape) if reach([node], fixture.shape)]
-    sums: dict[Node, Tensor] = {}
-    for layers in _chunks(fixture, tokens, chunk):
-        for node in live:
-            total = _value(node, layers[node.layer], fixture.recipe).sum(0, dtype=torch.float64)
-            sums[node] = sums[node] + total if node in sums else total
-    return {node: (total / len(tokens)).float() for node, total in sums.items()}
+    totals = {node: _value(node, sums[node.layer, node.kind], fixture.recipe)[0] for node in live}
+    return {node: (total / len(tokens)).float() for node, total in totals.items()}
 
 
 @torch.inference_mode()
 def attention(
     fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-) -> dict[Node, Float[Tensor, "question key"]]:
-    """Return the attention patterns of heads that something reads, each at its step, on the CPU.
+) -> tuple[Outcome, dict[Node, Float[Tensor, "question key"]]]:
+    """Return the clean outcome, and the attention patterns of heads that something reads, each at its step; on the CPU.
 
     Raises:
         MeasurementError: no questions.
     """
     recipe = fixture.recipe
     found: dict[Node, list[Tensor]] = {node: [] for node in sorted(set(nodes))}
-    for layers in _chunks(fixture, tokens, chunk):
+    outcomes = []
+    for clean in _chunks(fixture, tokens, chunk):
+        outcomes.append(clean.outcome)
         for node, patterns in found.items():
-            q, k = (split_heads(part, recipe)[:, node.head] for part in (layers[node.layer].q, layers[node.layer].k))
+            layer = clean.layers[node.layer]
+            q, k = (split_heads(part, recipe)[:, node.head] for part in (layer.q, layer.k))
             asking = q[:, node.step - first_step(node.layer, recipe), :, None]
             scores = (k[:, : node.step + 1] @ asking).squeeze(-1) / math.sqrt(recipe.d_head)
             patterns.append(functional.pad(scores.softmax(-1), (0, recipe.layout.n_ctx - 1 - node.step)))
-    return {node: torch.cat(patterns).cpu() for node, patterns in found.items()}
+    return join(outcomes), {node: torch.cat(patterns).cpu() for node, patterns in found.items()}
 
 
 @torch.inference_mode()
@@ -153,13 +160,20 @@ def _live(change: Intervention, fixture: Fixture) -> Intervention:
     return Intervention(values, None if change.donors is None else change.donors.to(fixture.device))
 
 
-def _chunks(fixture: Fixture, tokens: Tensor, chunk: int | None) -> Iterable[list[Layer]]:
+def _chunks(fixture: Fixture, tokens: Tensor, chunk: int | None) -> Iterable[CleanRun]:
     for questions in batches(len(tokens), chunk or chunk_of(fixture.recipe)):
-        yield list(run_layers(fixture.weights, tokens[questions].to(fixture.device), fixture.recipe))
+        yield CleanRun(fixture, tokens[questions])
 
 
-def _value(node: Node, layer: Layer, recipe: Recipe) -> Float[Tensor, "question d"]:
-    place = node.step - first_step(node.layer, recipe)
-    if node.kind == "head":
-        return layer.z[:, place, node.head * recipe.d_head : (node.head + 1) * recipe.d_head]
-    return (layer.mlp_out if node.kind == "mlp" else layer.resid_post)[:, place]
+_WHERE: dict[Kind, str] = {"head": "z", "mlp": "mlp_out", "resid": "resid_post"}  # kind of node → field of a layer
+
+
+def _whole(layers: Sequence[Layer], layer: int, kind: Kind) -> Float[Tensor, "question step d"]:
+    value: Tensor = getattr(layers[layer], _WHERE[kind])
+    return value
+
+
+def _value(node: Node, whole: Float[Tensor, "question step d"], recipe: Recipe) -> Float[Tensor, "question d"]:
+    """Return the node's part of what its layer computes for all nodes of its kind."""
+    value = whole[:, node.step - first_step(node.layer, recipe)]
+    return value[:, node.head * recipe.d_head : (node.head + 1) * recipe.d_head] if node.kind == "head" else value

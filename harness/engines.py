@@ -34,8 +34,8 @@ class Engine(Protocol):
 
     def capture(
         self, fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-    ) -> dict[Node, Float[Tensor, "question d"]]:
-        """Return the clean values of `nodes`, at least of those that reach a digit."""
+    ) -> tuple[Outcome, dict[Node, Float[Tensor, "question d"]]]:
+        """Return the clean outcome, and the clean values of `nodes`, at least of those that reach a digit."""
         ...
 
     def capture_means(
@@ -46,8 +46,8 @@ class Engine(Protocol):
 
     def attention(
         self, fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-    ) -> dict[Node, Float[Tensor, "question key"]]:
-        """Return the attention pattern of each head at its step: per question, a share for each step."""
+    ) -> tuple[Outcome, dict[Node, Float[Tensor, "question key"]]]:
+        """Return the clean outcome, and each head's attention pattern at its step: per question, a share per step."""
         ...
 
     def generate(

@@ -52,15 +52,13 @@ def run(
     Raises:
         MeasurementError: no questions, or a hook that did not fire.
     """
-    start = fixture.layout.answer_start
     parts: list[list[Outcome]] = [[] for _ in interventions]
     for questions in batches(len(tokens), chunk or CHUNK):
         batch = tokens[questions]
-        truth = answers(batch, fixture.layout).to(fixture.device)
         for change, found in zip(interventions, parts, strict=True):
             begun = time.perf_counter()
             logits = _forward(fixture, batch, _replacing(fixture, change, questions))
-            outcome = outcome_of(logits[:, start - 1 : -1], truth)
+            outcome = _outcome(fixture, batch, logits)
             found.append(replace(outcome, seconds=time.perf_counter() - begun))
     return [join(found) for found in parts]
 
@@ -68,21 +66,20 @@ def run(
 @torch.inference_mode()
 def capture(
     fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-) -> dict[Node, Float[Tensor, "question d"]]:
-    """Return the clean values of `nodes` on every question, on the CPU.
+) -> tuple[Outcome, dict[Node, Float[Tensor, "question d"]]]:
+    """Return the clean outcome, and the clean values of `nodes` on every question, on the CPU.
 
     Raises:
         MeasurementError: no questions, or a hook that did not fire.
     """
     wanted = sorted(set(nodes))
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
+    hooks = _recording(wanted, lambda node, value: found[node].append(value.cpu()))
+    outcomes = []
     for questions in batches(len(tokens), chunk or CHUNK):
-        _forward(
-            fixture,
-            tokens[questions],
-            _recording(wanted, lambda node, value: found[node].append(value.cpu())),
-        )
-    return {node: torch.cat(values) for node, values in found.items()}
+        logits = _forward(fixture, tokens[questions], hooks)
+        outcomes.append(_outcome(fixture, tokens[questions], logits))
+    return join(outcomes), {node: torch.cat(values) for node, values in found.items()}
 
 
 @torch.inference_mode()
@@ -110,8 +107,10 @@ def capture_means(
 @torch.inference_mode()
 def attention(
     fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-) -> dict[Node, Float[Tensor, "question key"]]:
-    """Return the attention patterns of heads, each at its step, on the CPU: per question, a share for each step.
+) -> tuple[Outcome, dict[Node, Float[Tensor, "question key"]]]:
+    """Return the clean outcome, and the attention patterns of heads, each at its step: per question, a share per step.
+
+    Both are on the CPU.
 
     Raises:
         MeasurementError: no questions, or a hook that did not fire.
@@ -127,9 +126,11 @@ def attention(
         return record
 
     hooks = {f"blocks.{layer}.attn.hook_pattern": recording(layer) for layer in {node.layer for node in found}}
+    outcomes = []
     for questions in batches(len(tokens), chunk or CHUNK):
-        _forward(fixture, tokens[questions], hooks)
-    return {node: torch.cat(patterns) for node, patterns in found.items()}
+        logits = _forward(fixture, tokens[questions], hooks)
+        outcomes.append(_outcome(fixture, tokens[questions], logits))
+    return join(outcomes), {node: torch.cat(patterns) for node, patterns in found.items()}
 
 
 @torch.inference_mode()
@@ -172,6 +173,11 @@ def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[
                 )
             )
     return logits
+
+
+def _outcome(fixture: Fixture, tokens: Tensor, logits: Float[Tensor, "question pos vocab"]) -> Outcome:
+    truth = answers(tokens, fixture.layout).to(fixture.device)
+    return outcome_of(logits[:, fixture.layout.answer_start - 1 : -1], truth)
 
 
 def _by_hook_point(nodes: Iterable[Node]) -> dict[str, list[Node]]:

@@ -73,7 +73,8 @@ class Workbench:
         self._failed: dict[tuple[str, Path], HarnessError] = {}
         self._prepared: set[tuple[str, Path]] = set()
         self._planned: dict[Ablation, None] = {}  # a set that keeps its order
-        self._heads: dict[tuple[str, Path, Questions], dict[Node, Tensor | None]] = {}
+        self._heads: dict[tuple[str, Path, Questions], dict[Node, None]] = {}  # planned; sets that keep their order
+        self._attended: dict[tuple[str, Path, Questions], tuple[Outcome, dict[Node, Tensor]]] = {}
         self._found: dict[Ablation, Measured | HarnessError] = {}
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=16)(self._load)
@@ -121,20 +122,24 @@ class Workbench:
         """
         return self.engine(name, fixtures).run(self.fixture(name, fixtures), tokens, changes, self.chunk)
 
-    def attention(self, name: str, fixtures: Path, questions: Questions, node: Node) -> Float[Tensor, "question key"]:
-        """Return the attention pattern of a head at its step, those of the other planned heads with it.
+    def attention(
+        self, name: str, fixtures: Path, questions: Questions, node: Node
+    ) -> tuple[Outcome, Float[Tensor, "question key"]]:
+        """Return the clean outcome, and the attention pattern of a head at its step.
+
+        Those of the other planned heads are found in the same run.
 
         Raises:
-            MeasurementError: no questions, or a hook that did not fire.
+            MeasurementError: no questions, a hook that did not fire, or a logit that is not finite.
         """
-        planned = self._heads.setdefault((name, fixtures, questions), {})
-        if planned.get(node) is None:
-            planned[node] = None
-            tokens = self.tokens(name, fixtures, questions)
-            planned |= self.engine(name, fixtures).attention(self.fixture(name, fixtures), tokens, planned, self.chunk)
-        found = planned[node]
-        assert found is not None
-        return found
+        where = (name, fixtures, questions)
+        planned = self._heads.setdefault(where, {})
+        planned.setdefault(node)
+        if where not in self._attended or node not in self._attended[where][1]:
+            fixture, tokens = self.fixture(name, fixtures), self.tokens(name, fixtures, questions)
+            self._attended[where] = self.engine(name, fixtures).attention(fixture, tokens, planned, self.chunk)
+        clean, patterns = self._attended[where]
+        return clean.check(name), patterns[node]
 
     def plan(self, ablations: Iterable[Ablation]) -> None:
         """Say what will be asked for; nothing is measured before it is."""
@@ -221,7 +226,7 @@ def intervention_maker(
         return lambda nodes: interventions.mean([node for node in nodes if node in means], means)
     reference = bench.tokens(*ablation.model, ablation.reference)
     donors = interventions.draw_donors(tokens, reference, fixture.layout, ablation.seed)
-    values = bench.engine(*ablation.model).capture(fixture, reference, ablation.nodes, bench.chunk)
+    _, values = bench.engine(*ablation.model).capture(fixture, reference, ablation.nodes, bench.chunk)
     return lambda nodes: interventions.resample({node: values[node] for node in nodes if node in values}, donors)
 
 

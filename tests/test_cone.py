@@ -109,7 +109,7 @@ def test_every_single_node_and_method(n_layers, method):
         changes = [interventions.zero({node: fixture.recipe.width(node)}) for node in nodes]
     else:
         donors = interventions.draw_donors(tokens, reference, fixture.layout, 3)
-        values = hooked.capture(fixture, reference, nodes)
+        _, values = hooked.capture(fixture, reference, nodes)
         changes = [interventions.resample({node: values[node]}, donors) for node in nodes]
     clean, *outcomes = cone.run(fixture, tokens, [CLEAN, *changes])
     moved = 0
@@ -139,7 +139,7 @@ def test_the_values_it_captures_are_the_reference_engines():
     tokens = tokens_for(Sample(11, 1), fixture.layout)
     nodes = list(all_nodes(fixture.shape))
     live = {node for node in nodes if reach([node], fixture.shape)}
-    found, expected = cone.capture(fixture, tokens, nodes, 4), hooked.capture(fixture, tokens, nodes)
+    (_, found), (_, expected) = cone.capture(fixture, tokens, nodes, 4), hooked.capture(fixture, tokens, nodes)
     means, expected_means = cone.capture_means(fixture, tokens, 3), hooked.capture_means(fixture, tokens)
     assert set(found) == set(means) == live
     for node in live:
@@ -156,7 +156,7 @@ def test_what_it_says_on_its_own_is_what_the_reference_engine_says():
 def test_a_nodes_own_values_put_back_change_nothing():
     fixture = make(n_layers=3)
     tokens = tokens_for(Sample(20, 1), fixture.layout)
-    own = cone.capture(fixture, tokens, all_nodes(fixture.shape))
+    _, own = cone.capture(fixture, tokens, all_nodes(fixture.shape))
     changes = [interventions.resample({node: value}, torch.arange(20)) for node, value in own.items()]
     clean, *outcomes = cone.run(fixture, tokens, [CLEAN, *changes, interventions.resample(own, torch.arange(20))])
     for outcome in outcomes:

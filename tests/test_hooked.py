@@ -90,7 +90,7 @@ def test_every_node_kind_and_method_agrees_with_the_second_model(two_layers, tex
             np.testing.assert_allclose(change.values[node][0].numpy(), expected, atol=1e-5)
     else:
         donors = interventions.draw_donors(tokens, reference, fixture.layout, 3)
-        change = interventions.resample(hooked.capture(fixture, reference, nodes), donors)
+        change = interventions.resample(hooked.capture(fixture, reference, nodes)[1], donors)
         for node in nodes:
             expected = clean[dataclasses.astuple(node)][donors.numpy()]
             np.testing.assert_allclose(change.at(node, slice(None)).numpy(), expected, atol=1e-5)
@@ -131,7 +131,7 @@ def test_exactly_the_digits_in_reach_can_change(data):
 def test_putting_a_nodes_own_values_back_changes_nothing(two_layers):
     fixture, _ = two_layers
     tokens = tokens_for(Sample(50, 1), fixture.layout)
-    own = hooked.capture(fixture, tokens, all_nodes(fixture.shape))
+    _, own = hooked.capture(fixture, tokens, all_nodes(fixture.shape))
     clean, again = hooked.run(fixture, tokens, [CLEAN, interventions.resample(own, torch.arange(50))])
     assert torch.equal(again.loss, clean.loss)
 

@@ -326,7 +326,11 @@ def test_both_engines_see_the_same_attention():
     tokens = tokens_for(Sample(11, 1), fixture.layout)
     for node in all_nodes(fixture.shape):
         if node.kind == "head" and reach([node], fixture.shape):
-            found, expected = (engine.attention(fixture, tokens, [node], 4)[node] for engine in (cone, hooked))
+            (outcome, found), (expected_outcome, expected) = (
+                engine.attention(fixture, tokens, [node], 4) for engine in (cone, hooked)
+            )
+            assert outcome.predicted.tolist() == expected_outcome.predicted.tolist()
+            found, expected = found[node], expected[node]
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
             torch.testing.assert_close(found.sum(1), torch.ones(11))
             assert not found[:, node.step + 1 :].any()
@@ -337,7 +341,7 @@ def test_attention_to_some_steps_is_the_sum_of_theirs(tmp_path, fixtures):
     fixture = load_fixture("one", fixtures, "cpu")
     (node,) = read_nodes("S5L0H1", fixture.shape)
     tokens = tokens_for(Sample(600, 0), fixture.layout)
-    mass = float(hooked.attention(fixture, tokens, [node])[node][:, [0, 1, 4]].sum(1).double().mean())
+    mass = float(hooked.attention(fixture, tokens, [node])[1][node][:, [0, 1, 4]].sum(1).double().mean())
     for bound, verdict in (
         (f"mass_at_least: {mass - 0.15:.3f}", "supported"), (f"mass_at_least: {mass + 0.15:.3f}", "refuted"),
         (f"mass_at_most: {mass + 0.15:.3f}", "supported"), (f"mass_at_most: {mass:.3f}", "inconclusive"),
