@@ -13,9 +13,9 @@ from torch import Tensor
 from harness.addition import answers, cases_of, decode
 from harness.engines import free_running
 from harness.errors import MeasurementError, Problem
-from harness.hypothesis import Answer
 from harness.intervals import exact_interval, mean_interval, mean_interval_within, shared_confidence
 from harness.measurement import EXAMPLES, pattern
+from harness.observations import Answer
 from harness.verdict import Comparison, Finding, within_bounds
 from harness.workbench import Workbench
 

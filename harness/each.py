@@ -12,7 +12,8 @@ from harness.yamlfile import Document, Loc
 
 MAX_ROWS = 200
 _FILLED = (
-    "id", "ablate", "answer", "attend", "learn", "fixtures", "than", "questions", "reference", "expect", "tags",
+    "id", "ablate", "keep", "patch", "answer", "attend", "learn", "fixtures", "than", "questions", "pairs", "reference",
+    "expect", "tags",
 )  # fmt: skip
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _ROWS = TypeAdapter(list[dict[str, str | int | float | bool]], config=ConfigDict(strict=True))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.answering import compare_answers, measure_answers
 from harness.attending import compare_attention, measure_attention
-from harness.hypothesis import Answer, Attend, Claim, Hypothesis, Learn
+from harness.hypothesis import Claim, Hypothesis, Patch
 from harness.learning import compare_learning, measure_learning
+from harness.observations import Answer, Attend, Learn
+from harness.patching import compare_patch, measure_patch
 from harness.recipe import PIN, RECIPE, WEIGHTS
 from harness.verdict import Comparison, Verdict, decide, verdict_of
 from harness.workbench import Ablation, Workbench
@@ -98,6 +100,10 @@ def judge(hypothesis: Claim, bench: Workbench | None = None) -> Result:
         shared = bench.measure(ablation_of(h))
         measured, seconds = shared.measurement, shared.seconds
         verdict, rows = decide(h, shared.measurement)
+    elif isinstance(h, Patch):
+        measured = measure_patch(h, bench)
+        rows = compare_patch(h, measured)
+        verdict = verdict_of(h, rows)
     elif isinstance(h, Answer):
         measured = measure_answers(h, bench)
         rows = compare_answers(h, measured)

@@ -1,7 +1,8 @@
 """A claim as data: what it says, of which model, asked how, and what the model's shape says of it already.
 
-There is one class for each verb of a spec: :class:`Hypothesis` for ``ablate``, :class:`Answer`, :class:`Attend`
-and :class:`Learn`. What they have in common is a :class:`Claim`.
+There is one class for each verb of a spec. Those that intervene are here: :class:`Hypothesis` for ``ablate``,
+:class:`Keep` and :class:`Patch`; those that only look are in ``observations.py``. What they have in common is a
+:class:`Claim`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.nodes import Node, Shape, reach
-from harness.selection import Questions
+from harness.selection import Pairs, Questions
 from harness.spec_model import Method
+from harness.variables import Variable
 
-Verb = Literal["ablate", "answer", "attend", "learn"]
-MAJORITY = 0.5  # of training runs, where a claim about them names no other share
+Verb = Literal["ablate", "keep", "patch", "answer", "attend", "learn"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Claim(ABC):
     claim: str
     source: str
     fixture: str  # of whose shape it speaks
-    questions: Questions | None  # None: it asks none
+    questions: Questions | Pairs | None  # None: it asks none
     gate: float
     xfail: str | None
     tags: tuple[str, ...]
@@ -154,142 +155,76 @@ class Hypothesis(Claim):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer(Claim):
-    """A claim about how well the clean model answers: each fixture of a group, or one group against another."""
+class Keep(Hypothesis):
+    """A claim that these nodes suffice: every other node of their kind is ablated, and these digits stay right."""
 
-    verb: ClassVar[Verb] = "answer"
-    questions: Questions
-    digits: tuple[str, ...]  # that must be right, each by itself; none: the answer as a whole
-    free_running: bool
-    group: tuple[str, ...]
-    group_text: str  # as the spec writes it; empty: the file's fixture
-    than: tuple[str, ...]  # the other group; none: there is nothing to compare with
-    than_text: str
-    at_least: float | None  # the accuracy, or with `than` the gain in it, as a fraction of the questions
-    at_most: float | None
-    loss_below: float | None = None
-    loss_above: float | None = None
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """What is right or wrong on a question: the whole answer, or each of these digits."""
-        return self.digits or ("whole",)
-
-    @property
-    def says_loss(self) -> bool:
-        """Whether the mean loss is compared with anything."""
-        return self.loss_below is not None or self.loss_above is not None
-
-    @property
-    def comparisons(self) -> int:
-        """How many comparisons share the confidence; one interval serves both bounds."""
-        counted = len(self.subjects) * (self.at_least is not None or self.at_most is not None)
-        return (counted + self.says_loss) * (1 if self.than else len(self.group))
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The fixtures of both groups."""
-        return tuple(dict.fromkeys((*self.group, *self.than)))
+    verb: ClassVar[Verb] = "keep"
+    digits: tuple[str, ...]  # that stay right; all others may fail
+    kept: int  # nodes
 
     @property
     def target(self) -> str:
-        """What is answered, and by whom."""
-        whom = f" of {self.group_text}" if self.group_text else ""
-        against = f" against {self.than_text}" if self.than else ""
-        return f"{', '.join(self.digits) or 'answers'}{whom}{against}"
-
-    @property
-    def how(self) -> str:
-        """Who writes the context."""
-        return "free-running" if self.free_running else "clean"
+        """What is left of the model, and how many nodes are cut."""
+        return f"only {', '.join(self.ablate)} ({self.kept} kept, {len(self.nodes)} cut)"
 
     @property
     def expected(self) -> str:
-        """What is expected, in short: ``≥ 99.9% right``."""
-        return "; ".join(filter(None, [self.expected_accuracy, self.expected_loss]))
-
-    @property
-    def expected_accuracy(self) -> str:
-        """What is expected of the accuracy, or of the gain in it; empty: nothing."""
-        most, least = (None if bound is None else 100 * bound for bound in (self.at_most, self.at_least))
-        what, form = ("gain", "{:g} points") if self.than else ("right", "{:g}%")
-        return ", ".join(bounds_in_words(what, most, least, form, "≤", "≥"))
-
-    @property
-    def expected_loss(self) -> str:
-        """What is expected of the mean loss; empty: nothing."""
-        return ", ".join(bounds_in_words("loss", self.loss_below, self.loss_above, "{:g}"))
+        """What is expected, in short: ``A4 fails < 1%``."""
+        whole = self.digits == self.shape.layout.answer_digits
+        rate = "never fail" if self.expect.intact_rate is None else f"fail < {100 * self.expect.intact_rate:g}%"
+        return f"{'all digits' if whole else ', '.join(self.digits)} {rate}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attend(Claim):
-    """A claim about where a head looks: the mean share of its attention that goes to some steps."""
+class Patch(Claim):
+    """An interchange claim: a node carries a variable, and these digits follow when its value is carried over."""
 
-    verb: ClassVar[Verb] = "attend"
-    questions: Questions
-    node: Node
-    to: tuple[str, ...]  # as the spec names them
-    steps: tuple[int, ...]
-    at_least: float | None
-    at_most: float | None
+    verb: ClassVar[Verb] = "patch"
+    questions: Pairs
+    node_text: str
+    nodes: tuple[Node, ...]
+    variable: Variable
+    digits: tuple[str, ...]  # that follow, highest first
+    may_change: tuple[str, ...]
+    follow_rate: float | None  # None for a census: always, and never
+    intact_rate: float | None
 
-    @property
-    def comparisons(self) -> int:
-        """How many comparisons share the confidence."""
-        return 1
+    @cached_property
+    def reach(self) -> frozenset[str]:
+        """The answer digits that the intervention could change at all."""
+        return reach(self.nodes, self.shape)
 
-    @property
-    def target(self) -> str:
-        """The head, and where it looks."""
-        return f"{self.node} to {', '.join(self.to)}"
-
-    @property
-    def how(self) -> str:
-        """What is measured."""
-        return "attention"
-
-    @property
-    def expected(self) -> str:
-        """What is expected, in short: ``mass ≥ 0.8``."""
-        return "; ".join(bounds_in_words("mass", self.at_most, self.at_least, "{:g}", "≤", "≥"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learn(Claim):
-    """A claim about training runs: in each, one loss falls for good below a bound before others do."""
-
-    verb: ClassVar[Verb] = "learn"
-    first: tuple[str, ...]  # series of the learning curves
-    before: tuple[str, ...]
-    below: float  # nats per digit
-    group: tuple[str, ...]
-    group_text: str  # as the spec writes it
-    share_above: float  # of training runs like these
+    @cached_property
+    def intact(self) -> tuple[str, ...]:
+        """The digits that could change and may not."""
+        free = {*self.digits, *self.may_change}
+        return tuple(d for d in self.shape.layout.answer_digits if d in self.reach and d not in free)
 
     @property
     def comparisons(self) -> int:
-        """How many comparisons share the confidence."""
-        return 1
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The fixtures whose training runs are looked at."""
-        return self.group
+        """How many comparisons share the confidence: each digit, those that follow jointly, pairs that agree."""
+        return len(self.digits) + (len(self.digits) > 1) + len(self.intact) + 1
 
     @property
     def target(self) -> str:
-        """Which series come first, and before which."""
-        return f"{', '.join(self.first)} before {', '.join(self.before)} in {self.group_text or self.fixture}"
+        """The nodes, and what they carry to where."""
+        return f"{self.variable} at {self.node_text} to {', '.join(self.digits)}"
 
     @property
     def how(self) -> str:
-        """What is looked at."""
-        return "learning curves"
+        """What is done."""
+        return "patch"
 
     @property
     def expected(self) -> str:
-        """What is expected, in short: ``in > 50% of training runs``."""
-        return f"in > {100 * self.share_above:g}% of training runs"
+        """What is expected, in short: ``A5, A4 follow > 90%; A3 may change; others stay > 99%``."""
+        follow = "follow" if len(self.digits) > 1 else "follows"
+        rate = "" if self.follow_rate is None else f" > {100 * self.follow_rate:g}%"
+        parts = [f"{', '.join(self.digits)} {follow}{rate}"]
+        if self.may_change:
+            parts.append(f"{', '.join(self.may_change)} may change")
+        rate = "" if self.intact_rate is None else f" > {100 - 100 * self.intact_rate:g}%"
+        return "; ".join([*parts, f"others stay{rate}"])
 
 
 def bounds_in_words(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from harness.curves import Curves, read_curves
 from harness.errors import FixtureError, Problem
-from harness.hypothesis import Learn
 from harness.intervals import exact_interval, shared_confidence
 from harness.layout import Layout
+from harness.observations import Learn
 from harness.recipe import CURVES, recipe_of
 from harness.verdict import Comparison, within_bounds
 

@@ -28,6 +28,7 @@ EXAMPLES_SHOWN = 3
 FIXTURES_SHOWN = 3
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
 _NOT_JUDGED = ("error", "skipped")
+ABLATING = ("ablate", "keep")  # the verbs whose comparisons count what went wrong
 
 
 def record_of(result: Result) -> Record:
@@ -142,9 +143,11 @@ def digits_seen(record: Record) -> str:
     """Return what failed, in short: ``A4 171/172 (99%)``; or why nothing is known."""
     if record["verdict"] in _NOT_JUDGED:
         return "not measured"
-    if record["verb"] != "ablate":
+    if record["verb"] not in ABLATING:
         rows = record["comparisons"]
-        if len(rows) > FIXTURES_SHOWN:  # of a large group, its ends
+        if record["verb"] == "patch":  # what followed, and what else moved
+            rows = [row for row in rows if "follows" in row["expected"] or row["value"] > 0]
+        elif len(rows) > FIXTURES_SHOWN:  # of a large group, its ends
             ends = [pick(rows, key=lambda row: row["value"]) for pick in (min, max)]
             return f"{len(rows)}, from {' to '.join(_seen(row) for row in ends)}"
         return ", ".join(_seen(row) for row in rows)
@@ -174,13 +177,15 @@ def failure_text(record: Record) -> str:
          _percent(row["value"]) if "/" in row["observed"] else "", _interval(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
-    heads = ["digit", "expected", "wrong/asked"] if record["verb"] == "ablate" else ["", "expected", "observed"]
+    heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
     table = tabulate(rows, [*heads, "rate", "interval", "finding"], disable_numparse=True)
     measured = record["measurement"]
-    what = f"{record['how']}-ablate {record['target']}" if record["verb"] == "ablate" else record["target"]
+    what = record["target"]
+    if record["verb"] in ABLATING:
+        what = f"{record['how']}-ablate {'all but ' if record['verb'] == 'keep' else ''}{what.removeprefix('only ')}"
     whose = record["fixture"] if record["fixtures"] == [record["fixture"]] else ""  # `what` says which others
     about = [record["source"], whose, f"{what}{reference}"]
-    if record["verb"] != "ablate":
+    if record["verb"] not in ABLATING:
         about.append(record["how"])
     if record["questions"]:
         n = measured["n"] if "n" in measured else next(iter(measured["by_fixture"].values()))["n"]
@@ -207,7 +212,7 @@ def deciding_questions(record: Record) -> list[str]:
     for row in record["comparisons"]:
         if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
             unbroken = row["what"] in record["fails"]
-            for line in examples[f"{row['what']} right" if unbroken else row["what"]][:EXAMPLES_SHOWN]:
+            for line in examples.get(f"{row['what']} right" if unbroken else row["what"], [])[:EXAMPLES_SHOWN]:
                 lines.setdefault(line)
     return list(lines)
 

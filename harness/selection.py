@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from harness.errors import HarnessError, shorten
 from harness.layout import Layout, Question
@@ -68,6 +68,51 @@ class Sample:
 
 
 Questions = NamedSet | QuestionList | Sample
+
+
+class Pair(NamedTuple):
+    """A value is carried from the source question into the base question."""
+
+    source: Question
+    base: Question
+
+
+@dataclass(frozen=True)
+class PairList:
+    """Pairs written out in the spec."""
+
+    pairs: tuple[Pair, ...]
+    census = True
+
+    def __str__(self) -> str:
+        return f"{len(self.pairs)} listed pair{'' if len(self.pairs) == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """`n` random pairs in which a variable, carried over, changes a claim's digits; and as many where it agrees."""
+
+    n: int
+    seed: int
+    census = False
+
+    def __str__(self) -> str:
+        return f"{self.n} pairs, seed {self.seed}"
+
+
+Pairs = PairList | PairSample
+
+
+def read_pair(text: str, layout: Layout) -> Pair:
+    """Return the pair that `text` writes: ``77711+22711 -> 44444+55555``, from the first into the second.
+
+    Raises:
+        HarnessError: it is none.
+    """
+    source, arrow, base = text.partition("->")
+    if not arrow:
+        raise HarnessError.of("a pair like 77711+22711 -> 44444+55555", shorten(text), "write source -> base")
+    return Pair(layout.read_question(source.strip()), layout.read_question(base.strip()))
 
 
 def lengths_of_case(case: Case, layout: Layout) -> frozenset[int]:

@@ -13,11 +13,24 @@ from harness.each import expand
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, shorten
 from harness.files import SPEC_SUFFIXES
 from harness.hypothesis import Claim
+from harness.intervention_reader import InterventionReader
 from harness.nodes import Shape
-from harness.reader import Reader, make_questions, one_verb
+from harness.observation_reader import ObservationReader
+from harness.reader import make_questions, one_verb
 from harness.recipe import recipe_of
 from harness.selection import Questions
-from harness.spec_model import VERBS, AskedModel, FileModel, verb_of
+from harness.spec_model import (
+    VERBS,
+    AnswerModel,
+    AskedModel,
+    AttendModel,
+    FileModel,
+    HypothesisModel,
+    KeepClaimModel,
+    LearnModel,
+    PatchModel,
+    verb_of,
+)  # fmt: skip
 from harness.strict import validate
 from harness.yamlfile import Document, Loc, parse_yaml, read_yaml
 
@@ -79,7 +92,12 @@ def load_file(path: Path, fixtures: Path, shown_as: str | None = None) -> list[C
             continue
         model = validate(VERBS[verb_of(raw)], document, raw, loc, shape)
         if model is not None and shape is not None:
-            found.append(Reader(document, loc, shape, fixtures, line, index).read(model))
+            where = (document, loc, shape, fixtures, line, index)
+            if isinstance(model, HypothesisModel | KeepClaimModel | PatchModel):
+                found.append(InterventionReader(*where).read(model))
+            else:
+                assert isinstance(model, AnswerModel | AttendModel | LearnModel)
+                found.append(ObservationReader(*where).read(model))
     document.raise_problems()
     return found
 

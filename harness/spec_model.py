@@ -17,8 +17,9 @@ from pydantic_core import PydanticCustomError
 from harness.errors import HarnessError, is_plain, shorten
 from harness.nodes import read_nodes
 from harness.question_sets import NAMES
-from harness.selection import Case, Stratify, TriCase
+from harness.selection import Case, Stratify, TriCase, read_pair
 from harness.strict import Strict, Version, checked
+from harness.variables import read_variable
 
 DEFAULT_GATE = 0.99
 # A reference set of its own: no claim's questions are drawn with this seed unless somebody writes it.
@@ -46,6 +47,12 @@ def _one_or_many(value: object) -> str:
 
 
 NodesText = Annotated[str, checked(read_nodes)]
+Nodes = Annotated[
+    Annotated[NodesText, Tag("one")] | Annotated[list[NodesText], Field(min_length=1), Tag("many")],
+    Discriminator(_one_or_many),
+]
+VariableName = Annotated[str, checked(lambda name, shape: read_variable(name, shape.layout))]
+PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.layout))]
 DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
@@ -147,10 +154,7 @@ class ClaimModel(Strict):
 class HypothesisModel(ClaimModel):
     """An ablation claim: an intervention, the questions, what is expected."""
 
-    ablate: Annotated[
-        Annotated[NodesText, Tag("one")] | Annotated[list[NodesText], Field(min_length=1), Tag("many")],
-        Discriminator(_one_or_many),
-    ] = Field(description="the nodes to ablate: S11L0H2, S12L0H0+H1, S0-S7, or a list")
+    ablate: Nodes = Field(description="the nodes to ablate: S11L0H2, S12L0H0+H1, S0-S7, or a list")
     one_at_a_time: bool = Field(
         False, description="each node on its own; a digit fails on a question if any one node breaks it"
     )
@@ -161,6 +165,68 @@ class HypothesisModel(ClaimModel):
     expect: ExpectModel
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
     by_construction: bool = Field(False, description="known to be true by the model's shape alone")
+
+
+class KeepModel(Strict):
+    """What is left of the model, by kind: of a kind that is named, everything else is ablated."""
+
+    heads: Nodes | None = Field(None, description="the heads that stay; all other heads are ablated")
+    mlps: Nodes | None = Field(None, description="the MLPs that stay; all other MLPs are ablated")
+    digits: list[DigitName] = Field([], description="the digits that stay right; all of them unless named")
+
+
+class KeptModel(Strict):
+    """How right the digits stay."""
+
+    intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
+
+
+class KeepClaimModel(ClaimModel):
+    """A sufficiency claim: these nodes are enough."""
+
+    keep: KeepModel
+    method: Method = "mean"
+    reference: QuestionsModel | None = Field(None, description="whose activations replace the other nodes'")
+    seed: Seed | None = Field(None, description="of the donors, for `resample`")
+    questions: QuestionsModel
+    expect: KeptModel = KeptModel()
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+    by_construction: bool = Field(False, description="known to be true by the model's shape alone")
+
+
+class CarryModel(Strict):
+    """Which node carries which variable to which digits."""
+
+    node: Nodes = Field(description="the node, or nodes taken together: S8L0H1")
+    variable: VariableName = Field(description="D2.tricase, D4.T1, D3.base_add, D1.carry, D1.sum9, D2.carry_in")
+    digits: list[DigitName] = Field(min_length=1, description="the answer digits that follow")
+
+
+class PairSampleModel(Strict):
+    """A random sample of pairs in which carrying the variable over changes the digits, and as many where it agrees."""
+
+    n: Annotated[int, Field(ge=1, le=1_000_000)]
+    seed: Seed = 0
+
+
+class FollowModel(Strict):
+    """How often the digits follow, and the others keep their value."""
+
+    follow_rate: Rate | None = Field(None, description="`digits` follow at more than this rate (sample: 0.9)")
+    intact_rate: Rate | None = Field(None, description="the others change at less than this rate (sample: 0.01)")
+    may_change: list[DigitName] = Field([], description="these digits may change or not")
+
+
+class PatchModel(ClaimModel):
+    """An interchange claim: a node carries a variable of the task."""
+
+    patch: CarryModel
+    pairs: Annotated[
+        Annotated[list[PairText], Field(min_length=1), Tag("many")] | Annotated[PairSampleModel, Tag("one")],
+        Discriminator(_one_or_many),
+    ]
+    expect: FollowModel = FollowModel()
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on the questions of the pairs")
 
 
 class AnsweredModel(Strict):
@@ -236,7 +302,8 @@ class LearnModel(ClaimModel):
 
 
 VERBS: dict[str, type[ClaimModel]] = {
-    "ablate": HypothesisModel, "answer": AnswerModel, "attend": AttendModel, "learn": LearnModel,
+    "ablate": HypothesisModel, "keep": KeepClaimModel, "patch": PatchModel, "answer": AnswerModel,
+    "attend": AttendModel, "learn": LearnModel,
 }  # fmt: skip
 Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None
 

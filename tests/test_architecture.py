@@ -11,9 +11,9 @@ from paths import ROOT
 
 # A module imports only from those above it. What stands before `addition` imports no torch.
 ORDER = [
-    "errors", "files", "layout", "question_sets", "nodes", "selection", "yamlfile", "strict", "recipe", "pins", "each",
-    "intervals", "spec_model", "series", "hypothesis", "reader", "spec", "addition", "sampling", "curves", "models", "transformer", "training", "fixtures", "interventions",
-    "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "answering", "attending", "learning", "evaluate", "sweep", "report", "cli",
+    "errors", "files", "layout", "question_sets", "nodes", "variables", "selection", "yamlfile", "strict", "recipe", "pins", "each",
+    "intervals", "spec_model", "series", "hypothesis", "observations", "reader", "intervention_reader", "observation_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
+    "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "evaluate", "sweep", "report", "cli",
     "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"

@@ -1,0 +1,162 @@
+"""``patch``: interchange interventions. A node's value is carried from a source question into a base question.
+
+If the node carries the claim's variable, the claim's digits become what the causal model computes with the source's
+value in place of the base's, and all other digits stay; and where the variable agrees, nothing changes at all.
+
+Source: Geiger et al. 2021, "Causal Abstractions of Neural Networks" (interchange interventions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from harness import interventions
+from harness.addition import answers, decode
+from harness.errors import HarnessError, MeasurementError
+from harness.hypothesis import Patch
+from harness.intervals import exact_interval, shared_confidence
+from harness.layout import Layout
+from harness.measurement import EXAMPLES
+from harness.pairs import Drawn, draw_pairs
+from harness.verdict import Comparison, require_accuracy, within_bounds
+from harness.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Patched:
+    """What came of carrying values over, on pairs whose two questions the clean model answers wholly right."""
+
+    n: int  # bases
+    excluded: int  # pairs, of both kinds, one of whose questions the clean model gets wrong
+    clean_accuracy: float  # of all questions in the pairs
+    as_expected: Bool[Tensor, "pair digit"]  # of pairs that differ
+    unchanged: Bool[Tensor, " pair"]  # of pairs that agree: no digit changed
+    examples: dict[str, tuple[str, ...]]  # digit, or "agreeing" → pairs that did not do what was expected
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {
+            "n": self.n, "excluded": self.excluded, "clean_accuracy": self.clean_accuracy,
+            "differing": len(self.as_expected), "as_expected": self.as_expected.sum(0).tolist(),
+            "agreeing": len(self.unchanged), "unchanged": int(self.unchanged.sum()),
+            "examples": {key: list(lines) for key, lines in self.examples.items()},
+        }  # fmt: skip
+
+
+def measure_patch(claim: Patch, bench: Workbench) -> Patched:
+    """Return what became of the answers.
+
+    Raises:
+        FixtureError: the model cannot be loaded.
+        MeasurementError: pairs that say nothing, a clean model that is not accurate enough to be asked, a hook
+            that did not fire, or a logit that is not finite.
+    """
+    where = (claim.fixture, claim.fixtures)
+    fixture, engine = bench.fixture(*where), bench.engine(*where)
+    layout = fixture.layout
+    try:
+        drawn = draw_pairs(claim.questions, claim.variable, claim.digits, layout)
+    except HarnessError as error:
+        placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
+        raise MeasurementError(*placed) from None
+    clean_source, values = engine.capture(fixture, drawn.sources, claim.nodes, bench.chunk)
+    rows = (drawn.differing, drawn.agreeing)
+    # A base without a source of one kind gets any, and is not counted.
+    changes = [interventions.resample(values, donors.clamp(min=0)) for donors in rows]
+    clean_base, *outcomes = bench.run(*where, drawn.bases, [interventions.CLEAN, *changes])
+    truth = answers(drawn.bases, layout)
+    source_right = (clean_source.check(fixture.name).predicted == answers(drawn.sources, layout)).all(1)
+    base_right = (clean_base.check(fixture.name).predicted == truth).all(1)
+    accuracy = float(torch.cat([source_right, base_right]).double().mean())
+    require_accuracy(claim, accuracy)
+
+    asked = [donors >= 0 for donors in rows]
+    counted = [a & base_right & source_right[donors.clamp(min=0)] for a, donors in zip(asked, rows, strict=True)]
+    differing, agreeing = (outcome.check(fixture.name).predicted for outcome in outcomes)
+    excluded = sum(int((a & ~c).sum()) for a, c in zip(asked, counted, strict=True))
+    as_expected, unchanged = differing == drawn.expected, agreeing == truth
+    examples = {
+        digit: _examples(drawn, drawn.differing, differing, counted[0] & ~as_expected[:, i], layout)
+        for i, digit in enumerate(layout.answer_digits)
+    }
+    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, counted[1] & ~unchanged.all(1), layout)
+    return Patched(
+        len(drawn.bases), excluded, accuracy, as_expected[counted[0]], unchanged.all(1)[counted[1]], examples
+    )
+
+
+def _examples(
+    drawn: Drawn, donors: Int[Tensor, " pair"], predicted: Tensor, rows: Bool[Tensor, " pair"], layout: Layout
+) -> tuple[str, ...]:
+    """Return the first of these pairs, with what came out and what was expected."""
+    chosen = rows.nonzero().squeeze(1)[:EXAMPLES]
+    wanted = drawn.expected if donors is drawn.differing else answers(drawn.bases, layout)
+    asked = (decode(tokens, layout) for tokens in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
+    shown = zip(*asked, predicted[chosen].tolist(), wanted[chosen].tolist(), strict=True)
+    return tuple(
+        f"{layout.write_question(source)} -> {layout.write_question(base)} = {_joined(found)}, not {_joined(right)}"
+        for source, base, found, right in shown
+    )
+
+
+def _joined(digits: list[int]) -> str:
+    return "".join(map(str, digits))
+
+
+def compare_patch(claim: Patch, found: Patched) -> tuple[Comparison, ...]:
+    """Return the comparisons behind the verdict: each digit, those that follow jointly, and pairs that agree."""
+    return tuple(_rows(claim, found))
+
+
+def _rows(claim: Patch, found: Patched) -> Iterator[Comparison]:
+    digits = claim.shape.layout.answer_digits
+    for i, digit in enumerate(digits):
+        right = found.as_expected[:, i]
+        if digit in claim.digits:
+            yield _follows(claim, digit, right)
+        elif digit in claim.may_change:
+            moved = int((~right).sum())
+            yield Comparison(digit, "may change", f"{moved}/{len(right)}", _share(moved, len(right)), None, None,
+                             "not compared")  # fmt: skip
+        else:
+            yield _stays(claim, digit, right)
+    if len(claim.digits) > 1:
+        places = [digits.index(digit) for digit in claim.digits]
+        yield _follows(claim, "jointly", found.as_expected[:, places].all(1))
+    yield _stays(claim, "agreeing", found.unchanged)
+
+
+def _follows(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Comparison:
+    k, n, least = int(right.sum()), len(right), claim.follow_rate
+    low, high = _interval(claim, k, n)
+    finding = within_bounds(_share(k, n), low, high, 1.0 if least is None else least, None) if n else "undecided"
+    expected = "always follows" if least is None else f"follows > {100 * least:g}%"
+    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding)
+
+
+def _stays(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Comparison:
+    k, n, most = int((~right).sum()), len(right), claim.intact_rate
+    if what != "agreeing" and what not in claim.reach:
+        return Comparison(what, "out of reach", f"{k}/{n}", _share(k, n), None, None, "by construction")
+    low, high = _interval(claim, k, n)
+    finding = within_bounds(_share(k, n), low, high, None, 0.0 if most is None else most) if n else "undecided"
+    if not n and claim.questions.census:  # a list of one kind of pairs says nothing of the other
+        finding = "not compared"
+    expected = "never changes" if most is None else f"changes < {100 * most:g}%"
+    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding)
+
+
+def _share(k: int, n: int) -> float:
+    return k / n if n else 0.0
+
+
+def _interval(claim: Patch, k: int, n: int) -> tuple[float | None, float | None]:
+    if claim.questions.census or not n:
+        return None, None
+    return exact_interval(k, n, shared_confidence(claim.comparisons))
