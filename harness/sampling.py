@@ -36,13 +36,15 @@ def sample_uniform(
     sum9_batch_share: float = 0.0,
     sum9_digit_share: float = 0.4,
     sum9_question_share: float = 0.0,
+    near9_share: float = 0.0,
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
 
     With probability `sum9_batch_share` (the notebook: 2/5) the whole batch is enriched: `sum9_digit_share`
     of all its columns, chosen at random, are made to sum to 9 by changing one of the addends, the same
     addend for the whole batch. In `sum9_question_share` of the questions, each column is made to sum to 9 with
-    a probability that is drawn, uniformly, for the question. Everything comes from `generator`.
+    a probability that is drawn, uniformly, for the question; of those columns, `near9_share` are made to sum to
+    8 or 10 instead, where the other digit allows. Everything comes from `generator`.
     """
     digits = torch.randint(0, 10, (2, n, layout.n_digits), generator=generator)
     enriched, first = torch.rand(2, generator=generator).tolist()
@@ -55,8 +57,12 @@ def sample_uniform(
         enriched_too, probability, second = torch.rand(3, n, 1, generator=generator)
         nine = torch.rand(digits.shape[1:], generator=generator) < probability
         nine &= enriched_too < sum9_question_share
-        digits[1] = torch.where(nine & (second < 0.5), 9 - digits[0], digits[1])
-        digits[0] = torch.where(nine & (second >= 0.5), 9 - digits[1], digits[0])
+        total = torch.full_like(digits[0], 9)
+        if near9_share:
+            near = torch.rand(total.shape, generator=generator)
+            total += (near < near9_share).long() - 2 * (near < near9_share / 2).long()
+        digits[1] = torch.where(nine & (second < 0.5), (total - digits[0]).clamp(0, 9), digits[1])
+        digits[0] = torch.where(nine & (second >= 0.5), (total - digits[1]).clamp(0, 9), digits[0])
     return tokens_of(digits[0], digits[1], layout)
 
 

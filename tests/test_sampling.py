@@ -338,10 +338,26 @@ def test_questions_are_enriched_as_often_as_asked_and_each_by_its_own_measure(sh
     assert float(nines.all(1).double().mean()) == pytest.approx(every, abs=0.01)
 
 
+def test_some_columns_nearly_sum_to_9():
+    layout, n = Layout(5), 20_000
+    generator = torch.Generator().manual_seed(4)
+    tokens = sample_uniform(layout, n, generator, sum9_question_share=1.0, near9_share=0.4)
+    x, y = addends(tokens, layout)
+    assert x.min() >= 0 <= y.min()
+    assert x.max() <= 9 >= y.max()
+    assert torch.equal(tokens[:, layout.answer_start :], add(x, y))
+    sums = x + y
+    # Half of the columns are changed, a fifth of these to 8 and a fifth to 10, but a 9 has no partner for 8, nor a 0 for
+    # 10: these stay 9. By chance the others sum to 8, 9 and 10 in 9, 10 and 9 of 100 cases.
+    for total, share in ((8, 0.5 * 0.2 * 0.9 + 0.5 * 0.09), (10, 0.5 * 0.2 * 0.9 + 0.5 * 0.09),
+                         (9, 0.5 * (0.6 + 0.4 * 0.1) + 0.5 * 0.1)):  # fmt: skip
+        assert float((sums == total).double().mean()) == pytest.approx(share, abs=0.01)
+
+
 def test_no_enriched_questions_draw_nothing_more_than_before():
     layout, one, other = Layout(3), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
     sample_uniform(layout, 10, one)
-    sample_uniform(layout, 10, other, sum9_question_share=0.0)
+    sample_uniform(layout, 10, other, sum9_question_share=0.0, near9_share=0.5)
     assert torch.equal(one.get_state(), other.get_state())
 
 
