@@ -80,23 +80,25 @@ def measure_patch(claim: Patch, bench: Workbench) -> Patched:
     counted = [a & base_right & source_right[donors.clamp(min=0)] for a, donors in zip(asked, rows, strict=True)]
     differing, agreeing = (outcome.check(fixture.name).predicted for outcome in outcomes)
     excluded = sum(int((a & ~c).sum()) for a, c in zip(asked, counted, strict=True))
-    as_expected, unchanged = differing == drawn.expected, agreeing == truth
+    as_expected, unchanged = differing == drawn.expected, (agreeing == truth).all(1)
     examples = {
-        digit: _examples(drawn, drawn.differing, differing, counted[0] & ~as_expected[:, i], layout)
+        digit: _examples(drawn, drawn.differing, differing, drawn.expected, counted[0] & ~as_expected[:, i], layout)
         for i, digit in enumerate(layout.answer_digits)
     }
-    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, counted[1] & ~unchanged.all(1), layout)
-    return Patched(
-        len(drawn.bases), excluded, accuracy, as_expected[counted[0]], unchanged.all(1)[counted[1]], examples
-    )
+    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, counted[1] & ~unchanged, layout)
+    return Patched(len(drawn.bases), excluded, accuracy, as_expected[counted[0]], unchanged[counted[1]], examples)
 
 
 def _examples(
-    drawn: Drawn, donors: Int[Tensor, " pair"], predicted: Tensor, rows: Bool[Tensor, " pair"], layout: Layout
+    drawn: Drawn,
+    donors: Int[Tensor, " pair"],
+    predicted: Int[Tensor, "pair digit"],
+    wanted: Int[Tensor, "pair digit"],
+    rows: Bool[Tensor, " pair"],
+    layout: Layout,
 ) -> tuple[str, ...]:
-    """Return the first of these pairs, with what came out and what was expected."""
+    """Return the first of these pairs, with what came out and what was wanted."""
     chosen = rows.nonzero().squeeze(1)[:EXAMPLES]
-    wanted = drawn.expected if donors is drawn.differing else answers(drawn.bases, layout)
     asked = (decode(tokens, layout) for tokens in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
     shown = zip(*asked, predicted[chosen].tolist(), wanted[chosen].tolist(), strict=True)
     return tuple(
