@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from harness.addition import label_columns
 from harness.variables import Variable
 
 
@@ -45,12 +46,8 @@ def value_of(variable: Variable, sums: Int[Tensor, "question column"]) -> Int[Te
 
 def carries(sums: Int[Tensor, "question column"]) -> Int[Tensor, "question column+1"]:
     """Return the carry out of the highest column, then the carry that comes into each column, highest first."""
-    carry = torch.zeros(len(sums), dtype=torch.int64)
-    found = [carry]
-    for column in range(sums.shape[1] - 1, -1, -1):
-        carry = (sums[:, column] + carry) // 10
-        found.append(carry)
-    return torch.stack(found[::-1], dim=1)
+    labels = label_columns(sums)
+    return torch.cat([labels.make_carry[:, :1], labels.use_carry], dim=1).long()
 
 
 def answers_with(

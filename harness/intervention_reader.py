@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.hypothesis import Claim, Expect, Hypothesis, Keep, Patch
 from harness.intervals import least_n
 from harness.nodes import Node, all_nodes, reach, read_nodes
@@ -10,6 +12,7 @@ from harness.selection import PairList, Pairs, PairSample, Sample, read_pair
 from harness.spec_model import (
     REFERENCE_N,
     REFERENCE_SEED,
+    AblatingModel,
     ExpectModel,
     HypothesisModel,
     KeepClaimModel,
@@ -31,16 +34,21 @@ class InterventionReader(Reader):
             return self._ablate(model)
         return self._keep(model) if isinstance(model, KeepClaimModel) else self._patch(model)
 
+    def _ablating(self, model: AblatingModel) -> dict[str, Any]:
+        """Return what claims share whose nodes are ablated."""
+        self._unused(model)
+        reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
+        return self._common(model) | {
+            "questions": self._questions(model.questions, "questions"), "method": model.method, "reference": reference,
+            "seed": model.seed or 0, "gate": model.gate, "by_construction": model.by_construction,
+        }  # fmt: skip
+
     def _ablate(self, model: HypothesisModel) -> Hypothesis:
         texts = as_tuple(model.ablate)
-        questions = self._questions(model.questions, "questions")
-        reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
-        self._unused(model)
+        shared = self._ablating(model)
         hypothesis = Hypothesis(
-            **self._common(model), ablate=texts, nodes=read_nodes(texts, self.shape),
-            one_at_a_time=model.one_at_a_time, method=model.method, reference=reference, seed=model.seed or 0,
-            questions=questions, expect=self._expect(model.expect, questions.census), gate=model.gate,
-            by_construction=model.by_construction,
+            **shared, ablate=texts, nodes=read_nodes(texts, self.shape), one_at_a_time=model.one_at_a_time,
+            expect=self._expect(model.expect, shared["questions"].census),
         )  # fmt: skip
         self._possible(hypothesis)
         self._decidable(hypothesis)
@@ -48,9 +56,7 @@ class InterventionReader(Reader):
 
     def _keep(self, model: KeepClaimModel) -> Keep:
         layout = self.shape.layout
-        questions = self._questions(model.questions, "questions")
-        reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
-        self._unused(model)
+        shared = self._ablating(model)
         texts: list[str] = []
         kept: set[Node] = set()
         cut: set[Node] = set()
@@ -70,11 +76,10 @@ class InterventionReader(Reader):
         digits = tuple(d for d in layout.answer_digits if d in model.keep.digits) or layout.answer_digits
         may_fail = tuple(d for d in layout.answer_digits if d not in digits)
         rate = model.expect.intact_rate
-        expect = Expect((), may_fail, None, rate if rate is not None or questions.census else INTACT_RATE)
+        expect = Expect((), may_fail, None, rate if rate is not None or shared["questions"].census else INTACT_RATE)
         claim = Keep(
-            **self._common(model), ablate=tuple(texts), nodes=tuple(sorted(cut)), one_at_a_time=False,
-            method=model.method, reference=reference, seed=model.seed or 0, questions=questions, expect=expect,
-            gate=model.gate, by_construction=model.by_construction, digits=digits, kept=len(kept),
+            **shared, ablate=tuple(texts), nodes=tuple(sorted(cut)), one_at_a_time=False, expect=expect,
+            digits=digits, kept=len(kept),
         )  # fmt: skip
         self._possible(claim)
         self._decidable(claim)
@@ -135,7 +140,7 @@ class InterventionReader(Reader):
             model.loss_below, model.loss_above,
         )  # fmt: skip
 
-    def _unused(self, model: HypothesisModel | KeepClaimModel) -> None:
+    def _unused(self, model: AblatingModel) -> None:
         if model.method == "zero" and model.reference is not None:
             self._report("reference", "no reference with method zero", "one", "remove it, or choose mean or resample")
         if model.method != "resample" and model.seed is not None:

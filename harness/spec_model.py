@@ -151,20 +151,25 @@ class ClaimModel(Strict):
     tags: list[TagName] = Field(default=[])
 
 
-class HypothesisModel(ClaimModel):
+class AblatingModel(ClaimModel):
+    """What claims share whose nodes are ablated."""
+
+    method: Method = "mean"
+    reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
+    seed: Seed | None = Field(None, description="of the donors, for `resample`")
+    questions: QuestionsModel
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+    by_construction: bool = Field(False, description="known to be true by the model's shape alone")
+
+
+class HypothesisModel(AblatingModel):
     """An ablation claim: an intervention, the questions, what is expected."""
 
     ablate: Nodes = Field(description="the nodes to ablate: S11L0H2, S12L0H0+H1, S0-S7, or a list")
     one_at_a_time: bool = Field(
         False, description="each node on its own; a digit fails on a question if any one node breaks it"
     )
-    method: Method = "mean"
-    reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
-    seed: Seed | None = Field(None, description="of the donors, for `resample`")
-    questions: QuestionsModel
     expect: ExpectModel
-    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
-    by_construction: bool = Field(False, description="known to be true by the model's shape alone")
 
 
 class KeepModel(Strict):
@@ -181,17 +186,11 @@ class KeptModel(Strict):
     intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
 
 
-class KeepClaimModel(ClaimModel):
+class KeepClaimModel(AblatingModel):
     """A sufficiency claim: these nodes are enough."""
 
     keep: KeepModel
-    method: Method = "mean"
-    reference: QuestionsModel | None = Field(None, description="whose activations replace the other nodes'")
-    seed: Seed | None = Field(None, description="of the donors, for `resample`")
-    questions: QuestionsModel
     expect: KeptModel = KeptModel()
-    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
-    by_construction: bool = Field(False, description="known to be true by the model's shape alone")
 
 
 class CarryModel(Strict):
