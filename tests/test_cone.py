@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import FIXTURE, FIXTURES
-from tiny import make_recipe, one_thread, random_weights
+from tiny import make_recipe, random_weights
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,10 +27,7 @@ CPU = torch.device("cpu")
 CLEAR = 1e-4  # two logits nearer to each other than this may change places
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(seed=0, **fields):

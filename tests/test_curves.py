@@ -8,7 +8,6 @@ import random
 import warnings
 
 import pytest
-import tiny
 import torch
 from tiny import refusal
 
@@ -29,11 +28,7 @@ from harness.errors import FixtureError, MeasurementError
 from harness.layout import Layout, Question
 from harness.plots import CARD_FIGURES, FIRST_STEPS, FORMATS, draw, figures_of
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # What the notebook's calculate_…_loss add up, a question at a time. A digit k of a question or an answer is its

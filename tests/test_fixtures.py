@@ -31,10 +31,7 @@ TINY = ROOT / "tiny"
 WEIGHTS = TINY / "model.safetensors"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

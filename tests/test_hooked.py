@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_model import forward
 from paths import FIXTURE, FIXTURES
-from tiny import make_recipe, one_thread, random_weights
+from tiny import make_recipe, random_weights
 
 from harness import hooked, interventions
 from harness.addition import answers, encode
@@ -33,10 +33,7 @@ def tiny(**fields):
     return fixture_of("tiny", recipe, "0" * 64, weights, CPU), weights
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-import tiny
 import torch
 from huggingface_hub import constants
 from paths import ROOT
@@ -135,10 +134,7 @@ class _Answer(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

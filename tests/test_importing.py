@@ -36,10 +36,7 @@ SMALLEST = {"n_digits": 1, "n_layers": 1}  # measured in half a second
 SOMETIMES_RIGHT = 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -43,10 +43,7 @@ QUICK = {"n_digits": 1, "n_layers": 1}
 FIGURES = {f"curves-{figure}.png" for figure in ("all-digits", "per-digit", "per-task")}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -43,10 +43,7 @@ FIGURES = {f"curves-{figure}.png" for figure in CARD_FIGURES}
 ALL_FILES = {RECIPE, WEIGHTS, PIN, CARD, CURVES, LOCK, *FIGURES}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from paths import FIXTURES
-from tiny import make_recipe, one_thread, random_weights, write_tiny
+from tiny import make_recipe, random_weights, read_claim, write_tiny
 
 from harness import hooked
 from harness.addition import answers, decode
@@ -18,7 +18,6 @@ from harness.nodes import all_nodes, read_nodes
 from harness.pairs import draw_pairs
 from harness.report import digits_seen, failure_text, record_of
 from harness.selection import PairSample
-from harness.spec import load_file
 from harness.variables import read_variable
 from harness.workbench import Workbench
 
@@ -26,10 +25,7 @@ MODEL = "quick_d5_l2_s0"  # small, and right on all that is asked here
 LAYOUT = Layout(5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +41,7 @@ def fixtures(tmp_path_factory):
 
 
 def read(tmp_path, text, fixtures=FIXTURES, fixture=MODEL):
-    path = tmp_path / "s.yaml"
-    claim = "".join(f"    {line}\n" for line in text.strip().splitlines())
-    path.write_text(f"version: 1\nfixture: {fixture}\nhypotheses:\n  - id: a\n    claim: c\n{claim}", "utf-8")
-    return load_file(path, fixtures, "s.yaml")[0]
+    return read_claim(tmp_path, text, fixtures, fixture)
 
 
 def refused(tmp_path, text):

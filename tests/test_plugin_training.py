@@ -47,10 +47,7 @@ SAME = """\
 HOLDS, FAILS = "loss_above: 0", "loss_below: 1.0e-9"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny import contents, one_thread, recipe_text, write_tiny
+from tiny import contents, recipe_text, write_tiny
 
 from harness.cli import main
 from harness.errors import FixtureError, HarnessError
@@ -11,11 +11,7 @@ from harness.making import train_fixture
 from harness.pins import read_pin
 from harness.reproducing import Reproduced, reproduce, trained_here
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

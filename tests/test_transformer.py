@@ -26,10 +26,7 @@ CPU = torch.device("cpu")
 SHIPPED = load_recipe(FIXTURES / "tiny" / "recipe.yaml")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with tiny.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(seed):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from paths import FIXTURES
-from tiny import make_recipe, one_thread, random_weights, write_tiny
+from tiny import make_recipe, random_weights, read_claim, write_tiny
 
 from harness import cone, hooked
 from harness.addition import answers
@@ -28,17 +28,13 @@ from harness.report import digits_seen, failure_text, record_of
 from harness.sampling import tokens_for
 from harness.selection import Sample
 from harness.series import column_names
-from harness.spec import load_file
 from harness.verdict import within_bounds
 from harness.workbench import Workbench
 
 ONE_LAYER = "add_d5_l1_h3"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +50,7 @@ def fixtures(tmp_path_factory):
 
 
 def read(tmp_path, text, fixtures, fixture="one"):
-    path = tmp_path / "s.yaml"
-    claim = "".join(f"    {line}\n" for line in text.strip().splitlines())
-    path.write_text(f"version: 1\nfixture: {fixture}\nhypotheses:\n  - id: a\n    claim: c\n{claim}", "utf-8")
-    return load_file(path, fixtures, "s.yaml")[0]
+    return read_claim(tmp_path, text, fixtures, fixture)
 
 
 def refused(tmp_path, text, fixtures):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from paths import FIXTURES
-from tiny import one_thread, write_tiny
+from tiny import write_tiny
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import evaluate, hooked, workbench
@@ -22,10 +22,7 @@ from harness.workbench import Ablation, Workbench
 ASKED, REFERENCE = Sample(50, 1), Sample(40, 2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.fixtures import serialise, write_fixture
+from harness.hypothesis import Claim
 from harness.models import expected_tensors
 from harness.pins import Pin, Provenance, recipe_hash
 from harness.recipe import PIN, WEIGHTS, Recipe
+from harness.spec import load_file
 
 FIELDS = {
     "version": 1, "task": "addition", "n_digits": 2, "n_layers": 2, "n_heads": 2, "d_model": 8, "d_mlp": 16,
@@ -116,6 +118,14 @@ def write_tiny(
     )
     write_fixture(fixtures / name, recipe_text(**fields), tensors, pin, "# tiny\n")
     return tensors
+
+
+def read_claim(directory: Path, text: str, fixtures: Path, fixture: str) -> Claim:
+    """Return the claim of a spec ``s.yaml`` that `text` makes of a fixture, all of it but its id and sentence."""
+    path = directory / "s.yaml"
+    claim = "".join(f"    {line}\n" for line in text.strip().splitlines())
+    path.write_text(f"version: 1\nfixture: {fixture}\nhypotheses:\n  - id: a\n    claim: c\n{claim}", "utf-8")
+    return load_file(path, fixtures, "s.yaml")[0]
 
 
 def edit_pin(directory: Path, **changes: object) -> None:

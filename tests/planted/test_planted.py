@@ -7,7 +7,7 @@ import random
 
 import pytest
 from planted import PAIRS, RECIPE, planted_weights
-from tiny import one_thread, write_tiny
+from tiny import write_tiny
 
 from harness import cone, interventions
 from harness.addition import answers
@@ -79,10 +79,7 @@ FALSE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
