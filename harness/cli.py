@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.hypothesis import Claim
     from harness.making import How
-    from harness.report import Record
+    from harness.records import Record
     from harness.workbench import Workbench
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
@@ -165,7 +165,9 @@ def _check(options: argparse.Namespace) -> int:
         print(f"harness: {problem}", file=sys.stderr)
     if not hypotheses:
         return TROUBLE
-    from harness.report import failure_text, skipped_lines, summary_line, terminal_table, to_json
+    from harness.failure import failure_text
+    from harness.records import skipped_lines, summary_line
+    from harness.report import terminal_table, to_json
     from harness.workbench import Workbench
 
     given = [
@@ -196,7 +198,7 @@ def _check(options: argparse.Namespace) -> int:
 def _judge_all(hypotheses: Sequence[Claim], bench: Workbench) -> list[Record]:
     from harness.errors import NotImportedError
     from harness.evaluate import judge, plan
-    from harness.report import error_record, record_of, skipped_record
+    from harness.records import error_record, record_of, skipped_record
 
     plan(hypotheses, bench)
     records = []

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.answering import compare_answers, measure_answers
 from harness.attending import compare_attention, measure_attention
+from harness.controls import Controls, ablations_of, measure_controls
 from harness.hypothesis import Claim, Hypothesis, Patch
 from harness.learning import compare_learning, measure_learning
 from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
 from harness.recipe import PIN, RECIPE, WEIGHTS
 from harness.verdict import Comparison, Verdict, decide, verdict_of
-from harness.workbench import Ablation, Workbench
+from harness.workbench import Ablation, Workbench, ablation_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,6 +47,7 @@ class Result:
     device: str
     engine: str
     seconds: float
+    controls: Controls | None = None
 
     @property
     def status(self) -> Status:
@@ -82,8 +84,18 @@ def _stamp(directory: Path) -> tuple[tuple[int, int] | None, ...]:
     return tuple(stat and (stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
-def judge(hypothesis: Claim, bench: Workbench | None = None) -> Result:
-    """Return the verdict on a claim, with the measurement behind it.
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment on one claim showed."""
+
+    verdict: Verdict
+    comparisons: tuple[Comparison, ...]
+    measured: Measured
+    seconds: float
+
+
+def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool = False) -> Result:
+    """Return the verdict on a claim, with the measurement behind it; with `controls`, what these show of it too.
 
     Raises:
         FixtureError: a model cannot be loaded.
@@ -92,45 +104,59 @@ def judge(hypothesis: Claim, bench: Workbench | None = None) -> Result:
     h = hypothesis
     bench = bench or _shared_bench(h.fixtures.resolve(), tuple(_stamp(h.fixtures / name) for name in h.models))
     fixtures = [bench.fixture(name, h.fixtures) for name in h.models]
-    start = time.perf_counter()
-    engine = bench.engine_name(h.models[0], h.fixtures)
-    measured: Measured
-    seconds = None
-    if isinstance(h, Hypothesis):
-        shared = bench.measure(ablation_of(h))
-        measured, seconds = shared.measurement, shared.seconds
-        verdict, rows = decide(h, shared.measurement)
-    elif isinstance(h, Patch):
-        measured = measure_patch(h, bench)
-        rows = compare_patch(h, measured)
-        verdict = verdict_of(h, rows)
-    elif isinstance(h, Answer):
-        measured = measure_answers(h, bench)
-        rows = compare_answers(h, measured)
-        verdict = verdict_of(h, rows)
-    elif isinstance(h, Attend):
-        measured = measure_attention(h, bench)
-        rows = compare_attention(h, measured)
-        verdict = verdict_of(h, rows)
-    else:
-        assert isinstance(h, Learn)
-        measured, engine = measure_learning(h), "learning curves"
-        rows = compare_learning(h, measured)
-        verdict = verdict_of(h, rows)
-    seconds = time.perf_counter() - start if seconds is None else seconds
+    found = experiment(h, bench)
+    engine = "learning curves" if isinstance(h, Learn) else bench.engine_name(h.models[0], h.fixtures)
     weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
-    return Result(h, verdict, rows, measured, weights, str(fixtures[0].device), engine, seconds)
+    return Result(
+        h, found.verdict, found.comparisons, found.measured, weights, str(fixtures[0].device), engine, found.seconds,
+        measure_controls(h, bench) if controls else None,
+    )  # fmt: skip
 
 
-def ablation_of(h: Hypothesis) -> Ablation:
-    """Return what an ablation claim asks of its model."""
-    return Ablation(h.fixture, h.fixtures, h.nodes, h.method, h.reference, h.questions, h.seed, h.one_at_a_time)
+def experiment(claim: Claim, bench: Workbench, *, details: bool = True) -> Experiment:
+    """Return what the experiment shows that a claim asks for; without `details`, examples may be left out.
+
+    Raises:
+        FixtureError: a model cannot be loaded.
+        MeasurementError: what was measured means nothing.
+    """
+    start = time.perf_counter()
+    if isinstance(claim, Hypothesis):
+        shared = bench.measure(ablation_of(claim), details=details)
+        beside = {
+            name: bench.measure(other, details=False).measurement.digits for name, other in siblings_of(claim).items()
+        }
+        return Experiment(*decide(claim, shared.measurement, beside), shared.measurement, shared.seconds)
+    measured: Measured
+    if isinstance(claim, Patch):
+        measured, siblings = measure_patch(claim, bench, claim.siblings if claim.only_here else None)
+        rows = compare_patch(claim, measured, siblings)
+    elif isinstance(claim, Answer):
+        measured = measure_answers(claim, bench)
+        rows = compare_answers(claim, measured)
+    elif isinstance(claim, Attend):
+        measured = measure_attention(claim, bench)
+        rows = compare_attention(claim, measured)
+    else:
+        assert isinstance(claim, Learn)
+        measured = measure_learning(claim)
+        rows = compare_learning(claim, measured)
+    return Experiment(verdict_of(claim, rows), rows, measured, time.perf_counter() - start)
 
 
-def plan(claims: Iterable[Claim], bench: Workbench) -> None:
+def siblings_of(h: Hypothesis) -> dict[str, Ablation]:
+    """Return what a claim that it is so only here asks besides, by the sibling's name."""
+    siblings = h.siblings if h.expect.only_here else {}
+    return {name: ablation_of(h, nodes=nodes) for name, nodes in siblings.items()}
+
+
+def plan(claims: Iterable[Claim], bench: Workbench, *, controls: bool = False) -> None:
     """Say which claims are going to be judged, so that they share what they have in common."""
     for claim in claims:
         if isinstance(claim, Hypothesis):
             bench.plan([ablation_of(claim)])
+            bench.plan(siblings_of(claim).values(), details=False)
         elif isinstance(claim, Attend):
             bench.plan_attention(claim.fixture, claim.fixtures, claim.questions, claim.node)
+        if controls:
+            bench.plan(ablations_of(claim), details=False)

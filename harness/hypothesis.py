@@ -17,7 +17,10 @@ from harness.nodes import Node, Shape, reach
 from harness.selection import Pairs, Questions
 from harness.spec_model import Method
 from harness.variables import Variable
+from harness.variants import Nodes, siblings, write_nodes
 
+# A method of ablation, or none at all: each node gets the value that it has, which changes nothing.
+How = Method | Literal["itself"]
 Verb = Literal["ablate", "keep", "patch", "answer", "attend", "learn"]
 
 
@@ -41,6 +44,7 @@ class Claim(ABC):
     index: int  # its place among the file's claims
     key: str  # path::id
     by_construction: bool = False
+    survivors: tuple[tuple[str, str], ...] = ()  # mutants that hold as well, and why
 
     @property
     @abstractmethod
@@ -72,6 +76,11 @@ class Claim(ABC):
         """The fixtures that it is asked of."""
         return (self.fixture,)
 
+    @property
+    def named(self) -> Nodes:
+        """The nodes that it says something about."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Expect:
@@ -83,6 +92,7 @@ class Expect:
     intact_rate: float | None
     loss_below: float | None = None
     loss_above: float | None = None
+    only_here: bool = False  # no sibling makes the same digits fail
 
     @property
     def says_loss(self) -> bool:
@@ -99,7 +109,7 @@ class Hypothesis(Claim):
     ablate: tuple[str, ...]
     nodes: tuple[Node, ...]
     one_at_a_time: bool
-    method: Method
+    method: How
     reference: Questions
     seed: int
     expect: Expect
@@ -117,13 +127,29 @@ class Hypothesis(Claim):
 
     @property
     def comparisons(self) -> int:
-        """How many comparisons share the confidence."""
-        return len(self.compared) + (self.expect.says_loss and bool(self.reach))
+        """How many comparisons share the confidence; each sibling adds one for each digit that should fail."""
+        own = len(self.compared) + (self.expect.says_loss and bool(self.reach))
+        return own + (len(self.siblings) * len(self.telling) if self.expect.only_here else 0)
 
     @property
     def true_by_construction(self) -> bool:
         """Whether the model's shape alone settles the claim."""
         return self.comparisons == 0
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The digits by which a sibling is told from these nodes."""
+        return self.expect.fails
+
+    @cached_property
+    def siblings(self) -> dict[str, Nodes]:
+        """The sets of nodes of which the same could be true, by name; of a claim that nothing fails there are none."""
+        return _named_siblings(self.nodes, self.telling, self.shape) if self.telling else {}
+
+    @property
+    def named(self) -> Nodes:
+        """The nodes that are cut."""
+        return self.nodes
 
     @property
     def target(self) -> str:
@@ -151,6 +177,7 @@ class Hypothesis(Claim):
             parts.append(f"{'others' if parts else 'every digit fails'} < {100 * expect.intact_rate:g}%")
         elif not parts:
             parts.append("nothing fails")
+        parts += ["only here"] if expect.only_here else []
         return "; ".join([*parts, *bounds_in_words("loss", expect.loss_below, expect.loss_above, "{:g}")])
 
 
@@ -160,19 +187,35 @@ class Keep(Hypothesis):
 
     verb: ClassVar[Verb] = "keep"
     digits: tuple[str, ...]  # that stay right; all others may fail
-    kept: int  # nodes
+    kept: Nodes
+
+    @property
+    def named(self) -> Nodes:
+        """The nodes that are left."""
+        return self.kept
 
     @property
     def target(self) -> str:
         """What is left of the model, and how many nodes are cut."""
-        return f"only {', '.join(self.ablate)} ({self.kept} kept, {len(self.nodes)} cut)"
+        return f"only {', '.join(self.ablate)} ({len(self.kept)} kept, {len(self.nodes)} cut)"
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The digits that would stay right without a node that is not needed."""
+        return self.digits
+
+    @cached_property
+    def siblings(self) -> dict[str, Nodes]:
+        """What is cut when one more node is, by that node: each of the kept ones in its turn."""
+        return {str(node): tuple(sorted((*self.nodes, node))) for node in self.kept}
 
     @property
     def expected(self) -> str:
         """What is expected, in short: ``A4 fails < 1%``."""
         whole = self.digits == self.shape.layout.answer_digits
         rate = "never fail" if self.expect.intact_rate is None else f"fail < {100 * self.expect.intact_rate:g}%"
-        return f"{'all digits' if whole else ', '.join(self.digits)} {rate}"
+        each = "; each is needed" if self.expect.only_here else ""
+        return f"{'all digits' if whole else ', '.join(self.digits)} {rate}{each}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +231,17 @@ class Patch(Claim):
     may_change: tuple[str, ...]
     follow_rate: float | None  # None for a census: always, and never
     intact_rate: float | None
+    only_here: bool = False  # no sibling carries it too
 
     @cached_property
     def reach(self) -> frozenset[str]:
         """The answer digits that the intervention could change at all."""
         return reach(self.nodes, self.shape)
+
+    @cached_property
+    def siblings(self) -> dict[str, Nodes]:
+        """The sets of nodes of which the same could be true, by name."""
+        return _named_siblings(self.nodes, self.digits, self.shape)
 
     @cached_property
     def intact(self) -> tuple[str, ...]:
@@ -203,7 +252,13 @@ class Patch(Claim):
     @property
     def comparisons(self) -> int:
         """How many comparisons share the confidence: each digit, those that follow jointly, pairs that agree."""
-        return len(self.digits) + (len(self.digits) > 1) + len(self.intact) + 1
+        own = len(self.digits) + (len(self.digits) > 1) + len(self.intact) + 1
+        return own + (len(self.siblings) if self.only_here else 0)
+
+    @property
+    def named(self) -> Nodes:
+        """The nodes that carry it."""
+        return self.nodes
 
     @property
     def target(self) -> str:
@@ -224,7 +279,12 @@ class Patch(Claim):
         if self.may_change:
             parts.append(f"{', '.join(self.may_change)} may change")
         rate = "" if self.intact_rate is None else f" > {100 - 100 * self.intact_rate:g}%"
-        return "; ".join([*parts, f"others stay{rate}"])
+        return "; ".join([*parts, f"others stay{rate}", *(["only here"] if self.only_here else [])])
+
+
+def _named_siblings(nodes: Nodes, digits: tuple[str, ...], shape: Shape) -> dict[str, Nodes]:
+    found = (others for others in siblings(nodes, shape) if set(digits) <= reach(others, shape))
+    return {write_nodes(others): others for others in found}
 
 
 def bounds_in_words(

@@ -76,10 +76,11 @@ class InterventionReader(Reader):
         digits = tuple(d for d in layout.answer_digits if d in model.keep.digits) or layout.answer_digits
         may_fail = tuple(d for d in layout.answer_digits if d not in digits)
         rate = model.expect.intact_rate
-        expect = Expect((), may_fail, None, rate if rate is not None or shared["questions"].census else INTACT_RATE)
+        least = rate if rate is not None or shared["questions"].census else INTACT_RATE
+        expect = Expect((), may_fail, None, least, only_here=model.expect.only_here)
         claim = Keep(
             **shared, ablate=tuple(texts), nodes=tuple(sorted(cut)), one_at_a_time=False, expect=expect,
-            digits=digits, kept=len(kept),
+            digits=digits, kept=tuple(sorted(kept)),
         )  # fmt: skip
         self._possible(claim)
         self._decidable(claim)
@@ -109,7 +110,9 @@ class InterventionReader(Reader):
             may_change=tuple(d for d in layout.answer_digits if d in expect.may_change),
             follow_rate=expect.follow_rate if questions.census or expect.follow_rate is not None else FOLLOW_RATE,
             intact_rate=expect.intact_rate if questions.census or expect.intact_rate is not None else INTACT_RATE,
+            only_here=expect.only_here,
         )  # fmt: skip
+        self._comparable(claim, claim.only_here)
         if isinstance(questions, PairSample):
             needed = least_n(claim.comparisons, fail_rate=claim.follow_rate, intact_rate=claim.intact_rate)
             self._least(needed, questions.n, "pairs")
@@ -137,7 +140,7 @@ class InterventionReader(Reader):
             tuple(d for d in digits if d in model.fails), tuple(d for d in digits if d in model.may_fail),
             model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,
             model.intact_rate if model.intact_rate is not None or census else INTACT_RATE,
-            model.loss_below, model.loss_above,
+            model.loss_below, model.loss_above, model.only_here,
         )  # fmt: skip
 
     def _unused(self, model: AblatingModel) -> None:
@@ -164,6 +167,7 @@ class InterventionReader(Reader):
         if h.true_by_construction and h.xfail is not None:
             expected = "no xfail on what the model's shape settles"
             self._report("xfail", expected, "one", "remove it, and say by_construction")
+        self._comparable(h, h.expect.only_here)
         if h.one_at_a_time and h.expect.says_loss:
             self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
         if h.by_construction and not h.true_by_construction:
@@ -172,6 +176,11 @@ class InterventionReader(Reader):
                 "by_construction", "a claim that the model's shape settles", f"{h.target}, which can change {can}",
                 "remove by_construction",
             )  # fmt: skip
+
+    def _comparable(self, claim: Hypothesis | Patch, only_here: bool) -> None:
+        if only_here and not claim.siblings:
+            expected = "other heads or steps that could make the same digits fail or follow"
+            self._report(("expect", "only_here"), expected, f"none beside {claim.target}", "remove only_here")
 
     def _decidable(self, h: Hypothesis) -> None:
         if h.true_by_construction:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.addition import answers, cases_of, decode
@@ -53,12 +53,13 @@ class Measurement:
     clean_accuracy: float  # fraction of questions answered wholly right without the intervention
     clean_loss: float  # nats per answer digit, mean
     loss: float
-    losses: tuple[float, ...]  # per question, nats per answer digit; the sample behind `loss`
+    losses: Float[Tensor, " question"] = field(compare=False)  # nats per answer digit; the sample behind `loss`
     digits: tuple[DigitCount, ...]
     patterns: dict[str, int]  # y/N pattern → questions, clean failures not taken out; {} of one at a time
     cases: dict[str, tuple[int, int]]  # case → (questions that were broken, questions)
     by_node: dict[str, int]  # node → questions it breaks; one at a time only
     examples: dict[str, tuple[Example, ...]]  # "A4" → questions that broke it, "A4 right" → that did not
+    detailed: bool = True  # False: counts and losses alone; patterns, cases and examples were not made
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurement as JSON values, without the single losses."""
@@ -106,10 +107,11 @@ class Tally:
         if node and bool(wrong.any()):
             self.by_node[node] = int(wrong.any(1).sum())
 
-    def finish(self) -> Measurement:
+    def finish(self, *, details: bool = True) -> Measurement:
         """Return what was counted; without any intervention, the clean run's counts."""
+        if not details:
+            return self._counted({}, {}, {}, detailed=False)
         outcomes = self.outcomes or [("", self.clean.predicted)]
-        losses = self.loss.mean(1)
         cases = cases_of(self.tokens, self.layout)
         failing = self.wrong.any(1).tolist()
         one = outcomes[0][1] if len(outcomes) == 1 and not outcomes[0][0] else None
@@ -118,20 +120,33 @@ class Tally:
         for i, digit in enumerate(self.layout.answer_digits):
             examples[digit] = self._examples(self.wrong[:, i], i, cases)
             examples[f"{digit} right"] = self._examples(~(self.wrong | self.excluded)[:, i], i, cases)
+        by_case: dict[str, tuple[int, int]] = {
+            case: (sum(f for c, f in zip(cases, failing, strict=True) if c == case), cases.count(case))
+            for case in sorted(set(cases))
+        }
+        return self._counted(dict(patterns.most_common()), by_case, examples, detailed=True)
+
+    def _counted(
+        self,
+        patterns: dict[str, int],
+        cases: dict[str, tuple[int, int]],
+        examples: dict[str, tuple[Example, ...]],
+        *,
+        detailed: bool,
+    ) -> Measurement:
+        losses = self.loss.mean(1)
         return Measurement(
             n=len(self.tokens),
             clean_accuracy=float((~self.excluded.any(1)).double().mean()),
             clean_loss=float(self.clean.loss.mean()),
             loss=float(losses.mean()),
-            losses=tuple(losses.tolist()),
+            losses=losses,
             digits=tuple(self._digit(i) for i in range(self.layout.n_answer)),
-            patterns=dict(patterns.most_common()),
-            cases={
-                case: (sum(f for c, f in zip(cases, failing, strict=True) if c == case), cases.count(case))
-                for case in sorted(set(cases))
-            },
+            patterns=patterns,
+            cases=cases,
             by_node=self.by_node,
             examples=examples,
+            detailed=detailed,
         )
 
     def _digit(self, i: int) -> DigitCount:

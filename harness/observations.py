@@ -96,6 +96,11 @@ class Attend(Claim):
         return 1
 
     @property
+    def named(self) -> tuple[Node, ...]:
+        """The head."""
+        return (self.node,)
+
+    @property
     def target(self) -> str:
         """The head, and where it looks."""
         return f"{self.node} to {', '.join(self.to)}"

@@ -8,7 +8,7 @@ Source: Geiger et al. 2021, "Causal Abstractions of Neural Networks" (interchang
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +21,12 @@ from harness.addition import answers, decode
 from harness.errors import HarnessError, MeasurementError
 from harness.hypothesis import Patch
 from harness.intervals import exact_interval, shared_confidence
+from harness.interventions import Intervention
 from harness.layout import Layout
 from harness.measurement import EXAMPLES
 from harness.pairs import Drawn, draw_pairs
-from harness.verdict import Comparison, require_accuracy, within_bounds
+from harness.variants import Nodes
+from harness.verdict import Comparison, opposite, require_accuracy, within_bounds
 from harness.workbench import Workbench
 
 
@@ -49,15 +51,17 @@ class Patched:
         }  # fmt: skip
 
 
-def measure_patch(claim: Patch, bench: Workbench) -> Patched:
-    """Return what became of the answers.
+def measure_patch(
+    claim: Patch, bench: Workbench, siblings: Mapping[str, Nodes] | None = None
+) -> tuple[Patched, dict[str, Bool[Tensor, "pair digit"]]]:
+    """Return what became of the answers; and which digits came out as expected when a sibling's value was carried over.
 
     Raises:
         FixtureError: the model cannot be loaded.
         MeasurementError: pairs that say nothing, a clean model that is not accurate enough to be asked, a hook
             that did not fire, or a logit that is not finite.
     """
-    where = (claim.fixture, claim.fixtures)
+    where, siblings = (claim.fixture, claim.fixtures), siblings or {}
     fixture, engine = bench.fixture(*where), bench.engine(*where)
     layout = fixture.layout
     try:
@@ -65,28 +69,38 @@ def measure_patch(claim: Patch, bench: Workbench) -> Patched:
     except HarnessError as error:
         placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
         raise MeasurementError(*placed) from None
-    clean_source, values = engine.capture(fixture, drawn.sources, claim.nodes, bench.chunk)
+    every = {node for nodes in (claim.nodes, *siblings.values()) for node in nodes}
+    clean_source, values = engine.capture(fixture, drawn.sources, every, bench.chunk)
+
+    def carry(nodes: Nodes, donors: Int[Tensor, " pair"]) -> Intervention:
+        # A base without a source of this kind gets any, and is not counted.
+        return interventions.resample({node: values[node] for node in nodes if node in values}, donors.clamp(min=0))
+
     rows = (drawn.differing, drawn.agreeing)
-    # A base without a source of one kind gets any, and is not counted.
-    changes = [interventions.resample(values, donors.clamp(min=0)) for donors in rows]
-    clean_base, *outcomes = bench.run(*where, drawn.bases, [interventions.CLEAN, *changes])
+    changes = [carry(claim.nodes, donors) for donors in rows]
+    changes += [carry(nodes, drawn.differing) for nodes in siblings.values()]
+    clean_base, *outcomes = (
+        outcome.check(fixture.name) for outcome in bench.run(*where, drawn.bases, [interventions.CLEAN, *changes])
+    )
     truth = answers(drawn.bases, layout)
     source_right = (clean_source.check(fixture.name).predicted == answers(drawn.sources, layout)).all(1)
-    base_right = (clean_base.check(fixture.name).predicted == truth).all(1)
+    base_right = (clean_base.predicted == truth).all(1)
     accuracy = float(torch.cat([source_right, base_right]).double().mean())
     require_accuracy(claim, accuracy)
 
     asked = [donors >= 0 for donors in rows]
     counted = [a & base_right & source_right[donors.clamp(min=0)] for a, donors in zip(asked, rows, strict=True)]
-    differing, agreeing = (outcome.check(fixture.name).predicted for outcome in outcomes)
     excluded = sum(int((a & ~c).sum()) for a, c in zip(asked, counted, strict=True))
+    differing, agreeing, *others = (outcome.predicted for outcome in outcomes)
     as_expected, unchanged = differing == drawn.expected, (agreeing == truth).all(1)
     examples = {
         digit: _examples(drawn, drawn.differing, differing, drawn.expected, counted[0] & ~as_expected[:, i], layout)
         for i, digit in enumerate(layout.answer_digits)
     }
     examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, counted[1] & ~unchanged, layout)
-    return Patched(len(drawn.bases), excluded, accuracy, as_expected[counted[0]], unchanged[counted[1]], examples)
+    own = Patched(len(drawn.bases), excluded, accuracy, as_expected[counted[0]], unchanged[counted[1]], examples)
+    beside = ((found == drawn.expected)[counted[0]] for found in others)
+    return own, dict(zip(siblings, beside, strict=True))
 
 
 def _examples(
@@ -111,9 +125,17 @@ def _joined(digits: list[int]) -> str:
     return "".join(map(str, digits))
 
 
-def compare_patch(claim: Patch, found: Patched) -> tuple[Comparison, ...]:
-    """Return the comparisons behind the verdict: each digit, those that follow jointly, and pairs that agree."""
-    return tuple(_rows(claim, found))
+def compare_patch(claim: Patch, found: Patched, siblings: Mapping[str, Tensor] | None = None) -> tuple[Comparison, ...]:
+    """Return the comparisons behind the verdict: each digit, those that follow jointly, pairs that agree, siblings."""
+    beside = (joint_follow(claim, name, right) for name, right in (siblings or {}).items())
+    return (*_rows(claim, found), *beside)
+
+
+def joint_follow(claim: Patch, name: str, as_expected: Bool[Tensor, "pair digit"]) -> Comparison:
+    """Return how often all the claim's digits follow a sibling, which contradicts that it is so only here."""
+    right = as_expected[:, [claim.shape.layout.answer_digits.index(digit) for digit in claim.digits]].all(1)
+    row = _follows(claim, name, right)
+    return replace(row, expected="does not carry it too", finding=opposite(row.finding), sibling=True)
 
 
 def _rows(claim: Patch, found: Patched) -> Iterator[Comparison]:

@@ -1,6 +1,7 @@
 """Every claim a pytest item. A thin shell: it collects, asks ``evaluate.judge``, and shows ``report``'s texts.
 
-The only module that imports pytest. Nothing heavy is imported before a claim is judged, and nothing is
+Only this module and ``pytest_reporting.py`` import pytest. Nothing heavy is imported before a claim is judged, and
+nothing is
 collected but YAML below the ini key ``harness_paths`` or named on the command line.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -19,12 +19,13 @@ import pytest
 
 from harness.errors import HarnessError, NotImportedError
 from harness.files import SPEC_SUFFIXES
+from harness.pytest_reporting import Reporting, asks_for_claims, fixtures_directory, roots
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
     from harness.hypothesis import Claim
     from harness.making import Policy
-    from harness.report import Record
+    from harness.records import Record
     from harness.workbench import Workbench
 
 
@@ -52,6 +53,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="train fixtures that have a recipe and no weights (missing; the default, but never where CI=true), "
         "or all that were trained here anew (always)",
     )  # fmt: skip
+    group.addoption(
+        "--harness-controls", action="store_true",
+        help="show for each claim that intervenes: values put back, how its nodes rank among others, the other methods",
+    )  # fmt: skip
+    group.addoption(
+        "--harness-mutate", action="store_true",
+        help="change each supported claim in small ways, and report which of these mutants are supported too",
+    )  # fmt: skip
+    group.addoption(
+        "--harness-coverage", action="store_true",
+        help="report which nodes measurably matter, and which of these no supported claim names",
+    )  # fmt: skip
+    group.addoption(
+        "--harness-coverage-fail-under", type=float, metavar="N",
+        help="fail if less than N per cent of a model's nodes that matter are named (implies --harness-coverage)",
+    )  # fmt: skip
     parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
 
 
@@ -62,31 +79,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--harness-train always: expected one process, found -n; each worker would train")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config), "harness-reporting")
-
-
-def fixtures_directory(config: pytest.Config) -> Path:
-    """Return where the fixtures are, shown relative to where pytest was started if it is below that."""
-    given = config.getoption("--harness-fixtures")
-    return _near(config, config.invocation_params.dir / given if given else config.rootpath / "fixtures")
-
-
-def _near(config: pytest.Config, path: Path) -> Path:
-    here = config.invocation_params.dir
-    return path.relative_to(here) if path.is_relative_to(here) and Path.cwd() == here else path
-
-
-def asks_for_claims(config: pytest.Config) -> bool:
-    """Return whether this run's arguments include a spec file or a directory of specs."""
-    roots = _roots(config)
-    for argument in config.args:
-        path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
-        if path.suffix in SPEC_SUFFIXES or any(path.is_relative_to(r) or r.is_relative_to(path) for r in roots):
-            return True
-    return False
-
-
-def _roots(config: pytest.Config) -> list[Path]:
-    return [Path(root).resolve() for root in config.getini("harness_paths")]
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -118,7 +110,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Collect specs, and leave every other YAML file alone."""
     if file_path.suffix not in SPEC_SUFFIXES:
         return None
-    below = any(file_path.resolve().is_relative_to(root) for root in _roots(parent.config))
+    below = any(file_path.resolve().is_relative_to(root) for root in roots(parent.config))
     if below or parent.session.isinitpath(file_path):
         return SpecFile.from_parent(parent, path=file_path)
     return None
@@ -164,13 +156,19 @@ class ClaimItem(pytest.Item):
     def setup(self) -> None:
         """Measure and judge."""
         from harness.evaluate import judge
-        from harness.report import error_record, record_of, skipped_record
+        from harness.mutants import judge_mutants
+        from harness.recipe import alike
+        from harness.records import error_record, record_of, skipped_record
 
         if self.config.getoption("runxfail", default=False):
             self.hypothesis = dataclasses.replace(self.hypothesis, xfail=None)
-        trouble: HarnessError | None = None
+        h, trouble, mutation = self.hypothesis, None, None
         try:
-            self.result = judge(self.hypothesis, _workbench(self))
+            bench = _workbench(self)
+            result = judge(h, bench, controls=self.config.getoption("--harness-controls"))
+            if _mutated(self.config, h) and result.verdict == "supported":
+                mutation = judge_mutants(h, bench, alike(h.fixture, h.fixtures))
+            self.result = result
         except HarnessError as error:
             trouble = error  # told below, outside of this clause, or pytest would show it twice
         except Exception as error:  # out of memory, say: a traceback is due, and the claim is not forgotten
@@ -184,6 +182,8 @@ class ClaimItem(pytest.Item):
             self.record = error_record(self.hypothesis, trouble)
             pytest.fail(str(trouble), pytrace=False)  # during set-up, pytest calls this an error
         self.record = {**record_of(self.result), "options": _options(self.config)}
+        if mutation is not None:
+            self.record["mutants"] = mutation.as_dict()
         self.user_properties.extend(_properties(self.record))
 
     def runtest(self) -> None:
@@ -197,7 +197,7 @@ class ClaimItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the table of a failed claim, or an error's lines; never a traceback of ours."""
-        from harness.report import failure_text
+        from harness.failure import failure_text
 
         if isinstance(excinfo.value, ClaimFailed) and self.record is not None:
             return failure_text(self.record)
@@ -233,14 +233,25 @@ def _workbench(item: ClaimItem) -> Workbench:
             before_loading=partial(_train_if_asked, config),
         )  # fmt: skip
     from harness.evaluate import plan
+    from harness.mutants import plan_mutants
+    from harness.recipe import alike
 
     # A worker runs whole files, and does not know which others will be its own.
     planned, group = config.stash.setdefault(_PLANNED, set()), item.path if workers else None
     if group not in planned:
         planned.add(group)
         claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
-        plan([claim.hypothesis for claim in claims if group in (None, claim.path)], config.stash[_BENCH])
+        shared = [claim.hypothesis for claim in claims if group in (None, claim.path)]
+        plan(shared, config.stash[_BENCH], controls=config.getoption("--harness-controls"))
+        for claim in shared:
+            if _mutated(config, claim):
+                plan_mutants(claim, config.stash[_BENCH], alike(claim.fixture, claim.fixtures))
     return config.stash[_BENCH]
+
+
+def _mutated(config: pytest.Config, claim: Claim) -> bool:
+    """Return whether the mutants of a claim are judged, should it be supported: not those known not to be."""
+    return bool(config.getoption("--harness-mutate")) and claim.xfail is None and not claim.by_construction
 
 
 def _train_if_asked(config: pytest.Config, name: str, fixtures: Path) -> None:
@@ -291,99 +302,6 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     if isinstance(collector, SpecFile) and collector.problems:
         report.harness_spec_errors = collector.problems
     return report
-
-
-class Reporting:
-    """Gathers and writes, on the one process that reports: the only one, or xdist's controller."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.records: dict[str, Record] = {}
-        self.spec_errors: list[str] = []
-        self.foreign_errors = 0
-        self.notes: list[str] = []
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep a claim's record."""
-        if record := getattr(report, "harness_record", None):
-            self.records[record["key"]] = record
-
-    def pytest_collectreport(self, report: Any) -> None:
-        """Keep a spec's errors, and count the errors that are not ours."""
-        problems = getattr(report, "harness_spec_errors", [])
-        self.spec_errors += problems
-        self.foreign_errors += bool(report.failed and not problems)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Let the good specs be judged where the only collection errors are those of bad specs."""
-        if self.spec_errors and not self.foreign_errors:
-            session.config.option.continue_on_collection_errors = True
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the reports; make trouble with specs and fixtures exit code 2, and nothing evaluated never green."""
-        ok, failed = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
-        trouble = self.spec_errors or any(record["status"] == "error" for record in self.records.values())
-        if trouble and session.exitstatus in (ok, failed):
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
-        if session.config.option.collectonly:
-            return
-        if session.exitstatus == ok and asks_for_claims(self.config) and not self._judged():
-            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-        if self.records or self.spec_errors:
-            self._write(session)
-
-    def _judged(self) -> list[Record]:
-        from harness.report import judged
-
-        return judged(self.records.values())
-
-    def _write(self, session: pytest.Session) -> None:
-        from harness.files import write_atomically
-        from harness.report import markdown, ordered, to_json
-
-        given = self.config.getoption("--harness-report")
-        base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
-        records = ordered(self.records.values())
-        command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
-        text = markdown(records, self.spec_errors, command)
-        try:
-            base = base / "hypotheses" if base.is_dir() else base
-            base = base.with_suffix("") if base.suffix in (".md", ".json") else base
-            base.parent.mkdir(parents=True, exist_ok=True)
-            for suffix, content in ((".md", text), (".json", to_json(records, self.spec_errors, command))):
-                path = base.parent / (base.name + suffix)
-                write_atomically(path, content.encode())
-                self.notes.append(f"wrote {os.path.relpath(path, self.config.invocation_params.dir)}")
-        except OSError as error:
-            self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
-            if given and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-                session.exitstatus = pytest.ExitCode.INTERRUPTED  # it was asked for
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            try:
-                with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(text)
-            except OSError as error:
-                self.notes.append(f"no job summary written: {summary}: {error.strerror}")
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the table of claims."""
-        if not self.records and not (asks_for_claims(self.config) and not self.config.option.collectonly):
-            return
-        from harness.report import ordered, setting_line, skipped_lines, summary_line, terminal_table
-
-        records = ordered(self.records.values())
-        terminalreporter.section("claims")
-        if any(record["verdict"] != "skipped" for record in records):
-            terminalreporter.write_line(terminal_table(records))
-            terminalreporter.write_line("")
-        for line in [*skipped_lines(records), summary_line(records)]:
-            terminalreporter.write_line(line)
-        if setting := setting_line(records):
-            terminalreporter.write_line(setting)
-        for note in self.notes:
-            terminalreporter.write_line(note)
 
 
 @pytest.hookimpl(optionalhook=True)

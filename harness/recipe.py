@@ -182,6 +182,13 @@ def list_fixtures(fixtures: Path) -> list[str]:
     return sorted(path.parent.name for path in fixtures.glob(f"*/{RECIPE}") if _NAME.fullmatch(path.parent.name))
 
 
+def alike(name: str, fixtures: Path) -> list[str]:
+    """Return the other pinned fixtures whose models have the same nodes and the same layout as those of `name`."""
+    shape = recipe_of(name, fixtures).shape
+    others = [other for other in list_fixtures(fixtures) if other != name and (fixtures / other / PIN).exists()]
+    return [other for other in others if recipe_of(other, fixtures).shape == shape]
+
+
 def recipe_of(name: str, fixtures: Path) -> Recipe:
     """Return the recipe of the fixture `name`.
 

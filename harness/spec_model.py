@@ -55,6 +55,8 @@ VariableName = Annotated[str, checked(lambda name, shape: read_variable(name, sh
 PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.layout))]
 DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
+_MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) A(0|[1-9][0-9]*)|no-op|wider|keep nothing|weights|swapped"
+MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$")]
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
 Cases = Annotated[
     Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
@@ -133,6 +135,7 @@ class ExpectModel(Strict):
     intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
     loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
     loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer digit, mean")
+    only_here: bool = Field(False, description="no other head there, and no other step, makes all of `fails` fail too")
 
 
 class XfailModel(Strict):
@@ -149,6 +152,7 @@ class ClaimModel(Strict):
     source: Text | None = Field(None, description="who claims it, and where")
     xfail: XfailModel | None = None
     tags: list[TagName] = Field(default=[])
+    survivors: dict[MutantName, Text] = Field({}, description="mutants of the claim that hold as well, each with why")
 
 
 class AblatingModel(ClaimModel):
@@ -184,6 +188,7 @@ class KeptModel(Strict):
     """How right the digits stay."""
 
     intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
+    only_here: bool = Field(False, description="each node is needed: without it, some digit does not stay right")
 
 
 class KeepClaimModel(AblatingModel):
@@ -214,6 +219,7 @@ class FollowModel(Strict):
     follow_rate: Rate | None = Field(None, description="`digits` follow at more than this rate (sample: 0.9)")
     intact_rate: Rate | None = Field(None, description="the others change at less than this rate (sample: 0.01)")
     may_change: list[DigitName] = Field([], description="these digits may change or not")
+    only_here: bool = Field(False, description="no other head there, and no other step, makes the digits follow too")
 
 
 class PatchModel(ClaimModel):

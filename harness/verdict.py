@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import MeasurementError, Problem
-from harness.hypothesis import Claim, Hypothesis
+from harness.hypothesis import Claim, Hypothesis, Keep
 from harness.intervals import exact_interval, mean_interval, shared_confidence
 from harness.measurement import DigitCount, Measurement
 
@@ -27,17 +27,24 @@ class Comparison:
     high: float | None
     finding: Finding
     excluded: int = 0  # questions that do not count, because the clean run gets the digit wrong
+    sibling: bool = False  # it is of other nodes, named by `what`
 
 
-def decide(h: Hypothesis, m: Measurement) -> tuple[Verdict, tuple[Comparison, ...]]:
-    """Return the verdict on `h`, and the comparisons behind it.
+Counts = Sequence[DigitCount]
+
+
+def decide(
+    h: Hypothesis, m: Measurement, siblings: Mapping[str, Counts] | None = None
+) -> tuple[Verdict, tuple[Comparison, ...]]:
+    """Return the verdict on `h`, and the comparisons behind it; `siblings` are counted where it is to be so only here.
 
     Raises:
         MeasurementError: the clean model is not accurate enough to be asked, a digit was never right, or a
             digit that the nodes cannot reach has changed.
     """
     require_accuracy(h, m.clean_accuracy)
-    rows = (*(_compare_digit(h, digit) for digit in m.digits), *_compare_loss(h, m))
+    beside = (compare_sibling(h, name, counts) for name, counts in (siblings or {}).items())
+    rows = (*(_compare_digit(h, digit) for digit in m.digits), *_compare_loss(h, m), *beside)
     return verdict_of(h, rows), rows
 
 
@@ -98,14 +105,43 @@ def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
         raise MeasurementError(
             Problem(f"questions whose clean run gets {count.digit} right", found, "ask others", h.path, h.line, 1)
         )
-    elif h.questions.census:
-        finding = _census(should_fail, count.wrong, rate, h)
     else:
-        low, high = exact_interval(count.wrong, count.asked, shared_confidence(h.comparisons))
-        finding = _sample(should_fail, low, high, h)
+        low, high, finding = _found(h, count, should_fail)
     observed = f"{count.wrong}/{count.asked}"
     expected = _expectation(h, count.digit)
     return Comparison(count.digit, expected, observed, rate, low, high, finding, count.excluded)
+
+
+def compare_sibling(h: Hypothesis, name: str, counts: Counts) -> Comparison:
+    """Return whether what `h` says of its nodes could be said of a sibling too, in which this row is contradicted.
+
+    Of an ablation: all the digits in `fails` fail. Of `keep`: all the digits stay right, although one more is cut.
+    """
+    keep, telling = isinstance(h, Keep), [count for count in counts if count.digit in h.telling]
+    findings = {_found(h, count, not keep)[2] if count.asked else "undecided" for count in telling}
+    too: Finding = "contradicted" if "contradicted" in findings else "undecided" if "undecided" in findings else "holds"
+    # The digit that tells it apart best stands for all.
+    best = (max if keep else min)(telling, key=lambda count: count.wrong / max(count.asked, 1))
+    low, high, _ = _found(h, best, not keep) if best.asked else (None, None, None)
+    expected = "is needed" if keep else "does not do it too"
+    rate = best.wrong / max(best.asked, 1)
+    return Comparison(
+        name, expected, f"{best.digit} {best.wrong}/{best.asked}", rate, low, high, opposite(too), sibling=True
+    )
+
+
+def opposite(finding: Finding) -> Finding:
+    """Return what a finding says of the opposite expectation."""
+    swapped: dict[Finding, Finding] = {"holds": "contradicted", "contradicted": "holds"}
+    return swapped.get(finding, finding)
+
+
+def _found(h: Hypothesis, count: DigitCount, should_fail: bool) -> tuple[float | None, float | None, Finding]:
+    """Return the interval of a digit's rate, if it has one, and what it says of the expectation."""
+    if h.questions.census:
+        return None, None, _census(should_fail, count.wrong, count.wrong / count.asked, h)
+    low, high = exact_interval(count.wrong, count.asked, shared_confidence(h.comparisons))
+    return low, high, _sample(should_fail, low, high, h)
 
 
 def _census(should_fail: bool, wrong: int, rate: float, h: Hypothesis) -> Finding:
@@ -141,7 +177,7 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
         return
     low, high = None, None
     if h.reach and not h.questions.census:
-        low, high = mean_interval(m.losses, shared_confidence(h.comparisons))
+        low, high = mean_interval(m.losses.tolist(), shared_confidence(h.comparisons))
     for bound, wanted_below in ((h.expect.loss_below, True), (h.expect.loss_above, False)):
         if bound is None:
             continue

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,14 +21,15 @@ from harness import interventions
 from harness.engines import Choice, Engine, engine_for
 from harness.errors import HarnessError
 from harness.fixtures import Fixture, load_fixture
+from harness.hypothesis import How, Hypothesis
 from harness.interventions import CLEAN, Intervention
 from harness.measurement import Measurement, Tally
 from harness.nodes import Node, reach
 from harness.outcome import Outcome
 from harness.sampling import tokens_for
 from harness.selection import Questions
-from harness.spec_model import Method
 
+VALUES_KEPT = 4  # question sets whose captured values are in memory
 OUTCOMES_AT_ONCE = 2_000_000  # questions × interventions whose outcomes are in memory together, some 250 MB
 
 
@@ -38,16 +40,35 @@ class Ablation:
     fixture: str
     fixtures: Path
     nodes: tuple[Node, ...]
-    method: Method
+    method: How
     reference: Questions
     questions: Questions
     seed: int = 0
     one_at_a_time: bool = False
 
     @property
+    def captured_from(self) -> Questions | None:
+        """The questions whose values the nodes get, one by one; None if they get none of a question's."""
+        return {"resample": self.reference, "itself": self.questions}.get(self.method)
+
+    @property
     def model(self) -> tuple[str, Path]:
         """The name of the fixture, and where fixtures are."""
         return self.fixture, self.fixtures
+
+
+def ablation_of(
+    h: Hypothesis,
+    *,
+    nodes: tuple[Node, ...] | None = None,
+    method: How | None = None,
+    questions: Questions | None = None,
+) -> Ablation:
+    """Return what an ablation claim asks of its model, or the same of other nodes, by another method, or elsewhere."""
+    return Ablation(
+        h.fixture, h.fixtures, h.nodes if nodes is None else nodes, method or h.method, h.reference,
+        questions or h.questions, h.seed, h.one_at_a_time,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +93,9 @@ class Workbench:
         self.before_loading = before_loading  # trains what is missing, say; once for a fixture, also where that fails
         self._failed: dict[tuple[str, Path], HarnessError] = {}
         self._prepared: set[tuple[str, Path]] = set()
-        self._planned: dict[Ablation, None] = {}  # a set that keeps its order
+        self._planned: dict[Ablation, bool] = {}  # in order; whether examples and the like are wanted
+        self._wanted: dict[tuple[str, Path, Questions], dict[Node, None]] = {}  # values; sets that keep their order
+        self._values: dict[tuple[str, Path, Questions], tuple[frozenset[Node], dict[Node, Tensor]]] = {}
         self._heads: dict[tuple[str, Path, Questions], dict[Node, None]] = {}  # planned; sets that keep their order
         self._attended: dict[tuple[str, Path, Questions], tuple[Outcome, dict[Node, Tensor]]] = {}
         self._found: dict[Ablation, Measured | HarnessError] = {}
@@ -141,24 +164,51 @@ class Workbench:
         clean, patterns = self._attended[where]
         return clean.check(name), patterns[node]
 
-    def plan(self, ablations: Iterable[Ablation]) -> None:
-        """Say what will be asked for; nothing is measured before it is."""
-        self._planned |= dict.fromkeys(ablations)
+    def values(self, name: str, fixtures: Path, questions: Questions, nodes: Iterable[Node]) -> dict[Node, Tensor]:
+        """Return the clean values of `nodes` on every question, at least of those that reach a digit.
+
+        Those of the other planned nodes are captured in the same run.
+
+        Raises:
+            MeasurementError: no questions, or a hook that did not fire.
+        """
+        where, nodes = (name, fixtures, questions), tuple(nodes)
+        planned = self._wanted.setdefault(where, {})
+        planned.update(dict.fromkeys(nodes))
+        if where not in self._values or not self._values[where][0].issuperset(nodes):
+            fixture, tokens = self.fixture(name, fixtures), self.tokens(name, fixtures, questions)
+            _, found = self.engine(name, fixtures).capture(fixture, tokens, planned, self.chunk)
+            self._values[where] = frozenset(planned), found
+            while len(self._values) > VALUES_KEPT:
+                del self._values[next(iter(self._values))]
+        found = self._values[where][1]
+        return {node: found[node] for node in nodes if node in found}
+
+    def plan(self, ablations: Iterable[Ablation], *, details: bool = True) -> None:
+        """Say what will be asked for, with all details or as counts alone; nothing is measured before it is."""
+        for ablation in ablations:
+            self._planned[ablation] = details or self._planned.get(ablation, False)
+            if (source := ablation.captured_from) is not None:
+                self._wanted.setdefault((*ablation.model, source), {}).update(dict.fromkeys(ablation.nodes))
 
     def plan_attention(self, name: str, fixtures: Path, questions: Questions, node: Node) -> None:
         """Say that this head's attention will be asked for."""
         self._heads.setdefault((name, fixtures, questions), {}).setdefault(node, None)
 
-    def measure(self, ablation: Ablation) -> Measured:
+    def measure(self, ablation: Ablation, *, details: bool = True) -> Measured:
         """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.
 
-        Everything that is planned on the same questions is measured with it.
+        Everything that is planned on the same questions is measured with it. Without `details`, patterns, cases
+        and examples may be left out.
 
         Raises:
             FixtureError: the model cannot be loaded.
             MeasurementError: no questions, no donors, a hook that did not fire, or a logit that is not finite.
         """
-        if ablation not in self._found:
+        found = self._found.get(ablation)
+        if found is None or (details and isinstance(found, Measured) and not found.measurement.detailed):
+            self.plan([ablation], details=details)
+            self._found.pop(ablation, None)
             alike = (ablation.model, ablation.questions)
             group = [other for other in self._planned if (other.model, other.questions) == alike]
             group = [ablation, *(other for other in group if other != ablation and other not in self._found)]
@@ -168,7 +218,7 @@ class Workbench:
                 if len(group) == 1:
                     raise
                 self._found |= self._measure_together([ablation])
-        found = self._found[ablation]
+            found = self._found[ablation]
         if isinstance(found, HarnessError):
             raise found
         return found
@@ -209,7 +259,8 @@ class Workbench:
         for ablation in group:
             if ablation not in found:
                 share = clean_seconds / len(group) + seconds[ablation]
-                found[ablation] = Measured(tallies[ablation].finish(), took * share / whole)
+                measurement = tallies[ablation].finish(details=self._planned.get(ablation, True))
+                found[ablation] = Measured(measurement, took * share / whole)
         return found
 
 
@@ -224,9 +275,12 @@ def intervention_maker(
     if ablation.method == "mean":
         means = bench.means(*ablation.model, ablation.reference)
         return lambda nodes: interventions.mean([node for node in nodes if node in means], means)
-    reference = bench.tokens(*ablation.model, ablation.reference)
-    donors = interventions.draw_donors(tokens, reference, fixture.layout, ablation.seed)
-    _, values = bench.engine(*ablation.model).capture(fixture, reference, ablation.nodes, bench.chunk)
+    if ablation.method == "itself":
+        donors, source = torch.arange(len(tokens)), ablation.questions
+    else:
+        reference, source = bench.tokens(*ablation.model, ablation.reference), ablation.reference
+        donors = interventions.draw_donors(tokens, reference, fixture.layout, ablation.seed)
+    values = bench.values(*ablation.model, source, ablation.nodes)
     return lambda nodes: interventions.resample({node: values[node] for node in nodes if node in values}, donors)
 
 

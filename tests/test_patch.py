@@ -11,12 +11,13 @@ from harness import hooked
 from harness.addition import answers, decode
 from harness.errors import MeasurementError, SpecError
 from harness.evaluate import judge
+from harness.failure import failure_text
 from harness.fixtures import load_fixture
 from harness.interventions import CLEAN, resample
 from harness.layout import Layout
 from harness.nodes import all_nodes, read_nodes
 from harness.pairs import draw_pairs
-from harness.report import digits_seen, failure_text, record_of
+from harness.records import digits_seen, record_of
 from harness.selection import PairSample
 from harness.variables import read_variable
 from harness.workbench import Workbench

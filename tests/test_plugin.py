@@ -16,7 +16,7 @@ from paths import FIXTURE, FIXTURES, ROOT
 # pytester forgets modules that a run inside this process imports; compiled ones like the above must not be
 # imported twice, so they are imported before.
 import harness.evaluate
-import harness.report
+import harness.records
 
 SUPPORTED = """\
   - id: s12-breaks-a4

@@ -20,7 +20,7 @@ from filelock import FileLock
 from tiny import contents, recipe_text, write_tiny
 
 import harness.making
-import harness.report
+import harness.records
 
 # pytester forgets modules that a run inside this process imports; compiled ones like the above must not be
 # imported twice, so they are imported before.

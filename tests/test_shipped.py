@@ -8,7 +8,7 @@ import pytest
 from paths import FIXTURES, HYPOTHESES
 
 from harness.evaluate import judge
-from harness.report import digits_seen, record_of
+from harness.records import digits_seen, record_of
 from harness.spec import load_hypotheses
 from harness.workbench import Workbench
 

@@ -17,6 +17,7 @@ from harness.addition import answers
 from harness.curves import Curves, read_curves, to_csv_gz
 from harness.errors import FixtureError, MeasurementError, SpecError
 from harness.evaluate import judge
+from harness.failure import failure_text
 from harness.fixtures import fixture_of, load_fixture
 from harness.intervals import exact_interval, mean_interval_within
 from harness.interventions import CLEAN
@@ -24,7 +25,7 @@ from harness.layout import Layout
 from harness.learning import learned_at
 from harness.nodes import all_nodes, reach, read_nodes
 from harness.recipe import CURVES
-from harness.report import digits_seen, failure_text, record_of
+from harness.records import digits_seen, record_of
 from harness.sampling import tokens_for
 from harness.selection import Sample
 from harness.series import column_names

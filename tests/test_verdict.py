@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import MeasurementError
 from harness.hypothesis import Expect, Hypothesis
@@ -39,7 +40,7 @@ def measured(n=1000, losses=None, clean_accuracy=1.0, excluded=None, **wrong):
         for d in SHAPE.layout.answer_digits
     )
     return Measurement(
-        n=n, clean_accuracy=clean_accuracy, clean_loss=0.0, loss=sum(losses) / n, losses=tuple(losses), digits=digits,
+        n=n, clean_accuracy=clean_accuracy, clean_loss=0.0, loss=sum(losses) / n, losses=torch.tensor(losses), digits=digits,
         patterns={}, cases={}, by_node={}, examples={},
     )  # fmt: skip
 

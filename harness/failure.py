@@ -1,0 +1,108 @@
+"""The failure text: what is shown of a claim that did not come out as its spec has it."""
+
+from __future__ import annotations
+
+import shlex
+
+from tabulate import tabulate
+
+from harness.records import ABLATING, Record, percent
+
+EXAMPLES_SHOWN = 3
+SIBLINGS_SHOWN = 3
+
+
+def failure_text(record: Record) -> str:
+    """Return what is shown of a claim that failed: the table, the questions that decided it, where, how to rerun."""
+    sampled = "census" if record["census"] else "sample"
+    reference = f", reference {record['reference']}" if record["reference"] else ""
+    head = f"{record['verdict'].upper()}: {record['claim']}"
+    if record["status"] == "xpassed":
+        head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
+    if record["verdict"] == "by construction" and record["status"] == "failed":
+        head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
+    rows = [
+        (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
+         percent(row["value"]) if "/" in row["observed"] else "", _interval(row), row["finding"])
+        for row in record["comparisons"]
+    ]  # fmt: skip
+    heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
+    table = tabulate(rows, [*heads, "rate", "interval", "finding"], disable_numparse=True)
+    measured = record["measurement"]
+    what = record["target"]
+    if record["verb"] in ABLATING:
+        what = f"{record['how']}-ablate {'all but ' if record['verb'] == 'keep' else ''}{what.removeprefix('only ')}"
+    whose = record["fixture"] if record["fixtures"] == [record["fixture"]] else ""  # `what` says which others
+    about = [record["source"], whose, f"{what}{reference}"]
+    if record["verb"] not in ABLATING:
+        about.append(record["how"])
+    if record["questions"]:
+        n = measured["n"] if "n" in measured else next(iter(measured["by_fixture"].values()))["n"]
+        about.append(f"{record['questions']} ({sampled} of {n})")
+    if "clean_accuracy" in measured:
+        about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
+    parts = [head, " · ".join(filter(None, about)), "", table]
+    if record.get("controls"):
+        parts += ["", f"controls: {controls_line(record['controls'])}"]
+    if deciding := deciding_questions(record):
+        parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
+    options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
+    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
+    return "\n".join(parts)
+
+
+def controls_line(controls: Record) -> str:
+    """Return what a claim's controls showed, in a line."""
+    parts = [f"values put back on {controls['put_back']} questions change nothing"]
+    if controls["rank"] is not None:
+        parts.append(f"rank {controls['rank']} of {len(controls['siblings']) + 1}")
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    parts += [f"{method}: {verdict}" for method, verdict in controls["methods"].items()]
+    return "; ".join(parts)
+
+
+def same_elsewhere(controls: Record) -> str:
+    """Return the first of the siblings that do what the claim says of its nodes, and how many more there are."""
+    same = [row for row in controls["siblings"] if row["finding"] == "contradicted"]
+    shown = [f"{row['what']} ({row['observed']})" for row in same[:SIBLINGS_SHOWN]]
+    return ", ".join([*shown, *([f"{len(same) - len(shown)} more"] if len(same) > len(shown) else [])])
+
+
+def deciding_questions(record: Record) -> list[str]:
+    """Return a few of the questions behind a contradicted or undecided comparison."""
+    measured = record["measurement"]
+    if record["verb"] == "answer":
+        return _wrong_answers(record)
+    examples = measured.get("examples", {})
+    if not examples:
+        return []
+    lines: dict[str, None] = {}
+    for row in record["comparisons"]:
+        if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
+            unbroken = row["what"] in record["fails"]
+            for line in examples.get(f"{row['what']} right" if unbroken else row["what"], [])[:EXAMPLES_SHOWN]:
+                lines.setdefault(line)
+    return list(lines)
+
+
+def _wrong_answers(record: Record) -> list[str]:
+    """Return a few wrong answers of each fixture that should have answered better."""
+    several, lines = len(record["fixtures"]) > 1, []
+    for name, answered in record["measurement"]["by_fixture"].items():
+        low = any(
+            row["finding"] in ("contradicted", "undecided") and "right ≥" in row["expected"]
+            and (not several or row["what"].startswith(f"{name} "))
+            for row in record["comparisons"]
+        )  # fmt: skip
+        prefix = f"{name}: " if several else ""
+        lines += [f"{prefix}{line}" for line in answered["examples"][:EXAMPLES_SHOWN] if low]
+    return lines
+
+
+def _interval(row: Record) -> str:
+    if row["low"] is None:
+        return ""
+    if row["what"].endswith("loss") or row["what"] == "mass":
+        return f"{row['low']:.3g} to {row['high']:.3g}"
+    return f"{row['low']:.2%} to {row['high']:.2%}"

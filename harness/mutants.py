@@ -1,0 +1,209 @@
+"""Mutants: a claim changed a little, so that it should no longer hold. One that is supported too has survived.
+
+A survivor means that the claim says less than it seems to, or that the model really is so.
+
+Source: mutation testing of programs, DeMillo, Lipton and Sayward 1978, "Hints on test data selection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.evaluate import experiment
+from harness.hypothesis import Claim, Hypothesis, Keep, Patch
+from harness.intervention_reader import FAIL_RATE
+from harness.nodes import Node, all_nodes, reach
+from harness.observations import Attend, Learn
+from harness.records import seen
+from harness.variants import Nodes, moved, write_nodes
+from harness.workbench import Workbench, ablation_of
+
+MOVES = [(what, by) for what in ("head", "layer", "step") for by in (-1, 1)]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A claim that was changed in one way, named like ``head+1`` or ``drop A4``."""
+
+    kind: str
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class Survivor:
+    """A mutant that is supported as the claim is, what was seen of it, and the reason that the spec gives, if any."""
+
+    kind: str
+    reason: str | None
+    about: str
+    expected: str
+    observed: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What became of a claim's mutants."""
+
+    killed: tuple[str, ...]  # kinds
+    survivors: tuple[Survivor, ...]
+    stale: tuple[str, ...]  # kinds that the spec gives a reason for, and that did not survive
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        survivors = [vars(survivor) for survivor in self.survivors]
+        return {"killed": list(self.killed), "survivors": survivors, "stale": list(self.stale)}
+
+
+def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Mutation:
+    """Return which mutants of a claim are supported like it; `others` are fixtures of its shape, the first is asked.
+
+    What the model's shape settles, or what cannot be asked at all, is no mutant.
+    """
+    killed, survivors, reasons = [], [], dict(claim.survivors)
+    for mutant in mutants_of(claim, others):
+        try:
+            found = experiment(mutant.claim, bench, details=False)
+        except HarnessError:  # no pairs, or another model that is not accurate enough
+            continue
+        if found.verdict == "supported":
+            m, observed = mutant.claim, seen(claim.verb, [vars(row) for row in found.comparisons])
+            about = f"{m.target} of {m.fixture}" if m.fixture != claim.fixture else m.target
+            survivors.append(Survivor(mutant.kind, reasons.get(mutant.kind), about, m.expected, observed))
+        elif found.verdict != "by construction":
+            killed.append(mutant.kind)
+    stale = sorted(set(reasons) - {survivor.kind for survivor in survivors})
+    return Mutation(tuple(killed), tuple(survivors), tuple(stale))
+
+
+def plan_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:
+    """Say that the mutants of a claim will be judged, so that they share what they have in common."""
+    for mutant in mutants_of(claim, others):
+        if isinstance(mutant.claim, Hypothesis):
+            bench.plan([ablation_of(mutant.claim)], details=False)
+        elif isinstance(mutant.claim, Attend):
+            m = mutant.claim
+            bench.plan_attention(m.fixture, m.fixtures, m.questions, m.node)
+
+
+def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
+    """Yield the mutants of a claim, no two of which are alike, and none the claim itself."""
+    if isinstance(claim, Keep):
+        yield from _of_keep(claim)
+    elif isinstance(claim, Hypothesis):
+        yield from _of_ablation(claim)
+    elif isinstance(claim, Patch):
+        yield from _of_patch(claim)
+    elif isinstance(claim, Attend):
+        yield from _of_attention(claim)
+    elif isinstance(claim, Learn):
+        yield Mutant("swapped", replace(claim, first=claim.before, before=claim.first))
+    if others and isinstance(claim, Hypothesis | Patch | Attend):
+        yield Mutant("weights", replace(claim, fixture=others[0]))
+
+
+def _moves(claim: Hypothesis | Patch | Attend, nodes: Nodes) -> Iterator[tuple[str, Nodes]]:
+    for what, by in MOVES:
+        there = moved(nodes, claim.shape, **{what: by})
+        if there and there != nodes:
+            yield f"{what}{by:+d}", there
+
+
+def _of_ablation(h: Hypothesis) -> Iterator[Mutant]:
+    expect, digits = h.expect, h.shape.layout.answer_digits
+
+    def expecting(kind: str, fails: Sequence[str]) -> Iterator[Mutant]:
+        if set(fails) <= h.reach:
+            may = tuple(digit for digit in expect.may_fail if digit not in fails)
+            rate = expect.fail_rate
+            if rate is None and not h.questions.census:
+                rate = FAIL_RATE
+            changed = replace(expect, fails=tuple(d for d in digits if d in fails), may_fail=may, fail_rate=rate)
+            yield Mutant(kind, replace(h, expect=changed))
+
+    if expect.fails or expect.loss_above is not None:
+        for kind, nodes in _moves(h, h.nodes):
+            if set(expect.fails) <= reach(nodes, h.shape):
+                yield Mutant(kind, replace(h, nodes=nodes, ablate=(write_nodes(nodes),)))
+        yield Mutant("no-op", replace(h, method="itself"))
+    else:
+        wide = tuple(sorted({*h.nodes, *_wider(h)}))
+        yield Mutant("wider", replace(h, nodes=wide, ablate=(write_nodes(wide),)))
+    for by in (1, -1) if expect.fails else ():
+        places = [digits.index(digit) - by for digit in expect.fails]
+        if min(places) >= 0 and max(places) < len(digits):
+            yield from expecting(f"digit{by:+d}", [digits[place] for place in places])
+    for digit in digits:
+        if digit in expect.fails:
+            yield from expecting(f"drop {digit}", [other for other in expect.fails if other != digit])
+        else:
+            yield from expecting(f"add {digit}", [*expect.fails, digit])
+
+
+def _wider(h: Hypothesis) -> Iterator[Node]:
+    """Yield what is cut besides: the stream where the nodes are, or where they are streams, at the next step."""
+    for node in h.nodes:
+        if node.kind != "resid":
+            yield Node(node.step, node.layer, "resid")
+        elif node.step + 1 < h.shape.layout.n_ctx:
+            yield Node(node.step + 1, node.layer, "resid")
+
+
+def _of_keep(claim: Keep) -> Iterator[Mutant]:
+    kinds, digits = {node.kind for node in claim.kept}, claim.shape.layout.answer_digits
+    every = [node for node in all_nodes(claim.shape) if node.kind in kinds]
+
+    def keeping(kind: str, kept: Nodes) -> Mutant:
+        cut = tuple(node for node in every if node not in kept)
+        return Mutant(kind, replace(claim, kept=kept, nodes=cut, ablate=(write_nodes(kept) or "nothing",)))
+
+    yield from (keeping(kind, nodes) for kind, nodes in _moves(claim, claim.kept))
+    yield keeping("keep nothing", ())
+    for digit in digits:
+        if digit not in claim.digits:
+            named = tuple(d for d in digits if d in (*claim.digits, digit))
+            expect = replace(claim.expect, may_fail=tuple(d for d in digits if d not in named))
+            yield Mutant(f"add {digit}", replace(claim, digits=named, expect=expect))
+
+
+def _of_patch(claim: Patch) -> Iterator[Mutant]:
+    digits = claim.shape.layout.answer_digits
+
+    def possible(changed: Patch) -> bool:
+        can = changed.reach & set(claim.variable.digits(claim.shape.layout))
+        return bool(changed.digits) and set(changed.digits) <= can
+
+    def following(kind: str, named: Sequence[str]) -> Iterator[Mutant]:
+        may = tuple(d for d in claim.may_change if d not in named)
+        changed = replace(claim, digits=tuple(d for d in digits if d in named), may_change=may)
+        if possible(changed):
+            yield Mutant(kind, changed)
+
+    for kind, nodes in _moves(claim, claim.nodes):
+        there = replace(claim, nodes=nodes, node_text=write_nodes(nodes))
+        if possible(there):
+            yield Mutant(kind, there)
+    yield Mutant("no-op", replace(claim, nodes=(), node_text="nothing"))
+    for by in (1, -1):
+        places = [digits.index(digit) - by for digit in claim.digits]
+        if min(places) >= 0 and max(places) < len(digits):
+            yield from following(f"digit{by:+d}", [digits[place] for place in places])
+    for digit in digits:
+        if digit in claim.digits:
+            yield from following(f"drop {digit}", [d for d in claim.digits if d != digit])
+        else:
+            yield from following(f"add {digit}", [*claim.digits, digit])
+
+
+def _of_attention(claim: Attend) -> Iterator[Mutant]:
+    if claim.at_least is None:
+        return
+    for kind, (node,) in _moves(claim, (claim.node,)):
+        if reach([node], claim.shape) and max(claim.steps) <= node.step:
+            yield Mutant(kind, replace(claim, node=node))
+    for by in (-1, 1):
+        steps = tuple(step + by for step in claim.steps)
+        if min(steps) >= 0 and max(steps) <= claim.node.step:
+            yield Mutant(f"to{by:+d}", replace(claim, steps=steps, to=tuple(f"S{step}" for step in steps)))
