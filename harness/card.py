@@ -24,6 +24,9 @@ def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
     if enrichment and enrichment.question_share:
         share = "columns made to sum to 9, each with a probability of the question's own"
         extra.append(f"{enrichment.question_share:.0%} of the questions have {share}")
+    if enrichment and enrichment.cascade_share:
+        share = f"a cascade made, {enrichment.near_share:.0%} of these over a column that sums to 8 or 10"
+        extra.append(f"{enrichment.cascade_share:.0%} of the questions have {share}")
     optimiser = recipe.optimiser
     schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     facts = [

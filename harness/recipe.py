@@ -59,13 +59,15 @@ class Enrichment(Strict):
     """Extra sum-9 columns: in this share of the batches, this share of the columns. The notebook's, in fact.
 
     `question_share` is another way of it: in this share of all questions each column is made to sum to 9 with a
-    probability of the question's own, drawn uniformly. So every batch has cascades of all lengths. Of these
-    columns `near_share` are made to sum to 8 or 10 instead: a 9 that only a carry makes is the hardest to tell.
+    probability of the question's own, drawn uniformly. `cascade_share` is a third: in this share of all questions one
+    run of columns, of any length and at any place, is made to sum to 9; and in `near_share` of these the column below
+    it to 8 or 10, a narrow miss or a narrow carry.
     """
 
     batch_share: Share = 0.4
     digit_share: Share = 0.4
     question_share: Share = 0.0
+    cascade_share: Share = 0.0
     near_share: Share = 0.0
 
 

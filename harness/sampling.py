@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from harness.addition import encode, tokens_of
@@ -36,15 +36,17 @@ def sample_uniform(
     sum9_batch_share: float = 0.0,
     sum9_digit_share: float = 0.4,
     sum9_question_share: float = 0.0,
-    near9_share: float = 0.0,
+    cascade_share: float = 0.0,
+    near_share: float = 0.0,
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
 
     With probability `sum9_batch_share` (the notebook: 2/5) the whole batch is enriched: `sum9_digit_share`
     of all its columns, chosen at random, are made to sum to 9 by changing one of the addends, the same
     addend for the whole batch. In `sum9_question_share` of the questions, each column is made to sum to 9 with
-    a probability that is drawn, uniformly, for the question; of those columns, `near9_share` are made to sum to
-    8 or 10 instead, where the other digit allows. Everything comes from `generator`.
+    a probability that is drawn, uniformly, for the question. In `cascade_share` of the questions a cascade is made:
+    1 to n - 1 columns in a row sum to 9, any length and any place as likely as another; and in `near_share` of these
+    the column below them sums to 8 or 10, as likely, where its other digit allows. Everything comes from `generator`.
     """
     digits = torch.randint(0, 10, (2, n, layout.n_digits), generator=generator)
     enriched, first = torch.rand(2, generator=generator).tolist()
@@ -57,13 +59,36 @@ def sample_uniform(
         enriched_too, probability, second = torch.rand(3, n, 1, generator=generator)
         nine = torch.rand(digits.shape[1:], generator=generator) < probability
         nine &= enriched_too < sum9_question_share
-        total = torch.full_like(digits[0], 9)
-        if near9_share:
-            near = torch.rand(total.shape, generator=generator)
-            total += (near < near9_share).long() - 2 * (near < near9_share / 2).long()
-        digits[1] = torch.where(nine & (second < 0.5), (total - digits[0]).clamp(0, 9), digits[1])
-        digits[0] = torch.where(nine & (second >= 0.5), (total - digits[1]).clamp(0, 9), digits[0])
+        _make_sums(digits, nine, torch.tensor(9), second < 0.5)
+    if cascade_share:
+        _make_cascades(digits, cascade_share, near_share, generator)
     return tokens_of(digits[0], digits[1], layout)
+
+
+def _make_cascades(
+    digits: Int[Tensor, "addend question column"], share: float, near_share: float, generator: torch.Generator
+) -> None:
+    """Make, in `share` of the questions, columns in a row that sum to 9, and what stands below them."""
+    _, n, n_digits = digits.shape
+    length = torch.randint(1, n_digits, (n, 1), generator=generator)
+    made, at, near, second = torch.rand(4, n, 1, generator=generator)
+    below = (at * (n_digits - length)).long()  # the place of the column below, the units' is 0
+    place = torch.arange(n_digits - 1, -1, -1)
+    nines = (place > below) & (place <= below + length)
+    chosen = (nines | ((place == below) & (near < near_share))) & (made < share)
+    total = torch.where(nines, 9, torch.where(near < near_share / 2, 8, 10))
+    _make_sums(digits, chosen, total, second < 0.5)
+
+
+def _make_sums(
+    digits: Int[Tensor, "addend question column"],
+    chosen: Bool[Tensor, "question column"],
+    total: Int[Tensor, "*question column"],
+    second: Bool[Tensor, "question 1"],
+) -> None:
+    """Change the second addend of the chosen columns, or else the first, so that they sum to `total` if they can."""
+    digits[1] = torch.where(chosen & second, (total - digits[0]).clamp(0, 9), digits[1])
+    digits[0] = torch.where(chosen & ~second, (total - digits[1]).clamp(0, 9), digits[0])
 
 
 def sample_strata(

@@ -66,7 +66,7 @@ class Training:
         return sample_uniform(
             recipe.layout, recipe.batch_size, self.generator,
             sum9_batch_share=extra.batch_share, sum9_digit_share=extra.digit_share,
-            sum9_question_share=extra.question_share, near9_share=extra.near_share,
+            sum9_question_share=extra.question_share, cascade_share=extra.cascade_share, near_share=extra.near_share,
         )  # fmt: skip
 
     def losses(

@@ -338,26 +338,50 @@ def test_questions_are_enriched_as_often_as_asked_and_each_by_its_own_measure(sh
     assert float(nines.all(1).double().mean()) == pytest.approx(every, abs=0.01)
 
 
-def test_some_columns_nearly_sum_to_9():
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_cascades_are_made_of_every_length_at_every_place(share):
+    """Counted in columns that are changed, against the same questions drawn without cascades."""
     layout, n = Layout(5), 20_000
-    generator = torch.Generator().manual_seed(4)
-    tokens = sample_uniform(layout, n, generator, sum9_question_share=1.0, near9_share=0.4)
-    x, y = addends(tokens, layout)
-    assert x.min() >= 0 <= y.min()
-    assert x.max() <= 9 >= y.max()
+    plain = sample_uniform(layout, n, torch.Generator().manual_seed(4))
+    tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), cascade_share=share)
+    (x, y), (was_x, was_y) = addends(tokens, layout), addends(plain, layout)
     assert torch.equal(tokens[:, layout.answer_start :], add(x, y))
+    assert not ((x != was_x).any(1) & (y != was_y).any(1)).any()  # one addend is changed, the same in all columns
+    changed = ((x != was_x) | (y != was_y)).flip(1)  # units first
+    assert (x + y == 9).flip(1)[changed].all()
+    places = [(below, length) for length in range(1, 5) for below in range(5 - length)]
+    for below, length in places:
+        exactly = torch.zeros(5, dtype=torch.bool)
+        exactly[below + 1 : below + length + 1] = True
+        # Made so, or made longer over columns that summed to 9 already, as one in ten does.
+        expected = sum(
+            share / 4 / (5 - longer) * 0.9**length * 0.1 ** (longer - length)
+            for lower, longer in places
+            if lower <= below and lower + longer >= below + length
+        )
+        assert float((changed == exactly).all(1).double().mean()) == pytest.approx(expected, abs=0.008), (below, length)
+
+
+def test_the_column_below_a_cascade_nearly_is_one_as_often_as_asked():
+    """A cascade of four stands over the units: these sum to 8 and 10, where their other digit allows it."""
+    layout, n = Layout(5), 40_000
+    generator = torch.Generator().manual_seed(4)
+    tokens = sample_uniform(layout, n, generator, cascade_share=1.0, near_share=0.5)
+    x, y = addends(tokens, layout)
     sums = x + y
-    # Half of the columns are changed, a fifth of these to 8 and a fifth to 10, but a 9 has no partner for 8, nor a 0 for
-    # 10: these stay 9. By chance the others sum to 8, 9 and 10 in 9, 10 and 9 of 100 cases.
-    for total, share in ((8, 0.5 * 0.2 * 0.9 + 0.5 * 0.09), (10, 0.5 * 0.2 * 0.9 + 0.5 * 0.09),
-                         (9, 0.5 * (0.6 + 0.4 * 0.1) + 0.5 * 0.1)):  # fmt: skip
-        assert float((sums == total).double().mean()) == pytest.approx(share, abs=0.01)
+    units = sums[(sums[:, :4] == 9).all(1), 4]
+    assert len(units) > n / 4
+    # By chance a column sums to 8, and to 10, in 9 of 100 cases; in one of 20 these four columns are not all made.
+    for total in (8, 10):
+        made = 0.25 * 0.9 + 0.5 * 0.09
+        assert float((units == total).double().mean()) == pytest.approx(0.95 * made + 0.05 * 0.09, abs=0.015)
+    assert float((units == 9).double().mean()) == pytest.approx(0.1, abs=0.015)
 
 
 def test_no_enriched_questions_draw_nothing_more_than_before():
     layout, one, other = Layout(3), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
     sample_uniform(layout, 10, one)
-    sample_uniform(layout, 10, other, sum9_question_share=0.0, near9_share=0.5)
+    sample_uniform(layout, 10, other, sum9_question_share=0.0, cascade_share=0.0, near_share=0.5)
     assert torch.equal(one.get_state(), other.get_state())
 
 

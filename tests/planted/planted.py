@@ -15,12 +15,15 @@ the answer is 0 by a small bias.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from harness.hypothesis import Claim
 from harness.models import expected_tensors
 from harness.recipe import Recipe
+from harness.spec import load_file
 
 RECIPE = Recipe.model_validate(
     {"version": 1, "task": "addition", "n_digits": 1, "n_layers": 2, "n_heads": 3, "d_model": 72, "d_mlp": 200,
@@ -28,6 +31,8 @@ RECIPE = Recipe.model_validate(
 )  # fmt: skip
 TOKEN, STEP, FIRST, SECOND, OUT = 0, 13, 19, 29, 39  # where each part of the residual stream begins
 PAIRS = [(x, y) for x in range(10) for y in range(10)]
+ALL = "[" + ", ".join(f"{x}+{y}" for x, y in PAIRS) + "]"  # a census
+SAMPLE = "{n: 1500, seed: 3}"
 
 
 def scaling(ones: int) -> tuple[float, float]:
@@ -71,3 +76,14 @@ def planted_weights() -> dict[str, Tensor]:
     w["unembed.b_U"][0] = 0.01
     w["unembed.b_U"][10:] = -1  # what is no digit is never said
     return w
+
+
+def read(tmp_path: Path, fixtures: Path, *texts: str) -> list[Claim]:
+    """Return a claim for each text, in which ``{all}`` is a census of all questions and ``{sample}`` a sample."""
+    path = tmp_path / "s.yaml"
+    claims = ""
+    for i, text in enumerate(texts):
+        lines = text.format(all=ALL, sample=SAMPLE).splitlines()
+        claims += f"  - id: c{i}\n    claim: c\n" + "".join(f"    {line}\n" for line in lines)
+    path.write_text(f"version: 1\nfixture: planted\nhypotheses:\n{claims}", "utf-8")
+    return load_file(path, fixtures, "s.yaml")

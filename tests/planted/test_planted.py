@@ -6,8 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from planted import PAIRS, RECIPE, planted_weights
-from tiny import write_tiny
+from planted import PAIRS, RECIPE, read
 
 from harness import cone, interventions
 from harness.addition import answers
@@ -17,11 +16,7 @@ from harness.intervention_reader import DEFAULT_REFERENCE
 from harness.nodes import all_nodes, reach
 from harness.sampling import tokens_for
 from harness.selection import QuestionList
-from harness.spec import load_file
 from harness.workbench import Workbench
-
-ALL = "[" + ", ".join(f"{x}+{y}" for x, y in PAIRS) + "]"  # a census
-SAMPLE = "{n: 1500, seed: 3}"
 
 TRUE = {
     # Cut a copying head or the MLP at a step and no unit is on: the answer is 0, wrong wherever it is not 0.
@@ -80,29 +75,6 @@ FALSE = {
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def fixtures(tmp_path_factory):
-    path = tmp_path_factory.mktemp("fixtures")
-    sizes = {key: getattr(RECIPE, key) for key in ("n_digits", "n_layers", "n_heads", "d_model", "d_mlp")}
-    write_tiny(path, "planted", weights=planted_weights(), **sizes)
-    return path
-
-
-@pytest.fixture(scope="module")
-def bench():
-    return Workbench("cpu")
-
-
-def read(tmp_path, fixtures, *texts):
-    path = tmp_path / "s.yaml"
-    claims = ""
-    for i, text in enumerate(texts):
-        lines = text.format(all=ALL, sample=SAMPLE).splitlines()
-        claims += f"  - id: c{i}\n    claim: c\n" + "".join(f"    {line}\n" for line in lines)
-    path.write_text(f"version: 1\nfixture: planted\nhypotheses:\n{claims}", "utf-8")
-    return load_file(path, fixtures, "s.yaml")
 
 
 @pytest.mark.parametrize("text", TRUE.values(), ids=TRUE)

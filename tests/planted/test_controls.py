@@ -1,0 +1,118 @@
+"""Controls of claims whose truth was put into the weights: heads 0 and 1 of layer 0 and its MLP do all, at S3 and S4."""
+
+from __future__ import annotations
+
+import pytest
+from planted import read
+
+from harness import cone
+from harness.controls import measure_controls
+from harness.errors import MeasurementError
+from harness.evaluate import judge, plan
+from harness.failure import failure_text
+from harness.records import not_specific, record_of
+from harness.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# What is claimed; whether nothing else does it; and what does.
+CONTROLLED = {
+    "a-head": ("ablate: S3L0H0\nquestions: {sample}\nexpect: {{fails: [A1]}}", False, {"S3L0H1"}),
+    "two-heads": ("ablate: S3L0H0+H1\nquestions: {all}\nexpect: {{fails: [A1]}}", False, {"S3L0H0+H2", "S3L0H1+H2"}),
+    "an-MLP": ("ablate: S3L0M\nquestions: {sample}\nexpect: {{fails: [A1]}}", True, set()),
+    "a-stream": ("ablate: S4L0R\nmethod: zero\nquestions: {all}\nexpect: {{fails: [A0]}}", True, set()),
+    "what-suffices": ("keep: {{heads: S3-S4L0H0+H1}}\nquestions: {sample}", True, set()),
+    "more-than-suffices": ("keep: {{heads: [S3-S4L0H0+H1, S4L0H2]}}\nquestions: {all}", False, {"S4L0H2"}),
+    "what-carries": ("patch: {{node: S3L0M, variable: D0.carry, digits: [A1]}}\npairs: {{n: 900}}", True, set()),
+    "two-heads-carry": (
+        "patch: {{node: S4L0H0+H1, variable: D0.base_add, digits: [A0]}}\npairs: {{n: 900}}", True, set(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "specific", "same"), CONTROLLED.values(), ids=CONTROLLED)
+def test_controls_find_what_does_the_same(tmp_path, fixtures, bench, text, specific, same):
+    (claim,) = read(tmp_path, fixtures, text)
+    result = judge(claim, bench, controls=True)
+    assert result.verdict == "supported"
+    assert result.controls.specific is specific
+    assert {row.what for row in result.controls.same} == same
+    assert all(row.finding != "undecided" for row in result.controls.siblings)
+    record = record_of(result)
+    assert not_specific(record) is not specific
+    assert all(name in failure_text(record) for name in same)
+
+
+@pytest.mark.parametrize(("text", "specific", "same"), CONTROLLED.values(), ids=CONTROLLED)
+def test_only_here_demands_that_nothing_else_does_it(tmp_path, fixtures, bench, text, specific, same):
+    if "expect" in text:
+        text = text.replace("]}}", "], only_here: true}}")
+    else:
+        text += "\nexpect: {{only_here: true}}"
+    (claim,) = read(tmp_path, fixtures, text)
+    result = judge(claim, bench)
+    assert result.verdict == ("supported" if specific else "refuted")
+    assert {row.what for row in result.comparisons if row.sibling and row.finding == "contradicted"} == same
+    assert "only here" in claim.expected or "each is needed" in claim.expected
+
+
+def test_the_rank_is_among_the_other_heads_and_steps(tmp_path, fixtures, bench):
+    """Cut to its mean over all questions, which is no digit, either head breaks A1 on the 45 sums of ten and more."""
+    claims = read(
+        tmp_path, fixtures,
+        "ablate: S3L0H0\nreference: {all}\nquestions: {all}\nexpect: {{fails: [A1]}}",
+        "ablate: S3L0H2\nreference: {all}\nquestions: {all}\nexpect: {{fails: [A1]}}\nxfail: {{reason: unused}}",
+        "ablate: S3L0H2\nquestions: {all}\nexpect: {{fails: []}}",
+    )  # fmt: skip
+    found = [measure_controls(claim, bench) for claim in claims]
+    assert found[0].own == 0.45
+    assert {row.what: row.value for row in found[0].siblings} == {
+        "S3L0H1": 0.45, "S3L0H2": 0.0, "S0L0H0": 0.0, "S1L0H0": 0.0, "S2L0H0": 0.0,
+    }  # fmt: skip
+    assert [controls.rank for controls in found] == [1, 3, None]
+    assert found[2].specific is None
+
+
+def test_the_methods_stand_side_by_side(tmp_path, fixtures, bench):
+    """Zeroed, no unit is on and A0 is 0, in nine of ten questions wrong; from another question, in nine of ten too."""
+    (claim,) = read(tmp_path, fixtures, "ablate: S4L0H0\nquestions: {all}\nexpect: {{fails: [A0], fail_rate: 0.85}}")
+    assert measure_controls(claim, bench).methods == {"mean": "supported", "zero": "supported", "resample": "supported"}
+    (claim,) = read(tmp_path, fixtures, "ablate: S3L0H0\nquestions: {all}\nexpect: {{fails: [A1], fail_rate: 0.4}}")
+    methods = measure_controls(claim, bench).methods
+    assert methods["zero"] == "supported"
+    assert methods["resample"] == "refuted"  # another digit's tens are often the same
+
+
+def test_a_claim_that_only_looks_has_no_controls(tmp_path, fixtures, bench):
+    (claim,) = read(tmp_path, fixtures, "answer: whole\nquestions: {sample}\nexpect: {{accuracy_at_least: 0.99}}")
+    assert judge(claim, bench, controls=True).controls is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ablate: S3L0H0\nquestions: {all}\nexpect: {{fails: [A1]}}",
+        "patch: {{node: S3L0M, variable: D0.carry, digits: [A1]}}\npairs: {{n: 900}}",
+    ],
+)
+def test_an_engine_that_does_not_put_back_what_it_took_is_found_out(tmp_path, fixtures, monkeypatch, text):
+    honest = cone.capture
+
+    def shifted(fixture, tokens, nodes, chunk=None):
+        clean, values = honest(fixture, tokens, nodes, chunk)
+        return clean, {node: value.roll(37, dims=0) for node, value in values.items()}
+
+    (claim,) = read(tmp_path, fixtures, text)
+    assert measure_controls(claim, Workbench("cpu")) is not None
+    monkeypatch.setattr(cone, "capture", shifted)
+    with pytest.raises(
+        MeasurementError, match=r"s.yaml:4:1: expected nothing to change when .* a defect of the engine"
+    ):
+        measure_controls(claim, Workbench("cpu"))
+
+
+def test_planned_or_not_the_controls_are_the_same(tmp_path, fixtures, bench):
+    claims = read(tmp_path, fixtures, *(text for text, _, _ in CONTROLLED.values()))
+    planned = Workbench("cpu")
+    plan(claims, planned, controls=True)
+    assert [measure_controls(c, planned) for c in claims] == [measure_controls(c, Workbench("cpu")) for c in claims]
