@@ -13,10 +13,10 @@ from torch import Tensor
 from harness.addition import answers, cases_of, decode
 from harness.engines import free_running
 from harness.errors import MeasurementError, Problem
-from harness.intervals import exact_interval, mean_interval, mean_interval_within, shared_confidence
+from harness.intervals import exact_interval, mean_interval, mean_interval_within
 from harness.measurement import EXAMPLES, pattern
 from harness.observations import Answer
-from harness.verdict import Comparison, Finding, within_bounds
+from harness.verdict import Comparison, Finding, straddled, within_bounds
 from harness.workbench import Workbench
 
 
@@ -94,27 +94,35 @@ def compare_answers(claim: Answer, found: Answers) -> tuple[Comparison, ...]:
             for subject, right in zip(claim.subjects, answered.right.sum(0).tolist(), strict=True):
                 low, high = None, None
                 if not claim.questions.census:
-                    low, high = exact_interval(right, n, shared_confidence(claim.comparisons))
-                rows.append(_bounded(claim, f"{prefix}{subject}", f"{right}/{n}", right / n, low, high))
+                    low, high = exact_interval(right, n, claim.confidence)
+                rows.append(_bounded(claim, f"{prefix}{subject}", f"{right}/{n}", right / n, low, high, n))
         if claim.says_loss:
             rows.append(_loss(claim, f"{prefix}loss", answered.loss.tolist()))
     return tuple(rows)
 
 
 def _bounded(
-    claim: Answer, what: str, observed: str, value: float, low: float | None, high: float | None
+    claim: Answer,
+    what: str,
+    observed: str,
+    value: float,
+    low: float | None,
+    high: float | None,
+    asked: int | None = None,
 ) -> Comparison:
     finding = within_bounds(value, low, high, claim.at_least, claim.at_most)
-    return Comparison(what, claim.expected_accuracy, observed, value, low, high, finding)
+    at = straddled(finding, low, high, claim.at_least, claim.at_most)
+    return Comparison(what, claim.expected_accuracy, observed, value, low, high, finding, asked=asked, threshold=at)
 
 
 def _loss(claim: Answer, what: str, losses: Sequence[float]) -> Comparison:
     mean = sum(losses) / len(losses)
     low, high = None, None
     if not claim.questions.census:
-        low, high = mean_interval(losses, shared_confidence(claim.comparisons))
+        low, high = mean_interval(losses, claim.confidence)
     finding: Finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
-    return Comparison(what, claim.expected_loss, f"{mean:.3g}", mean, low, high, finding)
+    at = straddled(finding, low, high, claim.loss_above, claim.loss_below)
+    return Comparison(what, claim.expected_loss, f"{mean:.3g}", mean, low, high, finding, threshold=at)
 
 
 def _gain(claim: Answer, found: Answers) -> Comparison:
@@ -134,6 +142,6 @@ def _gain(claim: Answer, found: Answers) -> Comparison:
     gain = sum(differences) / len(differences)
     low, high = None, None
     if not claim.questions.census:
-        low, high = mean_interval_within(differences, shared_confidence(1), width=2)
+        low, high = mean_interval_within(differences, claim.confidence, width=2)
     observed = f"{float(ours.mean()):.4%} against {float(theirs.mean()):.4%}"
     return _bounded(claim, "gain", observed, gain, low, high)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.addition import answers
-from harness.intervals import mean_interval_within, shared_confidence
+from harness.intervals import mean_interval_within
 from harness.observations import Attend
-from harness.verdict import Comparison, require_accuracy, within_bounds
+from harness.verdict import Comparison, require_accuracy, straddled, within_bounds
 from harness.workbench import Workbench
 
 
@@ -52,6 +52,7 @@ def compare_attention(claim: Attend, found: Attended) -> tuple[Comparison, ...]:
     mean = sum(found.masses) / len(found.masses)
     low, high = None, None
     if not claim.questions.census:
-        low, high = mean_interval_within(found.masses, shared_confidence(claim.comparisons), width=1)
+        low, high = mean_interval_within(found.masses, claim.confidence, width=1)
     finding = within_bounds(mean, low, high, claim.at_least, claim.at_most)
-    return (Comparison("mass", claim.expected.removeprefix("mass "), f"{mean:.3f}", mean, low, high, finding),)
+    expected, at = claim.expected.removeprefix("mass "), straddled(finding, low, high, claim.at_least, claim.at_most)
+    return (Comparison("mass", expected, f"{mean:.3f}", mean, low, high, finding, threshold=at),)

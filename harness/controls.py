@@ -84,7 +84,7 @@ def ablations_of(claim: Claim) -> Iterator[Ablation]:
 
 def _questions(asked: Questions) -> Questions:
     """Return what controls ask of a claim that is asked `asked`."""
-    return replace(asked, n=CONTROL_N, seed=CONTROL_SEED) if isinstance(asked, Sample) else asked
+    return replace(asked, n=CONTROL_N, seed=CONTROL_SEED, auto=False) if isinstance(asked, Sample) else asked
 
 
 def _ablation(h: Hypothesis, nodes: Nodes) -> Ablation:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,10 +14,12 @@ from harness.answering import compare_answers, measure_answers
 from harness.attending import compare_attention, measure_attention
 from harness.controls import Controls, ablations_of, measure_controls
 from harness.hypothesis import Claim, Hypothesis, Patch
+from harness.intervals import error_at
 from harness.learning import compare_learning, measure_learning
 from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
 from harness.recipe import PIN, RECIPE, WEIGHTS
+from harness.selection import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 from harness.verdict import Comparison, Verdict, decide, verdict_of
 from harness.workbench import Ablation, Workbench, ablation_of
 
@@ -88,6 +90,7 @@ def _stamp(directory: Path) -> tuple[tuple[int, int] | None, ...]:
 class Experiment:
     """What an experiment on one claim showed."""
 
+    claim: Claim  # as it was asked at last: of more questions than at first, where it says so
     verdict: Verdict
     comparisons: tuple[Comparison, ...]
     measured: Measured
@@ -105,6 +108,7 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
     bench = bench or _shared_bench(h.fixtures.resolve(), tuple(_stamp(h.fixtures / name) for name in h.models))
     fixtures = [bench.fixture(name, h.fixtures) for name in h.models]
     found = experiment(h, bench)
+    h = found.claim
     engine = "learning curves" if isinstance(h, Learn) else bench.engine_name(h.models[0], h.fixtures)
     weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
     return Result(
@@ -116,17 +120,39 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
 def experiment(claim: Claim, bench: Workbench, *, details: bool = True) -> Experiment:
     """Return what the experiment shows that a claim asks for; without `details`, examples may be left out.
 
+    A claim with `n: auto` is asked of more and more questions until it is settled, or there are enough.
+
     Raises:
         FixtureError: a model cannot be loaded.
         MeasurementError: what was measured means nothing.
     """
+    start = time.perf_counter()
+    for look in looks(claim):
+        found = _look(look, bench, details)
+        if found.verdict != "inconclusive":
+            break
+    automatic = isinstance(claim.questions, Sample | PairSample) and claim.questions.auto
+    return replace(found, seconds=time.perf_counter() - start) if automatic else found
+
+
+def looks(claim: Claim) -> Iterator[Claim]:
+    """Yield the claim as it is asked, one time after the other, with the chance of error that each time may take."""
+    asked = claim.questions
+    if not isinstance(asked, Sample | PairSample) or not asked.auto:
+        yield claim
+        return
+    for look in range(AUTO_LOOKS):
+        yield replace(claim, questions=replace(asked, n=AUTO_FIRST * 2**look), error=error_at(look))
+
+
+def _look(claim: Claim, bench: Workbench, details: bool) -> Experiment:
     start = time.perf_counter()
     if isinstance(claim, Hypothesis):
         shared = bench.measure(ablation_of(claim), details=details)
         beside = {
             name: bench.measure(other, details=False).measurement.digits for name, other in siblings_of(claim).items()
         }
-        return Experiment(*decide(claim, shared.measurement, beside), shared.measurement, shared.seconds)
+        return Experiment(claim, *decide(claim, shared.measurement, beside), shared.measurement, shared.seconds)
     measured: Measured
     if isinstance(claim, Patch):
         measured, siblings = measure_patch(claim, bench, claim.siblings if claim.only_here else None)
@@ -141,7 +167,7 @@ def experiment(claim: Claim, bench: Workbench, *, details: bool = True) -> Exper
         assert isinstance(claim, Learn)
         measured = measure_learning(claim)
         rows = compare_learning(claim, measured)
-    return Experiment(verdict_of(claim, rows), rows, measured, time.perf_counter() - start)
+    return Experiment(claim, verdict_of(claim, rows), rows, measured, time.perf_counter() - start)
 
 
 def siblings_of(h: Hypothesis) -> dict[str, Ablation]:
@@ -152,7 +178,7 @@ def siblings_of(h: Hypothesis) -> dict[str, Ablation]:
 
 def plan(claims: Iterable[Claim], bench: Workbench, *, controls: bool = False) -> None:
     """Say which claims are going to be judged, so that they share what they have in common."""
-    for claim in claims:
+    for claim in (next(looks(claim)) for claim in claims):
         if isinstance(claim, Hypothesis):
             bench.plan([ablation_of(claim)])
             bench.plan(siblings_of(claim).values(), details=False)

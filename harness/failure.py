@@ -42,6 +42,10 @@ def failure_text(record: Record) -> str:
     if "clean_accuracy" in measured:
         about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
     parts = [head, " · ".join(filter(None, about)), "", table]
+    if record["verdict"] == "inconclusive" and not record["census"]:
+        n = record["settled_by"]
+        parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
+                  "settle it: what was seen is at the threshold"]  # fmt: skip
     if record.get("controls"):
         parts += ["", f"controls: {controls_line(record['controls'])}"]
     if deciding := deciding_questions(record):

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from harness.intervals import ERROR, shared_confidence
 from harness.nodes import Node, Shape, reach
 from harness.selection import Pairs, Questions
 from harness.spec_model import Method
@@ -45,11 +46,17 @@ class Claim(ABC):
     key: str  # path::id
     by_construction: bool = False
     survivors: tuple[tuple[str, str], ...] = ()  # mutants that hold as well, and why
+    error: float = ERROR  # the chance that one of its intervals fails
 
     @property
     @abstractmethod
     def comparisons(self) -> int:
         """How many comparisons share the confidence."""
+
+    @property
+    def confidence(self) -> float:
+        """The confidence of each of its intervals."""
+        return shared_confidence(self.comparisons, self.error)
 
     @property
     def true_by_construction(self) -> bool:

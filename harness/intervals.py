@@ -10,11 +10,21 @@ import math
 from collections.abc import Sequence
 
 CONFIDENCE = 0.99
+ERROR = 0.01  # 1 - CONFIDENCE: the chance that one of a claim's intervals fails
+MOST_N = 10_000_000  # beyond which no n is said to settle a claim
 
 
-def shared_confidence(comparisons: int) -> float:
-    """Return the confidence of each of several intervals that together hold with :data:`CONFIDENCE`."""
-    return 1 - (1 - CONFIDENCE) / max(comparisons, 1)
+def shared_confidence(comparisons: int, error: float = ERROR) -> float:
+    """Return the confidence of each of several intervals, so that the chance that any of them fails is `error`."""
+    return 1 - error / max(comparisons, 1)
+
+
+def error_at(look: int) -> float:
+    """Return the chance of error that each look at a growing sample may take, counted from 0: all share :data:`ERROR`.
+
+    A half, a quarter, and so on: however often one looks, the sum stays below (the union bound).
+    """
+    return ERROR * 0.5 ** (look + 1)
 
 
 def exact_interval(failures: int, n: int, confidence: float) -> tuple[float, float]:
@@ -61,13 +71,19 @@ def mean_interval_within(values: Sequence[float], confidence: float, width: floa
 
 
 def least_n_of_mean(
-    comparisons: int, at_least: float | None, at_most: float | None, *, lowest: float, highest: float
+    comparisons: int,
+    at_least: float | None,
+    at_most: float | None,
+    *,
+    lowest: float,
+    highest: float,
+    error: float = ERROR,
 ) -> float:
     """Return the least n with which values all alike, at the far end of their range, settle a mean's bounds.
 
     The mean of values between `lowest` and `highest`, with :func:`mean_interval_within`; infinity if none does.
     """
-    log = math.log(4 / (1 - shared_confidence(comparisons)))
+    log = math.log(4 / (1 - shared_confidence(comparisons, error)))
     rooms = [highest - at_least] if at_least is not None else []
     rooms += [at_most - lowest] if at_most is not None else []
     if any(room <= 0 for room in rooms):
@@ -75,13 +91,43 @@ def least_n_of_mean(
     return max([2, *(math.ceil(1 + 7 * (highest - lowest) * log / (3 * room)) for room in rooms)])
 
 
-def least_n(comparisons: int, *, fail_rate: float | None, intact_rate: float | None) -> float:
+def n_to_settle(
+    value: float, low: float, high: float, n: int, threshold: float, confidence: float, *, rate: bool
+) -> int | None:
+    """Return about how large a sample puts `threshold` outside the interval, if what was seen stays what it is.
+
+    Of a rate the exact interval is asked; the width of any other shrinks as one over the root of n. None: more than
+    :data:`MOST_N`.
+    """
+    if value == threshold:
+        return None
+    if not rate:
+        end = high if threshold > value else low
+        needed = n * ((end - value) / (threshold - value)) ** 2
+        return math.ceil(needed) if needed <= MOST_N else None
+
+    def settles(size: int) -> bool:
+        below, above = exact_interval(round(value * size), size, confidence)
+        return not below <= threshold <= above
+
+    first, last = n, 2 * n
+    while not settles(last):
+        first, last = last, 2 * last
+        if first > MOST_N:
+            return None
+    while last - first > max(1, first // 50):  # to a fiftieth: it is an estimate
+        middle = (first + last) // 2
+        first, last = (first, middle) if settles(middle) else (middle, last)
+    return last
+
+
+def least_n(comparisons: int, *, fail_rate: float | None, intact_rate: float | None, error: float = ERROR) -> float:
     """Return the least n with which the most extreme counts settle every comparison; infinity if none does.
 
     With confidence c, n failures of n put a rate above ``((1-c)/2)**(1/n)``, no failure of n puts it below
     ``1 - ((1-c)/2)**(1/n)``: the ends of the exact interval, in closed form. None: nothing to compare.
     """
-    tail = math.log((1 - shared_confidence(comparisons)) / 2)
+    tail = math.log((1 - shared_confidence(comparisons, error)) / 2)
     # n must exceed each of these; a rate that needs no evidence adds 0, one that no evidence shows infinity.
     bounds = [0.0]
     if fail_rate is not None and fail_rate > 0:

@@ -7,7 +7,7 @@ from typing import Any
 from harness.hypothesis import Claim, Expect, Hypothesis, Keep, Patch
 from harness.intervals import least_n
 from harness.nodes import Node, all_nodes, reach, read_nodes
-from harness.reader import Reader
+from harness.reader import Reader, size_of
 from harness.selection import PairList, Pairs, PairSample, Sample, read_pair
 from harness.spec_model import (
     REFERENCE_N,
@@ -38,6 +38,8 @@ class InterventionReader(Reader):
         """Return what claims share whose nodes are ablated."""
         self._unused(model)
         reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
+        if isinstance(reference, Sample) and reference.auto:
+            self._report(("reference", "n"), "a number (a reference settles nothing)", "auto", "write n: 1000")
         return self._common(model) | {
             "questions": self._questions(model.questions, "questions"), "method": model.method, "reference": reference,
             "seed": model.seed or 0, "gate": model.gate, "by_construction": model.by_construction,
@@ -93,7 +95,7 @@ class InterventionReader(Reader):
         if isinstance(model.pairs, list):
             questions = PairList(tuple(read_pair(text, layout) for text in model.pairs))
         else:
-            questions = PairSample(model.pairs.n, model.pairs.seed)
+            questions = PairSample(size_of(model.pairs.n), model.pairs.seed, isinstance(model.pairs.n, str))
         reached, theirs = reach(nodes, self.shape), variable.digits(layout)
         for i, digit in enumerate(carried.digits):
             for who, known in ((as_text(carried.node), reached), (str(variable), theirs)):
@@ -114,8 +116,8 @@ class InterventionReader(Reader):
         )  # fmt: skip
         self._comparable(claim, claim.only_here)
         if isinstance(questions, PairSample):
-            needed = least_n(claim.comparisons, fail_rate=claim.follow_rate, intact_rate=claim.intact_rate)
-            self._least(needed, questions.n, "pairs")
+            rates = (claim.follow_rate, claim.intact_rate)
+            self._settled(claim.comparisons, *rates, questions, "pairs")
         return claim
 
     def _expect(self, model: ExpectModel, census: bool) -> Expect:
@@ -195,8 +197,17 @@ class InterventionReader(Reader):
                     fix = "leave it out: then a digit in `fails` fails at least once, the others never"
                     self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
             return
-        needed = least_n(h.comparisons, fail_rate=fail_rate, intact_rate=intact_rate)
-        self._least(max(needed, 2 if h.expect.says_loss else 1), h.questions.n)  # one loss has no spread
+        least = 2 if h.expect.says_loss else 1  # one loss has no spread
+        self._settled(h.comparisons, fail_rate, intact_rate, h.questions, least=least)
+
+    def _settled(
+        self, comparisons: int, high: float | None, low: float | None, sample: Sample | PairSample,
+        key: str = "questions", least: int = 1,
+    ) -> None:  # fmt: skip
+        """Refuse a sample that could not put every rate above `high`, or below `low`."""
+        self._least(
+            lambda error: max(least, least_n(comparisons, fail_rate=high, intact_rate=low, error=error)), sample, key
+        )
 
 
 def as_tuple(names: str | list[str]) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from harness.curves import Curves, read_curves
 from harness.errors import FixtureError, Problem
-from harness.intervals import exact_interval, shared_confidence
+from harness.intervals import exact_interval
 from harness.layout import Layout
 from harness.observations import Learn
 from harness.recipe import CURVES, recipe_of
-from harness.verdict import Comparison, within_bounds
+from harness.verdict import Comparison, straddled, within_bounds
 
 WINDOW = 20  # steps that are averaged, since one step's loss is one batch's
 
@@ -72,9 +72,10 @@ def compare_learning(claim: Learn, found: Learned) -> tuple[Comparison, ...]:
     """Return the comparison: in how many runs each of `first` was learned before each of `before`."""
     n = len(found.reached)
     held = sum(_in_order(claim, steps) for steps in found.reached.values())
-    low, high = exact_interval(held, n, shared_confidence(claim.comparisons))
+    low, high = exact_interval(held, n, claim.confidence)
     finding = within_bounds(held / n, low, high, claim.share_above, None)
-    return (Comparison("runs", claim.expected.removeprefix("in "), f"{held}/{n}", held / n, low, high, finding),)
+    expected, at = claim.expected.removeprefix("in "), straddled(finding, low, high, claim.share_above)
+    return (Comparison("runs", expected, f"{held}/{n}", held / n, low, high, finding, asked=n, threshold=at),)
 
 
 def _in_order(claim: Learn, steps: dict[str, int | None]) -> bool:

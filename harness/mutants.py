@@ -18,6 +18,7 @@ from harness.intervention_reader import FAIL_RATE
 from harness.nodes import Node, all_nodes, reach
 from harness.observations import Attend, Learn
 from harness.records import seen
+from harness.selection import PairSample, Sample
 from harness.variants import Nodes, moved, write_nodes
 from harness.workbench import Workbench, ablation_of
 
@@ -63,6 +64,8 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
     What the model's shape settles, or what cannot be asked at all, is no mutant.
     """
     killed, survivors, reasons = [], [], dict(claim.survivors)
+    if isinstance(claim.questions, Sample | PairSample):  # as many as settled the claim
+        claim = replace(claim, questions=replace(claim.questions, auto=False))
     for mutant in mutants_of(claim, others):
         try:
             found = experiment(mutant.claim, bench, details=False)

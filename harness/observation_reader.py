@@ -61,11 +61,18 @@ class ObservationReader(Reader):
             self._report("expect", "the lower bound below the upper one", found, "swap them, or leave one out")
         if isinstance(questions, Sample):
             if than:
-                needed = least_n_of_mean(1, claim.at_least, claim.at_most, lowest=-1, highest=1)
+                self._least(
+                    lambda error: least_n_of_mean(1, claim.at_least, claim.at_most, lowest=-1, highest=1, error=error),
+                    questions,
+                )
             else:
-                rates = {"fail_rate": claim.at_least, "intact_rate": claim.at_most}
-                needed = max(least_n(claim.comparisons, **rates), 2 if claim.says_loss else 1)
-            self._least(needed, questions.n)
+                least = 2 if claim.says_loss else 1
+                self._least(
+                    lambda error: max(least, least_n(
+                        claim.comparisons, fail_rate=claim.at_least, intact_rate=claim.at_most, error=error
+                    )),
+                    questions,
+                )  # fmt: skip
         return claim
 
     def _attend(self, model: AttendModel) -> Attend:
@@ -88,7 +95,7 @@ class ObservationReader(Reader):
             self._report("expect", "mass_at_least or mass_at_most", found, "write one of them")
         if isinstance(questions, Sample):
             bounds = (expect.mass_at_least, expect.mass_at_most)
-            self._least(least_n_of_mean(1, *bounds, lowest=0, highest=1), questions.n)
+            self._least(lambda error: least_n_of_mean(1, *bounds, lowest=0, highest=1, error=error), questions)
         return Attend(
             **self._common(model), questions=questions, gate=model.gate, node=node, to=tuple(model.attend.to),
             steps=steps, at_least=expect.mass_at_least, at_most=expect.mass_at_most,

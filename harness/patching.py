@@ -20,13 +20,13 @@ from harness import interventions
 from harness.addition import answers, decode
 from harness.errors import HarnessError, MeasurementError
 from harness.hypothesis import Patch
-from harness.intervals import exact_interval, shared_confidence
+from harness.intervals import exact_interval
 from harness.interventions import Intervention
 from harness.layout import Layout
 from harness.measurement import EXAMPLES
 from harness.pairs import Drawn, draw_pairs
 from harness.variants import Nodes
-from harness.verdict import Comparison, opposite, require_accuracy, within_bounds
+from harness.verdict import Comparison, opposite, require_accuracy, straddled, within_bounds
 from harness.workbench import Workbench
 
 
@@ -161,7 +161,8 @@ def _follows(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Compariso
     low, high = _interval(claim, k, n)
     finding = within_bounds(_share(k, n), low, high, 1.0 if least is None else least, None) if n else "undecided"
     expected = "always follows" if least is None else f"follows > {100 * least:g}%"
-    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding)
+    at = straddled(finding, low, high, least)
+    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding, asked=n, threshold=at)
 
 
 def _stays(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Comparison:
@@ -173,7 +174,8 @@ def _stays(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Comparison:
     if not n and claim.questions.census:  # a list of one kind of pairs says nothing of the other
         finding = "not compared"
     expected = "never changes" if most is None else f"changes < {100 * most:g}%"
-    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding)
+    at = straddled(finding, low, high, most)
+    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding, asked=n, threshold=at)
 
 
 def _share(k: int, n: int) -> float:
@@ -183,4 +185,4 @@ def _share(k: int, n: int) -> float:
 def _interval(claim: Patch, k: int, n: int) -> tuple[float | None, float | None]:
     if claim.questions.census or not n:
         return None, None
-    return exact_interval(k, n, shared_confidence(claim.comparisons))
+    return exact_interval(k, n, claim.confidence)

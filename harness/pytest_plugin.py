@@ -167,7 +167,7 @@ class ClaimItem(pytest.Item):
             bench = _workbench(self)
             result = judge(h, bench, controls=self.config.getoption("--harness-controls"))
             if _mutated(self.config, h) and result.verdict == "supported":
-                mutation = judge_mutants(h, bench, alike(h.fixture, h.fixtures))
+                mutation = judge_mutants(result.hypothesis, bench, alike(h.fixture, h.fixtures))
             self.result = result
         except HarnessError as error:
             trouble = error  # told below, outside of this clause, or pytest would show it twice

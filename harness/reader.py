@@ -7,14 +7,26 @@ problem goes to the document that the claim stands in. ``intervention_reader.py`
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.intervals import ERROR, error_at
 from harness.nodes import Shape
 from harness.question_sets import named_set
-from harness.selection import NamedSet, QuestionList, Questions, Sample, make_strata
+from harness.selection import (
+    AUTO_FIRST,
+    AUTO_LOOKS,
+    AUTO_MOST,
+    NamedSet,
+    PairSample,
+    QuestionList,
+    Questions,
+    Sample,
+    make_strata,
+)  # fmt: skip
 from harness.spec_model import VERBS, AnsweredModel, ClaimModel, ExpectModel, SampleModel
 from harness.yamlfile import Document, Loc
 
@@ -44,7 +56,13 @@ def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questi
     cases = where.case if isinstance(where.case, list) else [where.case] if where.case else []
     cascades = [where.cascade] if isinstance(where.cascade, int) else where.cascade or []
     strata = make_strata(layout, cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
-    return Sample(model.n, model.seed, strata)
+    auto = isinstance(model.n, str)
+    return Sample(size_of(model.n), model.seed, strata, auto)
+
+
+def size_of(n: int | str) -> int:
+    """Return how many questions, or pairs, are asked at first."""
+    return AUTO_FIRST if isinstance(n, str) else n
 
 
 @dataclass
@@ -84,15 +102,17 @@ class Reader:
             )
             return QuestionList(())
 
-    def _least(self, needed: float, n: int, key: str = "questions") -> None:
-        """Refuse a sample of `n` questions, or pairs, that could not settle a claim, whatever came out."""
+    def _least(self, needed_at: Callable[[float], float], sample: Sample | PairSample, key: str = "questions") -> None:
+        """Refuse a sample that could not settle a claim, whatever came out; what is needed depends on the error."""
+        needed = needed_at(error_at(AUTO_LOOKS - 1) if sample.auto else ERROR)
+        n = AUTO_MOST if sample.auto else sample.n
         if math.isinf(needed):
             fix = "change the rate"
             self._report("expect", "rates between 0 and 1 for a sample", "one that no sample can show", fix)
         elif n < needed:
             self._report(
                 (key, "n"), f"n of at least {needed:.0f}, or the claim cannot be settled",
-                str(n), f"write n: {needed:.0f} or more",
+                f"auto, {n} at most" if sample.auto else str(n), f"write n: {needed:.0f} or more",
             )  # fmt: skip
 
     def _loss_bounds(self, model: ExpectModel | AnsweredModel) -> None:

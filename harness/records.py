@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, NotImportedError
 from harness.hypothesis import Claim, Hypothesis
+from harness.intervals import ERROR
+from harness.selection import PairSample, Sample
+from harness.verdict import settling_n
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
@@ -35,8 +38,17 @@ def record_of(result: Result) -> Record:
         "device": result.device,
         "engine": result.engine,
         "seconds": round(result.seconds, 3),
+        "settled_by": _settled_by(result),
         "controls": None if result.controls is None else _plain_controls(result.controls.as_dict()),
     }
+
+
+def _settled_by(result: Result) -> int | None:
+    """Return about how large a sample would settle an inconclusive claim, if what was seen stays what it is."""
+    asked = result.hypothesis.questions
+    if result.verdict != "inconclusive" or not isinstance(asked, Sample | PairSample):
+        return None
+    return settling_n(result.hypothesis, result.comparisons, asked.n)
 
 
 def _plain_controls(controls: Record) -> Record:
@@ -116,6 +128,16 @@ def summary_line(records: Sequence[Record]) -> str:
     if skipped := sum(record["verdict"] == "skipped" for record in records):
         line += f"; {skipped} skipped, their weights are not here"
     return line
+
+
+def false_verdicts_line(records: Sequence[Record]) -> str:
+    """Return how many false verdicts are to be expected by chance alone, at the most; empty: none."""
+    decided = [record for record in judged(records) if record["verdict"] in ("supported", "refuted")]
+    sampled = [record for record in decided if any(row["low"] is not None for row in record["comparisons"])]
+    if not sampled:
+        return ""
+    expected = len(sampled) * ERROR
+    return f"by chance, at most {expected:.2g} of the {len(sampled)} verdicts on samples are expected to be false"
 
 
 def not_specific(record: Record) -> bool:

@@ -13,6 +13,7 @@ from harness.records import (
     Record,
     counts,
     digits_seen,
+    false_verdicts_line,
     judged,
     not_specific,
     percent,
@@ -56,8 +57,9 @@ def _shown_verdict(record: Record) -> str:
 
 
 def more_lines(records: Sequence[Record], coverage: Sequence[Coverage]) -> list[str]:
-    """Return what mutants and coverage came to, a line each, and what they leave to do."""
-    return [*_mutant_lines(records), *(line for found in coverage for line in _coverage_lines(found))]
+    """Return what chance, mutants and coverage come to, a line each, and what they leave to do."""
+    covered = (line for found in coverage for line in _coverage_lines(found))
+    return [*filter(None, [false_verdicts_line(records)]), *_mutant_lines(records), *covered]
 
 
 def _mutant_lines(records: Sequence[Record]) -> list[str]:
@@ -127,7 +129,7 @@ def markdown(
     if more := more_lines(records, coverage):
         parts += [
             "",
-            "## Mutants and coverage",
+            "## What the claims are worth",
             "",
             *(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in more),
         ]

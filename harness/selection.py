@@ -19,6 +19,9 @@ Case = Literal["BA", "MC1", "SimpleUS9", "CascadeUS9"]
 # In the order of the longest cascade: no carry, none that runs, one column, several.
 CASES: tuple[Case, ...] = ("BA", "MC1", "SimpleUS9", "CascadeUS9")
 Stratify = Literal["case", "cascade"]
+# `n: auto` asks the first number of questions, then twice as many, and so on, at most so often.
+AUTO_FIRST, AUTO_LOOKS = 500, 7
+AUTO_MOST = AUTO_FIRST * 2 ** (AUTO_LOOKS - 1)
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,18 @@ class QuestionList:
 
 @dataclass(frozen=True)
 class Sample:
-    """`n` random questions: uniform, or equally many from each stratum."""
+    """`n` random questions: uniform, or equally many from each stratum. `auto`: more, until the claim is settled."""
 
     n: int
     seed: int
     strata: tuple[Stratum, ...] = ()
+    auto: bool = False
     census = False
 
     def __str__(self) -> str:
         first = self.strata[0].name if self.strata else "uniform"
         of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].name.removeprefix('cascade ')}"
-        return f"{self.n} × {of}, seed {self.seed}"
+        return f"{self.n}{' (auto)' if self.auto else ''} × {of}, seed {self.seed}"
 
 
 Questions = NamedSet | QuestionList | Sample
@@ -94,10 +98,11 @@ class PairSample:
 
     n: int
     seed: int
+    auto: bool = False
     census = False
 
     def __str__(self) -> str:
-        return f"{self.n} pairs, seed {self.seed}"
+        return f"{self.n}{' (auto)' if self.auto else ''} pairs, seed {self.seed}"
 
 
 Pairs = PairList | PairSample

@@ -99,10 +99,20 @@ class Where(Strict):
     columns: dict[str, TriCase] = Field({}, description='what columns sum to without a carry: {D1: "=9"}')
 
 
+def _size_or_auto(value: object) -> str:
+    return "auto" if isinstance(value, str) else "n"
+
+
+SampleSize = Annotated[
+    Annotated[int, Field(ge=1, le=1_000_000), Tag("n")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(_size_or_auto),
+]
+
+
 class SampleModel(Strict):
     """A random sample: `n` questions, uniform or as described."""
 
-    n: Annotated[int, Field(ge=1, le=1_000_000)]
+    n: SampleSize
     seed: Seed = 0
     where: Where = Where()
     stratify: Stratify | None = Field(None, description="as many questions of each case, or of each cascade length")
@@ -209,7 +219,7 @@ class CarryModel(Strict):
 class PairSampleModel(Strict):
     """A random sample of pairs in which carrying the variable over changes the digits, and as many where it agrees."""
 
-    n: Annotated[int, Field(ge=1, le=1_000_000)]
+    n: SampleSize
     seed: Seed = 0
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.errors import MeasurementError, Problem
 from harness.hypothesis import Claim, Hypothesis, Keep
-from harness.intervals import exact_interval, mean_interval, shared_confidence
+from harness.intervals import exact_interval, mean_interval, n_to_settle
 from harness.measurement import DigitCount, Measurement
 
 Verdict = Literal["supported", "refuted", "inconclusive", "by construction"]
@@ -28,6 +28,8 @@ class Comparison:
     finding: Finding
     excluded: int = 0  # questions that do not count, because the clean run gets the digit wrong
     sibling: bool = False  # it is of other nodes, named by `what`
+    asked: int | None = None  # of a rate: over how many questions, pairs or training runs
+    threshold: float | None = None  # of an undecided one: what its interval straddles
 
 
 Counts = Sequence[DigitCount]
@@ -85,6 +87,26 @@ def within_bounds(
     return "holds" if inside else "undecided"
 
 
+def straddled(finding: Finding, low: float | None, high: float | None, *bounds: float | None) -> float | None:
+    """Return which of the bounds an undecided comparison's interval straddles; None if it is decided."""
+    if finding != "undecided" or low is None or high is None:
+        return None
+    return next((bound for bound in bounds if bound is not None and low <= bound <= high), None)
+
+
+def settling_n(claim: Claim, rows: Iterable[Comparison], n: int) -> int | None:
+    """Return about how many questions, instead of `n`, would settle a claim, if what was seen stays what it is.
+
+    None where no number is likely to, or nothing is undecided.
+    """
+    found = [
+        n_to_settle(row.value, row.low, row.high, row.asked or n, row.threshold, claim.confidence, rate=bool(row.asked))
+        for row in rows
+        if row.threshold is not None and row.low is not None and row.high is not None
+    ]
+    return None if not found or None in found else max(filter(None, found))
+
+
 def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
     should_fail = count.digit in h.expect.fails
     rate = count.wrong / count.asked if count.asked else 0.0
@@ -109,7 +131,10 @@ def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
         low, high, finding = _found(h, count, should_fail)
     observed = f"{count.wrong}/{count.asked}"
     expected = _expectation(h, count.digit)
-    return Comparison(count.digit, expected, observed, rate, low, high, finding, count.excluded)
+    at = straddled(finding, low, high, _threshold(h, should_fail))
+    return Comparison(
+        count.digit, expected, observed, rate, low, high, finding, count.excluded, asked=count.asked, threshold=at
+    )
 
 
 def compare_sibling(h: Hypothesis, name: str, counts: Counts) -> Comparison:
@@ -126,8 +151,9 @@ def compare_sibling(h: Hypothesis, name: str, counts: Counts) -> Comparison:
     expected = "is needed" if keep else "does not do it too"
     rate = best.wrong / max(best.asked, 1)
     return Comparison(
-        name, expected, f"{best.digit} {best.wrong}/{best.asked}", rate, low, high, opposite(too), sibling=True
-    )
+        name, expected, f"{best.digit} {best.wrong}/{best.asked}", rate, low, high, opposite(too), sibling=True,
+        asked=best.asked, threshold=straddled(too, low, high, _threshold(h, not keep)),
+    )  # fmt: skip
 
 
 def opposite(finding: Finding) -> Finding:
@@ -140,7 +166,7 @@ def _found(h: Hypothesis, count: DigitCount, should_fail: bool) -> tuple[float |
     """Return the interval of a digit's rate, if it has one, and what it says of the expectation."""
     if h.questions.census:
         return None, None, _census(should_fail, count.wrong, count.wrong / count.asked, h)
-    low, high = exact_interval(count.wrong, count.asked, shared_confidence(h.comparisons))
+    low, high = exact_interval(count.wrong, count.asked, h.confidence)
     return low, high, _sample(should_fail, low, high, h)
 
 
@@ -155,12 +181,16 @@ def _census(should_fail: bool, wrong: int, rate: float, h: Hypothesis) -> Findin
 
 
 def _sample(should_fail: bool, low: float, high: float, h: Hypothesis) -> Finding:
-    threshold = h.expect.fail_rate if should_fail else h.expect.intact_rate
+    threshold = _threshold(h, should_fail)
     assert threshold is not None  # a sample always has both
     above, below = low > threshold, high < threshold
     if above == below:
         return "undecided"
     return "holds" if above == should_fail else "contradicted"
+
+
+def _threshold(h: Hypothesis, should_fail: bool) -> float | None:
+    return h.expect.fail_rate if should_fail else h.expect.intact_rate
 
 
 def _expectation(h: Hypothesis, digit: str) -> str:
@@ -177,7 +207,7 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
         return
     low, high = None, None
     if h.reach and not h.questions.census:
-        low, high = mean_interval(m.losses.tolist(), shared_confidence(h.comparisons))
+        low, high = mean_interval(m.losses.tolist(), h.confidence)
     for bound, wanted_below in ((h.expect.loss_below, True), (h.expect.loss_above, False)):
         if bound is None:
             continue
@@ -189,4 +219,5 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
         elif above != below or low is None:
             finding = "holds" if (below if wanted_below else above) else "contradicted"
         word = "<" if wanted_below else ">"
-        yield Comparison("loss", f"{word} {bound:g} nats", f"{m.loss:.3g}", m.loss, low, high, finding)
+        at = straddled(finding, low, high, bound)
+        yield Comparison("loss", f"{word} {bound:g} nats", f"{m.loss:.3g}", m.loss, low, high, finding, threshold=at)

@@ -8,7 +8,17 @@ import random
 import pytest
 from scipy import stats
 
-from harness.intervals import CONFIDENCE, exact_interval, least_n, mean_interval, shared_confidence
+from harness.intervals import (
+    CONFIDENCE,
+    ERROR,
+    error_at,
+    exact_interval,
+    least_n,
+    mean_interval,
+    n_to_settle,
+    shared_confidence,
+)
+from harness.selection import AUTO_FIRST, AUTO_LOOKS
 
 
 @pytest.mark.parametrize(("failures", "n"), [(0, 10), (10, 10), (3, 10), (0, 1000), (999, 1000), (17, 500)])
@@ -67,3 +77,49 @@ def test_the_mean_interval_is_students():
 
 def test_one_value_has_no_interval():
     assert mean_interval([0.3], 0.99) == (-math.inf, math.inf)
+
+
+def test_all_looks_together_may_err_no_more_than_one():
+    assert sum(map(error_at, range(1000))) <= ERROR
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.45])
+def test_looking_again_and_again_at_a_rate_on_the_threshold_seldom_settles_it(rate):
+    """Whatever is decided there is wrong. Computed exactly, for looks that do not know of each other."""
+
+    def outside(n, error):
+        ks = range(n + 1)
+        inside = [k for k in ks if (ends := exact_interval(k, n, 1 - error))[0] <= rate <= ends[1]]
+        return 1 - (stats.binom.cdf(inside[-1], n, rate) - stats.binom.cdf(inside[0] - 1, n, rate))
+
+    def ever(error_of):
+        sizes = [(look, AUTO_FIRST * 2**look) for look in range(4)]
+        return 1 - math.prod(1 - outside(n, error_of(look)) for look, n in sizes)
+
+    assert AUTO_LOOKS > 4
+    assert ever(error_at) <= ERROR < ever(lambda look: ERROR)
+
+
+@pytest.mark.parametrize(("value", "threshold"), [(0.02, 0.05), (0.0, 0.001), (0.45, 0.42), (0.999, 0.99)])
+def test_the_n_that_would_settle_a_rate_does_and_a_smaller_one_does_not(value, threshold):
+    n, confidence = 100, shared_confidence(4)
+    low, high = exact_interval(round(value * n), n, confidence)
+    needed = n_to_settle(value, low, high, n, threshold, confidence, rate=True)
+
+    def settles(size):
+        below, above = exact_interval(round(value * size), size, confidence)
+        return not below <= threshold <= above
+
+    assert settles(needed)
+    assert not settles(int(0.9 * needed))
+
+
+def test_the_n_that_would_settle_a_mean_shrinks_its_interval_to_the_threshold():
+    assert n_to_settle(1.0, 0.8, 1.2, 100, 1.1, 0.99, rate=False) == 400
+    assert n_to_settle(1.0, 0.8, 1.2, 100, 0.95, 0.99, rate=False) == pytest.approx(1600, abs=1)
+
+
+@pytest.mark.parametrize("rate", [True, False])
+def test_what_is_at_the_threshold_no_number_settles(rate):
+    assert n_to_settle(0.45, 0.4, 0.5, 1000, 0.45, 0.99, rate=rate) is None
+    assert n_to_settle(0.45, 0.4, 0.5, 1000, 0.45001, 0.99, rate=rate) is None
