@@ -4,10 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses test check lint bench fixtures schema clean
+.PHONY: hypotheses mutants test check lint bench fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
-	$(BIN)/pytest hypotheses/
+	$(BIN)/pytest hypotheses/ --harness-controls --harness-coverage
+
+mutants: $(READY)           ## change every supported claim a little: does it hold all the same?
+	$(BIN)/pytest hypotheses/ --harness-mutate --harness-report reports/mutants
 
 test: $(READY)              ## the harness's own tests
 	$(BIN)/pytest tests/

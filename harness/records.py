@@ -14,7 +14,6 @@ from harness.errors import HarnessError, NotImportedError
 from harness.hypothesis import Claim, Hypothesis
 from harness.intervals import ERROR
 from harness.selection import PairSample, Sample
-from harness.verdict import settling_n
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
@@ -48,6 +47,8 @@ def _settled_by(result: Result) -> int | None:
     asked = result.hypothesis.questions
     if result.verdict != "inconclusive" or not isinstance(asked, Sample | PairSample):
         return None
+    from harness.verdict import settling_n  # it brings torch, which whoever only shows records does without
+
     return settling_n(result.hypothesis, result.comparisons, asked.n)
 
 

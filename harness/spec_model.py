@@ -7,6 +7,7 @@ too; without it (the fixture is unknown) only their types are checked.
 from __future__ import annotations
 
 import copy
+import re
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
@@ -56,7 +57,7 @@ PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.layo
 DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
 _MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) A(0|[1-9][0-9]*)|no-op|wider|keep nothing|weights|swapped"
-MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$")]
+MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$"), checked(lambda name, _: _check_mutant(name))]
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
 Cases = Annotated[
     Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
@@ -75,6 +76,12 @@ _RESERVED_TAGS = frozenset(
         "flaky", "asyncio", "anyio", "benchmark", "xdist_group", "and", "or", "not", "None", "True", "False",
     }
 )  # fmt: skip
+
+
+def _check_mutant(name: object) -> None:
+    if isinstance(name, str) and not re.fullmatch(_MUTANTS, name):
+        expected = "a mutant (head+1, step-1, digit+1, drop A4, weights, …)"
+        raise HarnessError.of(expected, shorten(name), "see the README")
 
 
 def _check_tag(tag: object) -> None:

@@ -1,0 +1,150 @@
+"""The commands that make fixtures, or show them: ``harness train``, ``reproduce``, ``curves`` and ``import``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.making import How
+
+OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def add_fixture_commands(commands: Any) -> None:
+    """Add the commands that make fixtures, or show them."""
+    command = commands.add_parser("train", help="train a fixture by its recipe; goes on where a killed run stopped")
+    command.add_argument("fixture", metavar="NAME")
+    start = command.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from the checkpoint; an error if there is none")
+    start.add_argument("--fresh", action="store_true", help="start anew, and replace what was trained before")
+    command.add_argument("--steps", type=int, metavar="N", help="stop at step N, leaving a checkpoint")
+    common_options(command)
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("reproduce", help="train fixtures again, elsewhere: do the same weights come out?")
+    command.add_argument("fixture", nargs="+", metavar="NAME", help="or a glob: 'quick_*'")
+    common_options(command)
+    command.set_defaults(run=_reproduce)
+
+    command = commands.add_parser("curves", help="the learning curves of a fixture as figures and final losses")
+    command.add_argument("fixture", metavar="NAME")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: reports/curves/NAME)")
+    command.add_argument("--format", choices=["png", "svg", "pdf"], action="append", help="repeatable (default: all)")
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    command.set_defaults(run=_curves)
+
+    command = commands.add_parser("import", help="make a fixture from a checkpoint")
+    command.add_argument(
+        "checkpoint", help="an old HookedTransformer state dict (.pth), safetensors, or hub:NAME: what its recipe names"
+    )
+    command.add_argument("--recipe", type=Path, help="of a file")
+    command.add_argument("--name", help="of the fixture that the file becomes")
+    command.add_argument("--note", default="", help="a sentence for the model card: who trained it, where, when")
+    common_options(command)
+    command.set_defaults(run=_import)
+
+
+def common_options(command: argparse.ArgumentParser) -> None:
+    """Add where the fixtures are, and where they run."""
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    command.add_argument("--device", default="auto", help="auto (default), cpu or cuda[:N]")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from harness.making import train_fixture
+
+    how: How = "fresh" if options.fresh else "resume" if options.resume else "missing"
+    try:
+        made = train_fixture(options.fixture, options.fixtures, how=how, device=options.device, until=options.steps)
+    except KeyboardInterrupt:
+        print(
+            f"\nharness: interrupted; harness train {options.fixture} --resume goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    place = options.fixtures / options.fixture
+    if made.pin is None:
+        print(f"{place}: stopped at step {made.step:,}; `harness train {options.fixture} --resume` goes on from there")
+        return OK
+    uniform = made.pin.measured[0]
+    if made.was_there:
+        print(f"{place}: has its weights already; --fresh trains new ones")
+    print(f"{place}: weights sha256 {made.pin.weights_sha256}")
+    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    return OK
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from harness.reproducing import reproduce, trained_here
+
+    names = trained_here(options.fixture, options.fixtures)
+    found = []
+    for made in reproduce(names, options.fixtures, options.device):
+        found.append(made)
+        print(": ".join([made.pinned.name, ", ".join(made.row()[1:])]), flush=True)
+    heads = ["fixture", "weights", "right: pinned, again", "training"]
+    print("\n" + tabulate([made.row() for made in found], heads, disable_numparse=True))
+    return OK if all(made.same_bits or made.same_accuracy for made in found) else FAILED
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from harness.recipe import CURVES, fixture_directory, recipe_of
+
+    directory = fixture_directory(options.fixture, options.fixtures)
+    layout = recipe_of(options.fixture, options.fixtures).layout
+    from tabulate import tabulate
+
+    from harness.curves import final_losses, read_curves, task_shares
+
+    curves = read_curves(directory / CURVES, layout)
+    print(
+        f"{options.fixture}: {len(curves.values):,} steps. Final losses (mean of the last five steps, nats per digit):"
+    )
+    print(tabulate(final_losses(curves), "keys", disable_numparse=True))
+    print(task_shares(curves))
+    from harness.files import write_atomically
+    from harness.plots import FORMATS, draw, figures_of
+
+    out = options.out or Path("reports", "curves", options.fixture)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for figure in figures_of(curves):
+            for file_format in options.format or FORMATS:
+                write_atomically(out / f"{figure}.{file_format}", draw(curves, figure, file_format))
+    except OSError as error:
+        raise HarnessError.of("a directory that can be written", error.strerror or "", "choose another", out) from None
+    print(f"wrote {', '.join(figures_of(curves))} to {out}")
+    return OK
+
+
+def _import(options: argparse.Namespace) -> int:
+    from harness.recipe import RECIPE, recipe_of
+
+    published = options.checkpoint.removeprefix("hub:") if options.checkpoint.startswith("hub:") else None
+    if published is not None and (options.recipe or options.name):
+        raise HarnessError.of("hub:NAME alone", "--recipe or --name as well", "leave them out")
+    if published is None and not (options.recipe and options.name):
+        raise HarnessError.of("--recipe and --name with a file", "none", "add them, or import hub:NAME")
+    from harness.importing import import_checkpoint, import_published
+
+    how = {"note": options.note, "device": options.device}
+    if published is not None:
+        pin = import_published(published, options.fixtures, **how)
+    else:
+        pin = import_checkpoint(Path(options.checkpoint), options.recipe, options.name, options.fixtures, **how)
+    uniform = pin.measured[0]
+    print(f"{options.fixtures / pin.name}: weights sha256 {pin.weights_sha256}")
+    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    hub = recipe_of(pin.name, options.fixtures).hub
+    if hub is not None and hub.sha256 is None and pin.provenance is not None:
+        place = options.fixtures / pin.name / RECIPE
+        print(f"The recipe pins no sha256 of the published file. To have it checked, add to `hub` in {place}:")
+        print(f"  sha256: {pin.provenance.source_sha256}")
+    return OK
