@@ -3,20 +3,11 @@ that follow from the construction; and random claims are seldom supported falsel
 
 from __future__ import annotations
 
-import random
-
 import pytest
-from planted import PAIRS, RECIPE, read
+from alarms import ask_random_claims
+from planted import read
 
-from harness import cone, interventions
-from harness.addition import answers
 from harness.evaluate import judge
-from harness.fixtures import load_fixture
-from harness.intervention_reader import DEFAULT_REFERENCE
-from harness.nodes import all_nodes, reach
-from harness.sampling import tokens_for
-from harness.selection import QuestionList
-from harness.workbench import Workbench
 
 TRUE = {
     # Cut a copying head or the MLP at a step and no unit is on: the answer is 0, wrong wherever it is not 0.
@@ -115,57 +106,7 @@ def test_interchange_of_one_head_gives_the_mixed_sum(tmp_path, fixtures, bench):
     assert a0.low < 0.1 < a0.high
 
 
-def random_claims(n, seed):
-    """Return ablation claims that nobody thought about, one node each."""
-    rng = random.Random(seed)
-    live = [node for node in all_nodes(RECIPE.shape) if reach([node], RECIPE.shape)]
-    for _ in range(n):
-        node = rng.choice(live)
-        possible = [digit for digit in ("A1", "A0") if digit in reach([node], RECIPE.shape)]
-        fails = rng.sample(possible, rng.randint(0, len(possible)))
-        rate = rng.choice([0.05, 0.2, 0.4, 0.43, 0.45, 0.47, 0.85, 0.9, 0.92])
-        yield node, rng.choice(["mean", "zero"]), fails, rate, rng.randrange(10**6), rng.choice([700, 1500])
-
-
-@pytest.fixture(scope="module")
-def true_rates(fixtures):
-    """Return, by an exhaustive census, how often each digit fails when a node is cut with the claims' own means."""
-    fixture = load_fixture("planted", fixtures, "cpu")
-    means = Workbench("cpu").means("planted", fixtures, DEFAULT_REFERENCE)
-    tokens = tokens_for(QuestionList(tuple(fixture.layout.read_question(f"{x}+{y}") for x, y in PAIRS)), fixture.layout)
-    truth = answers(tokens, fixture.layout)
-    rates = {}
-    for node in all_nodes(fixture.shape):
-        if reach([node], fixture.shape):
-            changes = [interventions.mean([node], means), interventions.zero({node: fixture.recipe.width(node)})]
-            for method, outcome in zip(("mean", "zero"), cone.run(fixture, tokens, changes), strict=True):
-                rates[node, method] = (outcome.predicted != truth).double().mean(0).tolist()
-    return rates
-
-
-def test_random_claims_are_seldom_supported_falsely_and_intervals_cover(tmp_path, fixtures, true_rates):
-    claims = list(random_claims(1000, 20261125))
-    texts = [
-        f"ablate: {node}\nmethod: {method}\nquestions: {{{{n: {n}, seed: {seed}}}}}\n"
-        f"expect: {{{{fails: [{', '.join(fails)}]{f', fail_rate: {rate}' if fails else ''}}}}}"
-        for node, method, fails, rate, seed, n in claims
-    ]
-    bench = Workbench("cpu")
-    false_alarms = false_refusals = covered = intervals = supported = 0
-    read_back = [claim for i in range(0, 1000, 200) for claim in read(tmp_path, fixtures, *texts[i : i + 200])]
-    for (node, method, fails, rate, _, _), claim in zip(claims, read_back, strict=True):
-        result = judge(claim, bench)
-        truth = dict(zip(("A1", "A0"), true_rates[node, method], strict=True))
-        true = all(truth[d] > rate if d in fails else truth[d] < 0.01 for d in ("A1", "A0"))
-        supported += result.verdict == "supported"
-        false_alarms += result.verdict == "supported" and not true
-        false_refusals += result.verdict == "refuted" and true
-        rows = [row for row in result.comparisons if row.low is not None]
-        if rows:
-            intervals += 1
-            covered += all(row.low <= truth[row.what] <= row.high for row in rows)
-    assert supported > 100
-    assert false_alarms <= 0.01 * len(claims)
-    assert false_refusals <= 0.01 * len(claims)
-    assert intervals > 900
-    assert covered >= 0.99 * intervals  # what they say: all of a claim's together, in 99 of 100
+def test_random_claims_are_seldom_supported_falsely_and_intervals_cover(tmp_path, fixtures, bench):
+    found = ask_random_claims(tmp_path, fixtures, "planted", 1000, bench, digits=["A1", "A0"])
+    assert found.supported > 100
+    found.check()
