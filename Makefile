@@ -7,10 +7,10 @@ READY = $(VENV)/.installed
 .PHONY: hypotheses mutants test check lint bench fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
-	$(BIN)/pytest hypotheses/ --harness-controls --harness-coverage
+	$(BIN)/pytest hypotheses/ --harness-controls
 
-mutants: $(READY)           ## change every supported claim a little: does it hold all the same?
-	$(BIN)/pytest hypotheses/ --harness-mutate --harness-report reports/mutants
+mutants: $(READY)           ## change every supported claim a little: does it hold all the same? And what does none name?
+	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants
 
 test: $(READY)              ## the harness's own tests
 	$(BIN)/pytest tests/

@@ -18,7 +18,7 @@ from harness.intervention_reader import DEFAULT_REFERENCE
 from harness.interventions import CLEAN
 from harness.nodes import Node, all_nodes, reach
 from harness.selection import Sample, make_strata
-from harness.spec_model import Method
+from harness.spec_model import DEFAULT_GATE, Method
 from harness.variants import write_nodes
 from harness.workbench import Ablation, Workbench, intervention_maker
 
@@ -36,6 +36,7 @@ class Minimal:
     part: Part
     kept: tuple[Node, ...]
     live: int
+    accuracy: float  # clean, of the questions that it was searched on
     searched_on: str
 
     def claim(self) -> str:
@@ -48,6 +49,7 @@ class Minimal:
             f"    keep:\n      {self.part}: [{nodes}]\n"
             f"    questions: {{n: {ASKED_N}, seed: {ASKED_SEED}, stratify: cascade}}\n"
             f"    expect: {{intact_rate: {ASKED_RATE}}}\n"
+            + (f"    gate: {0.9 * self.accuracy:.1f}\n" if self.accuracy < DEFAULT_GATE else "")
         )
 
 
@@ -87,4 +89,5 @@ def find_minimal(
                 cut.append(node)
                 left.remove(node)
         if len(left) == before:
-            return Minimal(name, part, tuple(sorted(left)), len(live), f"{n} questions of seed {seed}")
+            accuracy = float(right.all(1).double().mean())
+            return Minimal(name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}")

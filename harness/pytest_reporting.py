@@ -153,7 +153,7 @@ class Reporting:
         if any(record["verdict"] != "skipped" for record in records):
             terminalreporter.write_line(terminal_table(records))
             terminalreporter.write_line("")
-        for line in [*skipped_lines(records), summary_line(records), *more_lines(records, self.coverage)]:
+        for line in [*skipped_lines(records), summary_line(records), *more_lines(records, self.coverage, most=8)]:
             terminalreporter.write_line(line)
         if setting := setting_line(records):
             terminalreporter.write_line(setting)

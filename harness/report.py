@@ -56,9 +56,9 @@ def _shown_verdict(record: Record) -> str:
     return f"{record['verdict']}{suffix}"
 
 
-def more_lines(records: Sequence[Record], coverage: Sequence[Coverage]) -> list[str]:
-    """Return what chance, mutants and coverage come to, a line each, and what they leave to do."""
-    covered = (line for found in coverage for line in _coverage_lines(found))
+def more_lines(records: Sequence[Record], coverage: Sequence[Coverage], most: int | None = None) -> list[str]:
+    """Return what chance, mutants and coverage come to, a line each, and what they leave to do; `most` nodes of each."""
+    covered = (line for found in coverage for line in _coverage_lines(found, most))
     return [*filter(None, [false_verdicts_line(records)]), *_mutant_lines(records), *covered]
 
 
@@ -86,8 +86,9 @@ def _mutant_lines(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _coverage_lines(found: Coverage) -> list[str]:
-    missing = ", ".join(f"{node} ({seen})" for node, seen in found.missing.items())
+def _coverage_lines(found: Coverage, most: int | None) -> list[str]:
+    nodes = [f"{node} ({seen})" for node, seen in found.missing.items()]
+    missing = ", ".join([*nodes[:most], *([f"{len(nodes) - most} more"] if most and len(nodes) > most else [])])
     return [f"coverage of {found}", *([f"  not named: {missing}"] if missing else [])]
 
 
