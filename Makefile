@@ -13,7 +13,7 @@ mutants: $(READY)           ## change every supported claim a little: does it ho
 	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants
 
 test: $(READY)              ## the harness's own tests
-	$(BIN)/pytest tests/
+	$(BIN)/pytest tests/ -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def _shown_verdict(record: Record) -> str:
 
 
 def more_lines(records: Sequence[Record], coverage: Sequence[Coverage], most: int | None = None) -> list[str]:
-    """Return what chance, mutants and coverage come to, a line each, and what they leave to do; `most` nodes of each."""
+    """Return what chance, mutants and coverage come to, a line each, and what is left to do; of `most` nodes."""
     covered = (line for found in coverage for line in _coverage_lines(found, most))
     return [*filter(None, [false_verdicts_line(records)]), *_mutant_lines(records), *covered]
 

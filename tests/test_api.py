@@ -107,7 +107,9 @@ def test_results_do_not_depend_on_order_or_on_what_was_judged_before(results, hy
 
 
 def test_the_seed_decides_the_donors(hypotheses, bench):
-    losses = [judge(dataclasses.replace(hypotheses[2], seed=seed), bench).measurement.losses for seed in (5, 5, 6)]
+    losses = [
+        judge(dataclasses.replace(hypotheses[2], seed=seed), bench).measurement.losses.tolist() for seed in (5, 5, 6)
+    ]
     assert losses[0] == losses[1] != losses[2]
 
 

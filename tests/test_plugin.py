@@ -312,7 +312,7 @@ def test_specs_outside_the_root_keep_their_records_apart(project, tmp_path_facto
 
 
 def test_trouble_that_nobody_foresaw_is_an_error_too(project, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("CUDA out of memory\nand more")
 
     monkeypatch.setattr(harness.evaluate, "judge", fail)
