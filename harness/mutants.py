@@ -59,7 +59,7 @@ class Mutation:
 
 
 def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Mutation:
-    """Return which mutants of a claim are supported like it; `others` are fixtures of its shape, the first is asked.
+    """Return which mutants of a claim are supported like it; `others` are fixtures of its shape, the last is asked.
 
     What the model's shape settles, or what cannot be asked at all, is no mutant.
     """
@@ -68,7 +68,9 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
         claim = replace(claim, questions=replace(claim.questions, auto=False))
     for mutant in mutants_of(claim, others):
         try:
-            found = experiment(mutant.claim, bench, details=False)
+            found = experiment(_anywhere(mutant.claim), bench, details=False)
+            if found.verdict == "supported":  # of what is refuted anyway, no sibling need be asked
+                found = experiment(mutant.claim, bench, details=False)
         except HarnessError:  # no pairs, or another model that is not accurate enough
             continue
         if found.verdict == "supported":
@@ -79,6 +81,13 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
             killed.append(mutant.kind)
     stale = sorted(set(reasons) - {survivor.kind for survivor in survivors})
     return Mutation(tuple(killed), tuple(survivors), tuple(stale))
+
+
+def _anywhere(claim: Claim) -> Claim:
+    """Return the claim without its condition that it is so only here; where that is refuted, so is the claim."""
+    if isinstance(claim, Hypothesis):
+        return replace(claim, expect=replace(claim.expect, only_here=False))
+    return replace(claim, only_here=False) if isinstance(claim, Patch) else claim
 
 
 def plan_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:
@@ -104,7 +113,7 @@ def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
     elif isinstance(claim, Learn):
         yield Mutant("swapped", replace(claim, first=claim.before, before=claim.first))
     if others and isinstance(claim, Hypothesis | Patch | Attend):
-        yield Mutant("weights", replace(claim, fixture=others[0]))
+        yield Mutant("weights", replace(claim, fixture=others[-1]))
 
 
 def _moves(claim: Hypothesis | Patch | Attend, nodes: Nodes) -> Iterator[tuple[str, Nodes]]:
