@@ -31,9 +31,7 @@ class Controls:
     """What the controls of one claim showed."""
 
     put_back: int  # questions on which every node got the value that it has, and nothing changed
-    own: (
-        float | None
-    )  # of these nodes, what the siblings are ranked by: a rate of failing or following, the digits' least
+    own: float | None  # what the siblings are ranked by, of these nodes: a rate of failing (the least) or following
     siblings: tuple[Comparison, ...]  # "contradicted": it does it too
     methods: dict[str, Verdict]
 
@@ -74,10 +72,9 @@ def measure_controls(claim: Claim, bench: Workbench) -> Controls | None:
 
 def ablations_of(claim: Claim) -> Iterator[Ablation]:
     """Yield what the controls of a claim will ask of its model, to be planned."""
-    if isinstance(claim, Patch):
+    if isinstance(claim, Hypothesis | Patch):
         yield _put_back(claim)
     if isinstance(claim, Hypothesis):
-        yield _put_back(claim)
         yield from (_ablation(claim, nodes) for nodes in (claim.nodes, *claim.siblings.values()) if claim.siblings)
         yield from (ablation_of(claim, method=method) for method in get_args(Method))
 

@@ -68,8 +68,10 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
         claim = replace(claim, questions=replace(claim.questions, auto=False))
     for mutant in mutants_of(claim, others):
         try:
-            found = experiment(_anywhere(mutant.claim), bench, details=False)
-            if found.verdict == "supported":  # of what is refuted anyway, no sibling need be asked
+            anywhere = _anywhere(mutant.claim)
+            found = experiment(anywhere, bench, details=False)
+            # Of what is refuted anyway, no sibling need be asked.
+            if found.verdict == "supported" and anywhere != mutant.claim:
                 found = experiment(mutant.claim, bench, details=False)
         except HarnessError:  # no pairs, or another model that is not accurate enough
             continue
@@ -123,6 +125,19 @@ def _moves(claim: Hypothesis | Patch | Attend, nodes: Nodes) -> Iterator[tuple[s
             yield f"{what}{by:+d}", there
 
 
+def _other_digits(named: Sequence[str], digits: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the digits that a mutant names instead: all moved by one, one dropped, one added."""
+    for by in (1, -1) if named else ():
+        places = [digits.index(digit) - by for digit in named]
+        if min(places) >= 0 and max(places) < len(digits):
+            yield f"digit{by:+d}", [digits[place] for place in places]
+    for digit in digits:
+        if digit in named:
+            yield f"drop {digit}", [other for other in named if other != digit]
+        else:
+            yield f"add {digit}", [*named, digit]
+
+
 def _of_ablation(h: Hypothesis) -> Iterator[Mutant]:
     expect, digits = h.expect, h.shape.layout.answer_digits
 
@@ -143,15 +158,8 @@ def _of_ablation(h: Hypothesis) -> Iterator[Mutant]:
     else:
         wide = tuple(sorted({*h.nodes, *_wider(h)}))
         yield Mutant("wider", replace(h, nodes=wide, ablate=(write_nodes(wide),)))
-    for by in (1, -1) if expect.fails else ():
-        places = [digits.index(digit) - by for digit in expect.fails]
-        if min(places) >= 0 and max(places) < len(digits):
-            yield from expecting(f"digit{by:+d}", [digits[place] for place in places])
-    for digit in digits:
-        if digit in expect.fails:
-            yield from expecting(f"drop {digit}", [other for other in expect.fails if other != digit])
-        else:
-            yield from expecting(f"add {digit}", [*expect.fails, digit])
+    for kind, named in _other_digits(expect.fails, digits):
+        yield from expecting(kind, named)
 
 
 def _wider(h: Hypothesis) -> Iterator[Node]:
@@ -198,15 +206,8 @@ def _of_patch(claim: Patch) -> Iterator[Mutant]:
         if possible(there):
             yield Mutant(kind, there)
     yield Mutant("no-op", replace(claim, nodes=(), node_text="nothing"))
-    for by in (1, -1):
-        places = [digits.index(digit) - by for digit in claim.digits]
-        if min(places) >= 0 and max(places) < len(digits):
-            yield from following(f"digit{by:+d}", [digits[place] for place in places])
-    for digit in digits:
-        if digit in claim.digits:
-            yield from following(f"drop {digit}", [d for d in claim.digits if d != digit])
-        else:
-            yield from following(f"add {digit}", [*claim.digits, digit])
+    for kind, named in _other_digits(claim.digits, digits):
+        yield from following(kind, named)
 
 
 def _of_attention(claim: Attend) -> Iterator[Mutant]:
