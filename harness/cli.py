@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options
+from harness.cli_roles import add_role_commands
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_minimal)
 
     add_fixture_commands(commands)
+    add_role_commands(commands)
     command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
     command.set_defaults(run=_schema)
     return parser
@@ -215,11 +217,11 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _ask(options: argparse.Namespace) -> int:
     from harness.nodes import read_nodes
-    from harness.recipe import recipe_of
+    from harness.roles import shape_of
     from harness.selection import QuestionList
     from harness.spec import read_questions
 
-    shape = recipe_of(options.fixture, options.fixtures).shape
+    shape = shape_of(options.fixture, options.fixtures)
     questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
     reference = read_questions(options.reference, shape)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from harness.across import RUNS, VERDICT_SHOWS, AcrossRuns, Runs, run_rows, share_of
 from harness.answering import compare_answers, measure_answers
 from harness.attending import compare_attention, measure_attention
 from harness.controls import Controls, ablations_of, measure_controls
@@ -19,6 +20,7 @@ from harness.learning import compare_learning, measure_learning
 from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
 from harness.recipe import PIN, RECIPE, WEIGHTS
+from harness.records import record_of
 from harness.selection import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 from harness.verdict import Comparison, Verdict, decide, verdict_of
 from harness.workbench import Ablation, Workbench, ablation_of
@@ -105,6 +107,8 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
         MeasurementError: what was measured means nothing; see :func:`harness.verdict.decide`.
     """
     h = hypothesis
+    if isinstance(h, AcrossRuns):
+        return _judge_runs(h, bench or Workbench())
     bench = bench or _shared_bench(h.fixtures.resolve(), tuple(_stamp(h.fixtures / name) for name in h.models))
     fixtures = [bench.fixture(name, h.fixtures) for name in h.models]
     found = experiment(h, bench)
@@ -114,6 +118,26 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
     return Result(
         h, found.verdict, found.comparisons, found.measured, weights, str(fixtures[0].device), engine, found.seconds,
         measure_controls(h, bench) if controls else None,
+    )  # fmt: skip
+
+
+def _judge_runs(claim: AcrossRuns, bench: Workbench) -> Result:
+    """Return the verdict on a claim about several fixtures; controls are those of claims about one."""
+    results = {member.fixture: judge(member, bench) for member in claim.members}
+    by_run = {name: record_of(result) for name, result in results.items()}
+    share = share_of(claim, {name: result.verdict for name, result in results.items()})
+    rows = [Comparison(**row, low=None, high=None) for row in run_rows(claim, by_run)]
+    rows.append(
+        Comparison(
+            RUNS, f"at least {share.needed}", f"{share.holds}/{share.runs}", share.holds / max(1, share.runs),
+            share.low, share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
+        )
+    )  # fmt: skip
+    fixtures = [bench.fixture(name, claim.fixtures) for name in claim.group]
+    engines = dict.fromkeys(bench.engine_name(name, claim.fixtures) for name in claim.group)
+    return Result(
+        claim, share.verdict, tuple(rows), Runs(by_run), {f.name: f.weights_sha256 for f in fixtures},
+        str(fixtures[0].device), "; ".join(engines), sum(result.seconds for result in results.values()),
     )  # fmt: skip
 
 
@@ -142,7 +166,7 @@ def looks(claim: Claim) -> Iterator[Claim]:
         yield claim
         return
     for look in range(AUTO_LOOKS):
-        yield replace(claim, questions=replace(asked, n=AUTO_FIRST * 2**look), error=error_at(look))
+        yield replace(claim, questions=replace(asked, n=AUTO_FIRST * 2**look), error=error_at(look, claim.error))
 
 
 def _look(claim: Claim, bench: Workbench, details: bool) -> Experiment:
@@ -178,7 +202,8 @@ def siblings_of(h: Hypothesis) -> dict[str, Ablation]:
 
 def plan(claims: Iterable[Claim], bench: Workbench, *, controls: bool = False) -> None:
     """Say which claims are going to be judged, so that they share what they have in common."""
-    for claim in (next(looks(claim)) for claim in claims):
+    each = (one for claim in claims for one in (claim.members if isinstance(claim, AcrossRuns) else (claim,)))
+    for claim in (next(looks(claim)) for claim in each):
         if isinstance(claim, Hypothesis):
             bench.plan([ablation_of(claim)])
             bench.plan(siblings_of(claim).values(), details=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from tabulate import tabulate
@@ -23,7 +24,7 @@ def failure_text(record: Record) -> str:
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     rows = [
         (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
-         percent(row["value"]) if "/" in row["observed"] else "", _interval(row), row["finding"])
+         _rate(row), _interval(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
     heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
@@ -37,12 +38,11 @@ def failure_text(record: Record) -> str:
     if record["verb"] not in ABLATING:
         about.append(record["how"])
     if record["questions"]:
-        n = measured["n"] if "n" in measured else next(iter(measured["by_fixture"].values()))["n"]
-        about.append(f"{record['questions']} ({sampled} of {n})")
+        about.append(f"{record['questions']} ({sampled}{_of_how_many(measured)})")
     if "clean_accuracy" in measured:
         about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
     parts = [head, " · ".join(filter(None, about)), "", table]
-    if record["verdict"] == "inconclusive" and not record["census"]:
+    if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
         n = record["settled_by"]
         parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
                   "settle it: what was seen is at the threshold"]  # fmt: skip
@@ -53,6 +53,17 @@ def failure_text(record: Record) -> str:
     options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
     parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
     return "\n".join(parts)
+
+
+def _of_how_many(measured: Record) -> str:
+    """Return how many questions were asked; of several runs, of each."""
+    if "n" in measured:
+        return f" of {measured['n']}"
+    of_each = [
+        *measured.get("by_fixture", {}).values(),
+        *(r["measurement"] for r in measured.get("by_run", {}).values()),
+    ]
+    return f" of {of_each[0]['n']}" if of_each else ""
 
 
 def controls_line(controls: Record) -> str:
@@ -78,6 +89,9 @@ def deciding_questions(record: Record) -> list[str]:
     measured = record["measurement"]
     if record["verb"] == "answer":
         return _wrong_answers(record)
+    if record["verb"] == "across":
+        runs = [(name, run) for name, run in measured["by_run"].items() if run["verdict"] != "supported"]
+        return [f"{name}: {line}" for name, run in runs for line in deciding_questions(run)[:EXAMPLES_SHOWN]]
     examples = measured.get("examples", {})
     if not examples:
         return []
@@ -102,6 +116,10 @@ def _wrong_answers(record: Record) -> list[str]:
         prefix = f"{name}: " if several else ""
         lines += [f"{prefix}{line}" for line in answered["examples"][:EXAMPLES_SHOWN] if low]
     return lines
+
+
+def _rate(row: Record) -> str:
+    return percent(row["value"]) if re.fullmatch(r"[0-9]+/[0-9]+", row["observed"]) else ""
 
 
 def _interval(row: Record) -> str:

@@ -20,13 +20,24 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from harness.errors import FixtureError, Problem
-from harness.files import write_together
+from harness.errors import FixtureError, HarnessError, Problem
+from harness.files import write_atomically, write_together
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
 from harness.pins import Pin, read_pin, recipe_hash
-from harness.recipe import CARD, LOCK, PIN, RECIPE, WEIGHTS, Recipe, check_name, recipe_of
+from harness.recipe import (
+    CARD,
+    LOCK,
+    PIN,
+    RECIPE,
+    ROLES,
+    WEIGHTS,
+    Recipe,
+    check_name,
+    fixture_directory,
+    recipe_of,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -146,6 +157,23 @@ def put(directory: Path, files: Mapping[str, bytes], pin: Pin) -> None:
     """
     made = (pin.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
     write_together({directory / name: content for name, content in {**files, PIN: made}.items()}, directory / PIN)
+
+
+def put_roles(name: str, fixtures: Path, text: str, *, force: bool) -> Path:
+    """Write the roles file of the fixture `name`, and return its path; one that is there only with `force`.
+
+    Raises:
+        HarnessError: no such fixture, or a roles file that somebody may have edited.
+        FixtureError: it cannot be written.
+    """
+    path = fixture_directory(name, fixtures) / ROLES
+    if path.exists() and not force:
+        raise HarnessError.of("no roles file yet", str(path), "write over it with --force")
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise unwritable(path.parent, error) from None
+    return path
 
 
 def unwritable(directory: Path, error: OSError) -> FixtureError:

@@ -22,7 +22,7 @@ from harness.variants import Nodes, siblings, write_nodes
 
 # A method of ablation, or none at all: each node gets the value that it has, which changes nothing.
 How = Method | Literal["itself"]
-Verb = Literal["ablate", "keep", "patch", "answer", "attend", "learn"]
+Verb = Literal["ablate", "keep", "patch", "answer", "attend", "learn", "across"]
 
 
 @dataclass(frozen=True, kw_only=True)

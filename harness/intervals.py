@@ -19,12 +19,12 @@ def shared_confidence(comparisons: int, error: float = ERROR) -> float:
     return 1 - error / max(comparisons, 1)
 
 
-def error_at(look: int) -> float:
-    """Return the chance of error that each look at a growing sample may take, counted from 0: all share :data:`ERROR`.
+def error_at(look: int, error: float = ERROR) -> float:
+    """Return the chance of error that each look at a growing sample may take, counted from 0: all share `error`.
 
     A half, a quarter, and so on: however often one looks, the sum stays below (the union bound).
     """
-    return ERROR * 0.5 ** (look + 1)
+    return error * 0.5 ** (look + 1)
 
 
 def exact_interval(failures: int, n: int, confidence: float) -> tuple[float, float]:

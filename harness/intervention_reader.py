@@ -40,7 +40,7 @@ class InterventionReader(Reader):
         reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
         if isinstance(reference, Sample) and reference.auto:
             self._report(("reference", "n"), "a number (a reference settles nothing)", "auto", "write n: 1000")
-        return self._common(model) | {
+        return self.common(model) | {
             "questions": self._questions(model.questions, "questions"), "method": model.method, "reference": reference,
             "seed": model.seed or 0, "gate": model.gate, "by_construction": model.by_construction,
         }  # fmt: skip
@@ -107,7 +107,7 @@ class InterventionReader(Reader):
             if digit in carried.digits:
                 self._report(("expect", "may_change", i), "digits that need not follow", digit, "drop it")
         claim = Patch(
-            **self._common(model), questions=questions, gate=model.gate, node_text=as_text(carried.node), nodes=nodes,
+            **self.common(model), questions=questions, gate=model.gate, node_text=as_text(carried.node), nodes=nodes,
             variable=variable, digits=tuple(d for d in layout.answer_digits if d in carried.digits),
             may_change=tuple(d for d in layout.answer_digits if d in expect.may_change),
             follow_rate=expect.follow_rate if questions.census or expect.follow_rate is not None else FOLLOW_RATE,

@@ -6,31 +6,46 @@ Grammar: ``[S8 or S0-S7][L0][H0, H0+H1, M or R]``. What is left out means all of
     S12L0H0+H1  two heads at one step           L0H1        head 1 of layer 0 at every step
     S0-S10L1M   the MLP of layer 1, 11 steps    S8L0R       the residual stream after layer 0 at S8
     S8          what the notebook cuts when it ablates "a step": S8L0R (models of at most two layers)
+
+In place of the last part may stand a role, whose nodes each model has elsewhere (``roles.py``)::
+
+    [base_add.A4]   all nodes of that role       S12L0[carry]   those of any ``carry.…`` that are at S12, layer 0
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.errors import HarnessError, shorten
+from harness.errors import HarnessError, did_you_mean, shorten
 from harness.layout import Layout
 
 Kind = Literal["head", "mlp", "resid"]
 _INDEX = "(0|[1-9][0-9]{0,5})"
 _NODES = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?((?:H{_INDEX})(?:\+H{_INDEX})*|M|R)?")
+_ROLE = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?\[([^\[\]]*)\]")
 _GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What nodes exist: the sizes of a model and the layout of its task."""
+    """What nodes exist: the sizes of a model and the layout of its task; and what some of them are called."""
 
     n_layers: int
     n_heads: int
     layout: Layout
+    # role, like "base_add.A4" → its nodes; two models of one shape have their roles in other nodes.
+    roles: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+
+class NoSuchRoleError(HarnessError):
+    """A role that no nodes of the model are known to have."""
+
+
+class RoleElsewhereError(NoSuchRoleError):
+    """A role that the model has, but not at the steps or in the layer that are named."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,23 +77,15 @@ def read_nodes(text: str | Sequence[str], shape: Shape) -> tuple[Node, ...]:
 
 
 def _read_one(text: object, shape: Shape) -> Iterable[Node]:
+    if isinstance(text, str) and (role := _ROLE.fullmatch(text)):
+        return _read_role(text, role, shape)
     match = _NODES.fullmatch(text) if isinstance(text, str) else None
     if not isinstance(text, str) or not text or match is None:
         near = text.upper().replace(" ", "") if isinstance(text, str) else ""
         fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else "see the node grammar"
         raise HarnessError.of(_GRAMMAR, shorten(text), fix)
-    first, last, layer, part = match[1], match[2], match[3], match[4]
-
-    steps = range(shape.layout.n_ctx)
-    if first is not None:
-        low, high = int(first), int(last if last is not None else first)
-        if high < low:
-            raise HarnessError.of("a step range that ascends", f"S{low}-S{high} in {text}", f"write S{high}-S{low}")
-        _check("step", high, shape.layout.n_ctx, text)
-        steps = range(low, high + 1)
-    if layer is not None:
-        _check("layer", int(layer), shape.n_layers, text)
-    layers = range(shape.n_layers) if layer is None else [int(layer)]
+    layer, part = match[3], match[4]
+    steps, layers = _places(match, text, shape)
 
     if part is None and layer is None:  # a bare step is the notebook's "ablate a step"
         if shape.n_layers > 2:
@@ -100,6 +107,41 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
             raise HarnessError.of("each head once", f"a head twice in {shorten(text)}", "drop one")
     found = [Node(s, lay, "head", head) for s in steps for lay in layers for head in heads]
     return found if part else found + [Node(s, lay, "mlp") for s in steps for lay in layers]
+
+
+def _places(match: re.Match[str], text: str, shape: Shape) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the steps and the layers that the first three groups of a match name."""
+    first, last, layer = match[1], match[2], match[3]
+    steps = range(shape.layout.n_ctx)
+    if first is not None:
+        low, high = int(first), int(last if last is not None else first)
+        if high < low:
+            raise HarnessError.of("a step range that ascends", f"S{low}-S{high} in {text}", f"write S{high}-S{low}")
+        _check("step", high, shape.layout.n_ctx, text)
+        steps = range(low, high + 1)
+    if layer is not None:
+        _check("layer", int(layer), shape.n_layers, text)
+    return steps, range(shape.n_layers) if layer is None else [int(layer)]
+
+
+def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
+    """Return the nodes of a role that are at the named steps and layers.
+
+    Raises:
+        NoSuchRoleError: the model has it nowhere, or not there.
+    """
+    steps, layers = _places(match, text, shape)
+    found = [role for role in shape.roles if match[4] in (role, role.partition(".")[0])]
+    if not found:
+        kinds = {role.partition(".")[0] for role in shape.roles}
+        fix = did_you_mean(match[4], [*shape.roles, *kinds]) if kinds else "find its roles: harness locate --help"
+        raise NoSuchRoleError.of("a role that the fixture's roles.yaml has", shorten(match[4]), fix)
+    bound = sorted({node for role in found for node in shape.roles[role]})
+    there = [node for node in bound if node.step in steps and node.layer in layers]
+    if not there:
+        elsewhere = ", ".join(map(str, bound))
+        raise RoleElsewhereError.of(f"nodes of {match[4]} there", f"{elsewhere} in {text}", f"write [{match[4]}]")
+    return there
 
 
 def all_nodes(shape: Shape) -> Iterator[Node]:

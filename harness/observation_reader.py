@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
-from harness.errors import HarnessError, did_you_mean, shorten
+from harness.errors import did_you_mean
 from harness.hypothesis import Claim
 from harness.intervals import least_n, least_n_of_mean
 from harness.nodes import reach, read_nodes
 from harness.observations import Answer, Attend, Learn
-from harness.reader import Reader
-from harness.recipe import list_fixtures, recipe_of
+from harness.reader import Reader, as_written
 from harness.selection import Sample
 from harness.series import TASKS, loss_names
 from harness.spec_model import AnswerModel, AttendModel, LearnModel
@@ -45,13 +42,13 @@ class ObservationReader(Reader):
             self._report("answer", "digits, with free_running", found, "name digits, or remove free_running")
         if model.free_running and loss:
             self._report("expect", "no loss of a free-running model", "a bound", "remove it, or free_running")
-        group = self._group(model.fixtures, "fixtures")
-        than = () if model.than is None else self._group(model.than, "than")
+        group = self.group_of(model.fixtures, "fixtures")
+        than = () if model.than is None else self.group_of(model.than, "than")
         if both := sorted(set(group) & set(than)):
             self._report("than", "other fixtures than those that are compared with them", both[0], "drop it")
         claim = Answer(
-            **self._common(model), questions=questions, gate=0.0, digits=digits, free_running=model.free_running,
-            group=group, group_text=_as_written(model.fixtures), than=than, than_text=_as_written(model.than),
+            **self.common(model), questions=questions, gate=0.0, digits=digits, free_running=model.free_running,
+            group=group, group_text=as_written(model.fixtures), than=than, than_text=as_written(model.than),
             at_least=expect.gain_at_least if than else expect.accuracy_at_least,
             at_most=expect.gain_at_most if than else expect.accuracy_at_most,
             loss_below=expect.loss_below, loss_above=expect.loss_above,
@@ -97,7 +94,7 @@ class ObservationReader(Reader):
             bounds = (expect.mass_at_least, expect.mass_at_most)
             self._least(lambda error: least_n_of_mean(1, *bounds, lowest=0, highest=1, error=error), questions)
         return Attend(
-            **self._common(model), questions=questions, gate=model.gate, node=node, to=tuple(model.attend.to),
+            **self.common(model), questions=questions, gate=model.gate, node=node, to=tuple(model.attend.to),
             steps=steps, at_least=expect.mass_at_least, at_most=expect.mass_at_most,
         )  # fmt: skip
 
@@ -112,9 +109,9 @@ class ObservationReader(Reader):
         if both := set(model.learn.first) & set(model.learn.before):
             self._report(("learn", "before"), "other losses than in `first`", sorted(both)[0], "drop it")
         claim = Learn(
-            **self._common(model), questions=None, gate=0.0, first=tuple(dict.fromkeys(model.learn.first)),
+            **self.common(model), questions=None, gate=0.0, first=tuple(dict.fromkeys(model.learn.first)),
             before=tuple(dict.fromkeys(model.learn.before)), below=model.learn.below,
-            group=self._group(model.fixtures, "fixtures"), group_text=_as_written(model.fixtures),
+            group=self.group_of(model.fixtures, "fixtures"), group_text=as_written(model.fixtures),
             share_above=model.expect.share_above,
         )  # fmt: skip
         needed = least_n(1, fail_rate=claim.share_above, intact_rate=None)
@@ -122,30 +119,3 @@ class ObservationReader(Reader):
             expected = f"at least {needed:g} training runs, or the claim cannot be settled"
             self._report("fixtures", expected, str(len(claim.group)), "name more, or claim a smaller share")
         return claim
-
-    def _group(self, names: str | list[str] | None, key: str) -> tuple[str, ...]:
-        """Return the fixtures that a claim names, by name or by glob; the file's own where it names none."""
-        if names is None:
-            return (self._fixture,)
-        found: list[str] = []
-        for i, name in enumerate([names] if isinstance(names, str) else names):
-            place: tuple[str | int, ...] = (key,) if isinstance(names, str) else (key, i)
-            known = list_fixtures(self.fixtures)
-            matching = [other for other in known if fnmatchcase(other, name)]
-            if not matching:
-                self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
-            for other in matching:
-                try:
-                    digits = recipe_of(other, self.fixtures).n_digits
-                except HarnessError as error:
-                    self.document.problem((*self.loc, *place), error)
-                    continue
-                if digits != self.shape.layout.n_digits:
-                    wrong = f"{other}, of {digits}"
-                    self._report(place, f"fixtures for {self.shape.layout.n_digits} digits", wrong, "drop it")
-            found += matching
-        return tuple(dict.fromkeys(found))
-
-
-def _as_written(names: str | list[str] | None) -> str:
-    return "" if names is None else names if isinstance(names, str) else ", ".join(names)

@@ -7,15 +7,17 @@ problem goes to the document that the claim stands in. ``intervention_reader.py`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, did_you_mean, shorten
 from harness.intervals import ERROR, error_at
 from harness.nodes import Shape
 from harness.question_sets import named_set
+from harness.recipe import list_fixtures, recipe_of
 from harness.selection import (
     AUTO_FIRST,
     AUTO_LOOKS,
@@ -60,6 +62,13 @@ def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questi
     return Sample(size_of(model.n), model.seed, strata, auto)
 
 
+def fixtures_named(names: str | list[str], fixtures: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield, for each name or glob, its place, itself, and the fixtures that it stands for."""
+    known = list_fixtures(fixtures)
+    for i, name in enumerate([names] if isinstance(names, str) else names):
+        yield i, name, [other for other in known if fnmatchcase(other, name)]
+
+
 def size_of(n: int | str) -> int:
     """Return how many questions, or pairs, are asked at first."""
     return AUTO_FIRST if isinstance(n, str) else n
@@ -71,24 +80,22 @@ class Reader:
 
     document: Document
     loc: Loc
+    fixture: str
     shape: Shape
     fixtures: Path
     line: int
     index: int
+    error: float = ERROR  # the chance that one of its intervals fails; less, where it is one of several
 
-    def _common(self, model: ClaimModel) -> dict[str, Any]:
+    def common(self, model: ClaimModel) -> dict[str, Any]:
+        """Return what every claim has."""
         return {
-            "id": model.id, "claim": model.claim, "source": model.source or "", "fixture": self._fixture,
+            "id": model.id, "claim": model.claim, "source": model.source or "", "fixture": self.fixture,
             "xfail": model.xfail.reason if model.xfail else None, "tags": tuple(dict.fromkeys(model.tags)),
             "shape": self.shape, "fixtures": self.fixtures, "path": self.document.path, "line": self.line,
             "index": self.index, "key": f"{self.document.path}::{model.id}",
-            "survivors": tuple(model.survivors.items()),
+            "survivors": tuple(model.survivors.items()), "error": self.error,
         }  # fmt: skip
-
-    @property
-    def _fixture(self) -> str:
-        name: str = self.document.data["fixture"]
-        return name
 
     def _report(self, key: str | tuple[str | int, ...], expected: str, found: str, fix: str) -> None:
         self.document.report((*self.loc, *((key,) if isinstance(key, str) else key)), expected, found, fix)
@@ -104,7 +111,7 @@ class Reader:
 
     def _least(self, needed_at: Callable[[float], float], sample: Sample | PairSample, key: str = "questions") -> None:
         """Refuse a sample that could not settle a claim, whatever came out; what is needed depends on the error."""
-        needed = needed_at(error_at(AUTO_LOOKS - 1) if sample.auto else ERROR)
+        needed = needed_at(error_at(AUTO_LOOKS - 1, self.error) if sample.auto else self.error)
         n = AUTO_MOST if sample.auto else sample.n
         if math.isinf(needed):
             fix = "change the rate"
@@ -119,3 +126,30 @@ class Reader:
         if model.loss_below is not None and model.loss_above is not None and model.loss_above >= model.loss_below:
             found = f"{model.loss_above} and {model.loss_below}"
             self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
+
+    def group_of(self, names: str | list[str] | None, key: str) -> tuple[str, ...]:
+        """Return the fixtures that a claim names, by name or by glob; the file's own where it names none."""
+        if names is None:
+            return (self.fixture,)
+        found: list[str] = []
+        for i, name, matching in fixtures_named(names, self.fixtures):
+            place: tuple[str | int, ...] = (key,) if isinstance(names, str) else (key, i)
+            if not matching:
+                fix = did_you_mean(name, list_fixtures(self.fixtures))
+                self._report(place, f"fixtures in {self.fixtures}", shorten(name), fix)
+            for other in matching:
+                try:
+                    digits = recipe_of(other, self.fixtures).n_digits
+                except HarnessError as error:
+                    self.document.problem((*self.loc, *place), error)
+                    continue
+                if digits != self.shape.layout.n_digits:
+                    wrong = f"{other}, of {digits}"
+                    self._report(place, f"fixtures for {self.shape.layout.n_digits} digits", wrong, "drop it")
+            found += matching
+        return tuple(dict.fromkeys(found))
+
+
+def as_written(names: str | list[str] | None) -> str:
+    """Return the names of fixtures as one text; empty for none."""
+    return "" if names is None else names if isinstance(names, str) else ", ".join(names)

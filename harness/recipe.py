@@ -17,7 +17,7 @@ from harness.strict import Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
 # The files of a fixture.
-RECIPE, WEIGHTS, PIN, CARD = "recipe.yaml", "model.safetensors", "model.json", "README.md"
+RECIPE, WEIGHTS, PIN, CARD, ROLES = "recipe.yaml", "model.safetensors", "model.json", "README.md", "roles.yaml"
 CURVES, CHECKPOINT, LOCK = "training.csv.gz", "checkpoint.safetensors", ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DECAY_SHARE = 0.25  # of the steps, in which `stable_decay` falls

@@ -151,10 +151,11 @@ def named_nodes(records: Iterable[Record]) -> dict[str, set[str]]:
     """Return the fixtures that claims look inside of, each with the nodes that its supported claims name."""
     found: dict[str, set[str]] = {}
     for record in judged(records):
-        if record["named"]:
-            found.setdefault(record["fixture"], set()).update(
-                record["named"] if record["verdict"] == "supported" else ()
-            )
+        runs = record["measurement"]["by_run"].values() if record["verb"] == "across" else [record]
+        for one in runs:
+            if one["named"]:
+                held = record["verdict"] == one["verdict"] == "supported"
+                found.setdefault(one["fixture"], set()).update(one["named"] if held else ())
     return found
 
 
@@ -185,6 +186,10 @@ def digits_seen(record: Record) -> str:
 def seen(verb: str, comparisons: Sequence[Record]) -> str:
     """Return what the comparisons of a claim observed, in short; those with siblings are left out."""
     rows = [row for row in comparisons if not row["sibling"]]
+    if verb == "across":
+        others = [row["what"] for row in rows[:-1] if row["finding"] in ("contradicted", "undecided")]
+        named = [*others[:FIXTURES_SHOWN], *(["…"] if len(others) > FIXTURES_SHOWN else [])]
+        return f"{rows[-1]['observed']} runs" + (f", not {', '.join(named)}" if named else "")
     if verb not in ABLATING:
         if verb == "patch":  # what followed, and what else moved
             rows = [row for row in rows if "follows" in row["expected"] or row["value"] > 0]

@@ -9,28 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.across_reader import ClaimReader
 from harness.each import expand
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, shorten
 from harness.files import SPEC_SUFFIXES
 from harness.hypothesis import Claim
-from harness.intervention_reader import InterventionReader
 from harness.nodes import Shape
-from harness.observation_reader import ObservationReader
 from harness.reader import make_questions, one_verb
-from harness.recipe import recipe_of
+from harness.roles import shape_of
 from harness.selection import Questions
-from harness.spec_model import (
-    VERBS,
-    AnswerModel,
-    AskedModel,
-    AttendModel,
-    FileModel,
-    HypothesisModel,
-    KeepClaimModel,
-    LearnModel,
-    PatchModel,
-    verb_of,
-)  # fmt: skip
+from harness.spec_model import AskedModel, FileModel
 from harness.strict import validate
 from harness.yamlfile import Document, Loc, parse_yaml, read_yaml
 
@@ -90,14 +78,9 @@ def load_file(path: Path, fixtures: Path, shown_as: str | None = None) -> list[C
             seen[name] = line
         if not one_verb(document, loc, raw):
             continue
-        model = validate(VERBS[verb_of(raw)], document, raw, loc, shape)
-        if model is not None and shape is not None:
-            where = (document, loc, shape, fixtures, line, index)
-            if isinstance(model, HypothesisModel | KeepClaimModel | PatchModel):
-                found.append(InterventionReader(*where).read(model))
-            else:
-                assert isinstance(model, AnswerModel | AttendModel | LearnModel)
-                found.append(ObservationReader(*where).read(model))
+        fixture = document.data["fixture"] if shape is not None else ""
+        claim = ClaimReader(document, loc, fixture, shape, fixtures, line, index).read(raw)
+        found += [] if claim is None else [claim]
     document.raise_problems()
     return found
 
@@ -135,7 +118,7 @@ def _shape(document: Document, fixtures: Path) -> Shape | None:
     if not isinstance(name, str) or not name:
         return None
     try:
-        return recipe_of(name, fixtures).shape
+        return shape_of(name, fixtures)
     except FixtureError:
         raise
     except HarnessError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from fractions import Fraction
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
@@ -41,6 +42,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Method = Literal["mean", "zero", "resample"]
 SetName = Literal["ba", "uc1", "simple_us9", "cascade_us9", "steps", "varied"]
 assert set(NAMES) == set(SetName.__args__)  # type: ignore[attr-defined]
+
+
+def _share(text: str) -> str:
+    if Fraction(text) > 1:
+        parts = {"expected": "a share of at most 1, like 7/8", "found": text, "fix": "turn it round"}
+        raise PydanticCustomError("harness", "share", parts)
+    return text
 
 
 def _one_or_many(value: object) -> str:
@@ -93,6 +101,7 @@ StepName = Annotated[str, checked(lambda name, shape: shape.layout.step_of(name)
 FixtureNames = Annotated[
     Annotated[Text, Tag("one")] | Annotated[list[Text], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
 ]
+ShareText = Annotated[str, Field(pattern=r"^[1-9]\d{0,3}/[1-9]\d{0,3}$"), AfterValidator(_share)]
 # A bound at the end of its range could not fail, and is refused.
 AtLeast = Annotated[float, Field(gt=0, le=1)]
 AtMost = Annotated[float, Field(ge=0, lt=1)]
@@ -143,7 +152,13 @@ class AskedModel(Strict):
     questions: QuestionsModel
 
 
-class ExpectModel(Strict):
+class RunsModel(Strict):
+    """In how many of the fixtures that are asked."""
+
+    at_least: ShareText | None = Field(None, description="with `fixtures`: in what share of them it holds: 7/8")
+
+
+class ExpectModel(RunsModel):
     """Which answer digits fail; every digit not named must stay right."""
 
     fails: list[DigitName] = Field(description="these digits fail; [] when nothing may")
@@ -169,6 +184,7 @@ class ClaimModel(Strict):
     source: Text | None = Field(None, description="who claims it, and where")
     xfail: XfailModel | None = None
     tags: list[TagName] = Field(default=[])
+    fixtures: FixtureNames | None = Field(None, description="the fixtures that are asked, each; globs are fine")
     survivors: dict[MutantName, Text] = Field({}, description="mutants of the claim that hold as well, each with why")
 
 
@@ -201,7 +217,7 @@ class KeepModel(Strict):
     digits: list[DigitName] = Field([], description="the digits that stay right; all of them unless named")
 
 
-class KeptModel(Strict):
+class KeptModel(RunsModel):
     """How right the digits stay."""
 
     intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
@@ -230,7 +246,7 @@ class PairSampleModel(Strict):
     seed: Seed = 0
 
 
-class FollowModel(Strict):
+class FollowModel(RunsModel):
     """How often the digits follow, and the others keep their value."""
 
     follow_rate: Rate | None = Field(None, description="`digits` follow at more than this rate (sample: 0.9)")
@@ -272,7 +288,6 @@ class AnswerModel(ClaimModel):
         Discriminator(_one_or_many),
     ] = Field(description="what must be right: the answer as a `whole`, or each of these digits")
     free_running: bool = Field(False, description="the model reads its own digits, not the true ones")
-    fixtures: FixtureNames | None = Field(None, description="the fixtures that are asked, each; globs are fine")
     than: FixtureNames | None = Field(None, description="the fixtures that `gain_at_…` compares with")
     questions: QuestionsModel
     expect: AnsweredModel
@@ -285,7 +300,7 @@ class AttendToModel(Strict):
     to: list[StepName] = Field(min_length=1, description="steps, or tokens by name: S3, D4, D'4")
 
 
-class MassModel(Strict):
+class MassModel(RunsModel):
     """How much of the head's attention goes there: a fraction, mean over the questions."""
 
     mass_at_least: AtLeast | None = None
@@ -319,7 +334,6 @@ class LearnModel(ClaimModel):
     """A claim about the order in which training runs learn."""
 
     learn: LearnedFirstModel
-    fixtures: FixtureNames | None = Field(None, description="the training runs; globs are fine")
     expect: ShareModel = ShareModel()
 
 

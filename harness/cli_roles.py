@@ -1,0 +1,67 @@
+"""The commands about several training runs: ``harness locate`` and ``diff``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.cli_fixtures import FAILED, OK, common_options
+from harness.errors import HarnessError
+
+
+def add_role_commands(commands: Any) -> None:
+    """Add the commands about several training runs."""
+    command = commands.add_parser("locate", help="find which nodes have which role; writes the fixture's roles.yaml")
+    command.add_argument("fixture", metavar="NAME")
+    command.add_argument("--n", type=int, default=100, help="pairs of questions to search with (default: 100)")
+    command.add_argument("--confirm", type=int, default=1000, help="other pairs, to confirm with (default: 1000)")
+    command.add_argument("--seed", type=int, default=0, help="of the pairs (default: 0)")
+    command.add_argument("--force", action="store_true", help="write over a roles file that is there")
+    command.add_argument("--dry-run", action="store_true", help="only show what was found")
+    common_options(command)
+    command.set_defaults(run=_locate)
+
+    command = commands.add_parser("diff", help="what became of the claims: verdicts, rates, roles; 1 if one was lost")
+    command.add_argument("old", type=Path, metavar="OLD.json")
+    command.add_argument("new", type=Path, metavar="NEW.json")
+    command.set_defaults(run=_diff)
+
+
+def _locate(options: argparse.Namespace) -> int:
+    for name, least in (("n", 1), ("confirm", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise HarnessError.of(f"--{name} of at least {least}", str(getattr(options, name)), "choose another")
+    from harness.recipe import ROLES, fixture_directory
+
+    there = fixture_directory(options.fixture, options.fixtures) / ROLES
+    if there.exists() and not options.force and not options.dry_run:  # told before the search, not after it
+        raise HarnessError.of("no roles file yet", str(there), "write over it with --force, or look with --dry-run")
+    from harness.fixtures import put_roles
+    from harness.locate import locate, roles_file, to_markdown
+    from harness.roles import write_roles
+    from harness.workbench import Workbench
+
+    bench = Workbench(options.device)
+    found = locate(
+        options.fixture, options.fixtures, bench, n=options.n, confirm=options.confirm, seed=options.seed
+    )  # fmt: skip
+    print(to_markdown(options.fixture, found))
+    if not options.dry_run:
+        sha256 = bench.fixture(options.fixture, options.fixtures).weights_sha256
+        heading = (
+            "Which nodes of these weights have which role: found by `harness locate "
+            f"{options.fixture} --n {options.n} --confirm {options.confirm} --seed {options.seed}`.\n"
+            "The search chose them on some pairs of questions; the evidence is of other pairs."
+        )
+        text = write_roles(roles_file(found, sha256), heading)
+        print(f"\nwrote {put_roles(options.fixture, options.fixtures, text, force=options.force)}")
+    return OK
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from harness.diff import compare_reports, read_report
+
+    found = compare_reports(read_report(options.old), read_report(options.new))
+    print("\n".join(found.lines()))
+    return FAILED if found.lost else OK

@@ -1,0 +1,145 @@
+"""``harness diff OLD.json NEW.json``: what became of the claims since, after retraining say. Imports no torch.
+
+Claims are matched by their key (path and id), comparisons by what they are of. A rate or a mean has moved if its two
+intervals do not meet; of a census, which has none, if it differs at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.records import Record, percent
+
+VERSIONS = (3, 4)  # of the JSON report
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is different between two reports."""
+
+    lost: tuple[str, ...]  # claims that were supported, and are not, or are not asked any more
+    verdicts: tuple[str, ...]  # other verdicts that changed
+    moved: tuple[str, ...]  # rates and means outside their intervals, in claims whose verdict stayed
+    nodes: tuple[str, ...]  # roles that other nodes have now
+    others: tuple[str, ...]  # claims that only one of the reports has; other weights
+
+    def lines(self) -> Iterator[str]:
+        """Yield what people read: a heading for each kind of difference that there is."""
+        headings = {
+            "lost": "No longer supported", "verdicts": "Other verdicts that changed",
+            "moved": "Moved beyond its interval", "nodes": "Roles that moved", "others": "Also different",
+        }  # fmt: skip
+        for name, heading in headings.items():
+            if found := getattr(self, name):
+                yield from (f"{heading} ({len(found)})", *(f"  {line}" for line in found), "")
+        if not any(getattr(self, name) for name in headings):
+            yield "No difference: the same verdicts, and nothing moved beyond its interval."
+
+
+def read_report(path: Path) -> dict[str, Record]:
+    """Return the claims of a JSON report, by key.
+
+    Raises:
+        HarnessError: it cannot be read, or is none.
+    """
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise HarnessError.of("a readable file", error.strerror or str(error), "name a JSON report", path) from None
+    except ValueError as error:  # also what is not UTF-8
+        raise HarnessError.of(
+            "a JSON report", str(error).splitlines()[0], "write one: pytest hypotheses/", path
+        ) from None
+    version = report.get("version") if isinstance(report, dict) else None
+    if version not in VERSIONS or not isinstance(report.get("claims"), list):
+        raise HarnessError.of(
+            f"a JSON report of version {' or '.join(map(str, VERSIONS))}", f"version {version}",
+            "write it anew: pytest hypotheses/", path,
+        )  # fmt: skip
+    return {record["key"]: record for record in report["claims"]}
+
+
+def compare_reports(old: dict[str, Record], new: dict[str, Record]) -> Difference:
+    """Return what is different in `new`."""
+    lost: list[str] = []
+    verdicts: list[str] = []
+    moved: list[str] = []
+    nodes: list[str] = []
+    others: list[str] = []
+    for key, before in old.items():
+        if key not in new:
+            gone = f"{before['id']}: {before['verdict']} before, and not asked any more ({key})"
+            (lost if before["verdict"] == "supported" else others).append(gone)
+            continue
+        after = new[key]
+        changes = list(_moves(before, after))
+        if before["verdict"] != after["verdict"]:
+            line = f"{after['id']}: {before['verdict']} → {after['verdict']} ({'; '.join(changes) or after['target']})"
+            (lost if before["verdict"] == "supported" else verdicts).append(line)
+        elif changes:
+            moved.append(f"{after['id']}: {'; '.join(changes)}")
+        nodes += [f"{after['id']}: {line}" for line in _other_nodes(before, after)]
+    others += [
+        f"{record['id']}: {record['verdict']}, not asked before ({key})"
+        for key, record in new.items()
+        if key not in old
+    ]
+    others += _other_weights(old, new)
+    return Difference(*(tuple(lines) for lines in (lost, verdicts, moved, nodes, others)))
+
+
+def _moves(before: Record, after: Record) -> Iterator[str]:
+    """Yield which comparisons came out otherwise, or moved beyond their intervals."""
+    earlier = {row["what"]: row for row in before.get("comparisons", []) if not row["sibling"]}
+    for row in after.get("comparisons", []):
+        was = earlier.get(row["what"])
+        if was is None or row["sibling"]:
+            continue
+        of_a_run = (was["low"] is None and "/" not in f"{was['observed']}{row['observed']}") or after[
+            "verb"
+        ] == "across"
+        changed = was["finding"] != row["finding"] if of_a_run else _apart(was, row)
+        if changed:
+            yield f"{row['what']} {_shown(was)} → {_shown(row)}"
+
+
+def _apart(was: Record, row: Record) -> bool:
+    if was["low"] is None or row["low"] is None:  # of a census, or of an infinite interval
+        return bool(was["value"] != row["value"])
+    high_before, high = (1.0 if end is None else end for end in (was["high"], row["high"]))
+    return bool(high < was["low"] or high_before < row["low"])
+
+
+def _shown(row: Record) -> str:
+    interval = ""
+    if row["low"] is not None and row["high"] is not None and row["what"] not in ("loss", "mass"):
+        interval = f" [{percent(row['low'])}, {percent(row['high'])}]"
+    return f"{row['observed']}{interval}"
+
+
+def _other_nodes(before: Record, after: Record) -> Iterator[str]:
+    """Yield which nodes a claim in the same words is about now, instead of others: its role has moved."""
+    if before["target"] != after["target"]:
+        return
+    if before["verb"] == after["verb"] == "across":
+        earlier = {row["what"]: row["expected"] for row in before.get("comparisons", [])[:-1]}
+        for row in after.get("comparisons", [])[:-1]:
+            if row["what"] in earlier and earlier[row["what"]] != row["expected"]:
+                yield f"{row['what']} {earlier[row['what']]} → {row['expected']}"
+    elif before["named"] != after["named"]:
+        yield f"{after['fixture']} {'+'.join(before['named'])} → {'+'.join(after['named'])}"
+
+
+def _other_weights(old: dict[str, Record], new: dict[str, Record]) -> Iterator[str]:
+    """Yield which fixtures have other weights."""
+    hashes = [
+        {name: sha for record in claims.values() for name, sha in record.get("weights", {}).items()}
+        for claims in (old, new)
+    ]
+    for name in sorted(set(hashes[0]) & set(hashes[1])):
+        if hashes[0][name] != hashes[1][name]:
+            yield f"{name}: weights {hashes[0][name][:12]} → {hashes[1][name][:12]}"
