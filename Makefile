@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses mutants test check lint bench fixtures schema clean
+.PHONY: hypotheses mutants findings test check lint bench fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls
 
 mutants: $(READY)           ## change every supported claim a little: does it hold all the same? And what does none name?
 	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants
+
+findings: $(READY)          ## which claims hold of every training run? Written to docs/findings.md
+	$(BIN)/pytest hypotheses/universal --harness-report reports/findings
+	$(BIN)/harness findings reports/findings.json --out docs/findings.md
 
 test: $(READY)              ## the harness's own tests
 	$(BIN)/pytest tests/ -n 2

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, Problem
 from harness.hypothesis import Claim
 from harness.intervals import ERROR
 from harness.intervention_reader import InterventionReader, as_text
-from harness.nodes import NoSuchRoleError, RoleElsewhereError, Shape, read_nodes
+from harness.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes
 from harness.observation_reader import ObservationReader
 from harness.reader import Reader, as_written
 from harness.roles import shape_of
@@ -83,7 +83,7 @@ class ClaimReader:
         if len(group) == 1:
             self.document.report((*self.loc, "fixtures"), "several fixtures", group[0], "name it as `fixture`")
         members, absent = self._members(raw, group)
-        if not members and not any(row.elsewhere for row in absent):
+        if self.document.problems:
             return None
         expect = getattr(model, "expect")  # noqa: B009 - every such claim has one
         share = Fraction(expect.at_least or 1)
@@ -108,8 +108,8 @@ class ClaimReader:
                 absent.append(Absent(name, error.problems[0].found, elsewhere=True))
                 continue
             except NoSuchRoleError as error:
-                missing.append(error)
-                absent.append(Absent(name, f"no {error.problems[0].found} is known", elsewhere=False))
+                missing += [] if isinstance(error, RoleNotFoundError) else [error]
+                absent.append(Absent(name, "not placed", elsewhere=False))
                 continue
             except HarnessError as error:
                 self.document.problem((*self.loc, "fixtures"), error)

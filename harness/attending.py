@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from harness.addition import answers
 from harness.intervals import mean_interval_within
 from harness.observations import Attend
@@ -14,7 +16,7 @@ from harness.workbench import Workbench
 
 @dataclass(frozen=True)
 class Attended:
-    """How much attention of one head went where."""
+    """How much attention went where; of several heads, the mean."""
 
     clean_accuracy: float
     masses: tuple[float, ...]  # per question, the share that went to the claim's steps
@@ -26,7 +28,7 @@ class Attended:
 
 
 def measure_attention(claim: Attend, bench: Workbench) -> Attended:
-    """Return how much of the head's attention went to the claim's steps.
+    """Return how much of the heads' attention went to the claim's steps.
 
     Raises:
         FixtureError: the model cannot be loaded.
@@ -34,16 +36,17 @@ def measure_attention(claim: Attend, bench: Workbench) -> Attended:
     """
     where = (claim.fixture, claim.fixtures)
     fixture, tokens = bench.fixture(*where), bench.tokens(*where, claim.questions)
-    clean, weights = bench.attention(*where, claim.questions, claim.node)
+    found = [bench.attention(*where, claim.questions, node) for node in claim.nodes]
+    clean, weights = found[0][0], torch.stack([pattern.double() for _, pattern in found]).mean(0)
     accuracy = float((clean.predicted == answers(tokens, fixture.layout)).all(1).double().mean())
     require_accuracy(claim, accuracy)
     names = fixture.layout.names
-    shares = weights.double().mean(0).tolist()
-    masses = weights[:, list(claim.steps)].double().sum(1).tolist()
+    shares = weights.mean(0).tolist()
+    masses = weights[:, list(claim.steps)].sum(1).tolist()
     return Attended(
         accuracy,
         tuple(masses),
-        {f"S{step} {names[step]}": round(shares[step], 4) for step in range(claim.node.step + 1)},
+        {f"S{step} {names[step]}": round(shares[step], 4) for step in range(claim.nodes[0].step + 1)},
     )
 
 

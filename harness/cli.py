@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options
+from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options, write_or_print
 from harness.cli_roles import add_role_commands
 from harness.errors import HarnessError
 
@@ -201,17 +201,7 @@ def _sweep(options: argparse.Namespace) -> int:
         text = json.dumps(asdict(found), indent=1) + "\n"
     else:
         text = to_markdown(found, bench.fixture(options.fixture, options.fixtures)) + "\n"
-    if options.out is None:
-        print(text, end="")
-    else:
-        from harness.files import write_atomically
-
-        try:
-            write_atomically(options.out, text.encode())
-        except OSError as error:
-            raise HarnessError.of(
-                "a file that can be written", error.strerror or "", "choose another", options.out
-            ) from None
+    write_or_print(text, options.out)
     return OK
 
 

@@ -55,6 +55,23 @@ def common_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto (default), cpu or cuda[:N]")
 
 
+def write_or_print(text: str, out: Path | None) -> None:
+    """Write a text to a file, or print it where none is named.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
+    if out is None:
+        print(text, end="")
+        return
+    from harness.files import write_atomically
+
+    try:
+        write_atomically(out, text.encode())
+    except OSError as error:
+        raise HarnessError.of("a file that can be written", error.strerror or "", "choose another", out) from None
+
+
 def _train(options: argparse.Namespace) -> int:
     from harness.making import train_fixture
 

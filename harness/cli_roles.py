@@ -1,4 +1,4 @@
-"""The commands about several training runs: ``harness locate`` and ``diff``."""
+"""The commands about several training runs: ``harness locate``, ``diff`` and ``findings``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli_fixtures import FAILED, OK, common_options
+from harness.cli_fixtures import FAILED, OK, common_options, write_or_print
 from harness.errors import HarnessError
 
 
@@ -26,6 +26,13 @@ def add_role_commands(commands: Any) -> None:
     command.add_argument("old", type=Path, metavar="OLD.json")
     command.add_argument("new", type=Path, metavar="NEW.json")
     command.set_defaults(run=_diff)
+
+    command = commands.add_parser("findings", help="what holds of every training run, and what of some: Markdown")
+    command.add_argument("report", type=Path, metavar="REPORT.json", help="of claims that ask several fixtures")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    command.add_argument("--command", default="make findings", help="what the document says that it is written by")
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    command.set_defaults(run=_findings)
 
 
 def _locate(options: argparse.Namespace) -> int:
@@ -65,3 +72,12 @@ def _diff(options: argparse.Namespace) -> int:
     found = compare_reports(read_report(options.old), read_report(options.new))
     print("\n".join(found.lines()))
     return FAILED if found.lost else OK
+
+
+def _findings(options: argparse.Namespace) -> int:
+    from harness.diff import read_report
+    from harness.findings import findings
+
+    text = findings(list(read_report(options.report).values()), options.fixtures, options.command)
+    write_or_print(text, options.out)
+    return OK

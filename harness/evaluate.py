@@ -208,6 +208,6 @@ def plan(claims: Iterable[Claim], bench: Workbench, *, controls: bool = False) -
             bench.plan([ablation_of(claim)])
             bench.plan(siblings_of(claim).values(), details=False)
         elif isinstance(claim, Attend):
-            bench.plan_attention(claim.fixture, claim.fixtures, claim.questions, claim.node)
+            bench.plan_attention(claim.fixture, claim.fixtures, claim.questions, claim.nodes)
         if controls:
             bench.plan(ablations_of(claim), details=False)

@@ -10,8 +10,9 @@ A node is a candidate for a role if mean-ablating it alone breaks one of the rol
 candidate's value, and then that of sets, is carried over from another question (``patching.py``); the smallest set
 with which the whole answer, the digits that should follow and those that should stay, comes out as the causal model
 says in :data:`ENOUGH` of the pairs is proposed, or else the best: one head, heads of one step, the best few with each
-other one, up to :data:`MOST` nodes. MLPs are looked at only where no heads do, and in smaller sets. What is proposed is then asked once
-of other pairs, with intervals that hold for all roles together: the search itself is thus not counted as evidence.
+other one, up to :data:`MOST` nodes. MLPs are looked at only where no heads do, and in smaller sets. What is proposed
+is then asked once of other pairs, with intervals that hold for all roles together: the search itself is thus not
+counted as evidence.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def plan_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:
             bench.plan([ablation_of(mutant.claim)], details=False)
         elif isinstance(mutant.claim, Attend):
             m = mutant.claim
-            bench.plan_attention(m.fixture, m.fixtures, m.questions, m.node)
+            bench.plan_attention(m.fixture, m.fixtures, m.questions, m.nodes)
 
 
 def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
@@ -213,10 +213,10 @@ def _of_patch(claim: Patch) -> Iterator[Mutant]:
 def _of_attention(claim: Attend) -> Iterator[Mutant]:
     if claim.at_least is None:
         return
-    for kind, (node,) in _moves(claim, (claim.node,)):
-        if reach([node], claim.shape) and max(claim.steps) <= node.step:
-            yield Mutant(kind, replace(claim, node=node))
+    for kind, there in _moves(claim, claim.nodes):
+        if reach(there, claim.shape) and max(claim.steps) <= there[0].step:
+            yield Mutant(kind, replace(claim, nodes=there, node_text=write_nodes(there)))
     for by in (-1, 1):
         steps = tuple(step + by for step in claim.steps)
-        if min(steps) >= 0 and max(steps) <= claim.node.step:
+        if min(steps) >= 0 and max(steps) <= claim.nodes[0].step:
             yield Mutant(f"to{by:+d}", replace(claim, steps=steps, to=tuple(f"S{step}" for step in steps)))

@@ -36,12 +36,17 @@ class Shape:
     n_layers: int
     n_heads: int
     layout: Layout
-    # role, like "base_add.A4" → its nodes; two models of one shape have their roles in other nodes.
+    # Role, like "base_add.A4" → its nodes; none where they were sought in vain. No part of what a shape is: two models
+    # of one shape have their roles in other nodes.
     roles: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, compare=False, repr=False)
 
 
 class NoSuchRoleError(HarnessError):
-    """A role that no nodes of the model are known to have."""
+    """A role that is not among those of the model."""
+
+
+class RoleNotFoundError(NoSuchRoleError):
+    """A role that was sought in the model, and that no nodes were found to have."""
 
 
 class RoleElsewhereError(NoSuchRoleError):
@@ -128,7 +133,7 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
     """Return the nodes of a role that are at the named steps and layers.
 
     Raises:
-        NoSuchRoleError: the model has it nowhere, or not there.
+        NoSuchRoleError: the model has no such role, or none is known to have it, or not there.
     """
     steps, layers = _places(match, text, shape)
     found = [role for role in shape.roles if match[4] in (role, role.partition(".")[0])]
@@ -137,6 +142,8 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
         fix = did_you_mean(match[4], [*shape.roles, *kinds]) if kinds else "find its roles: harness locate --help"
         raise NoSuchRoleError.of("a role that the fixture's roles.yaml has", shorten(match[4]), fix)
     bound = sorted({node for role in found for node in shape.roles[role]})
+    if not bound:
+        raise RoleNotFoundError.of(f"nodes that have the role {match[4]}", "none were found", "see roles.yaml")
     there = [node for node in bound if node.step in steps and node.layer in layers]
     if not there:
         elsewhere = ", ".join(map(str, bound))

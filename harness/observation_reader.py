@@ -76,10 +76,10 @@ class ObservationReader(Reader):
         questions, expect = self._questions(model.questions, "questions"), model.expect
         nodes, layout = read_nodes(model.attend.node, self.shape), self.shape.layout
         node = nodes[0]
-        if len(nodes) > 1 or node.kind != "head":
-            self._report(("attend", "node"), "one head at one step, like S12L0H0", model.attend.node, "name one")
-        elif not reach(nodes, self.shape):
-            self._report(("attend", "node"), "a head that something reads", f"{node}, which reaches no digit",
+        if any(other.kind != "head" or other.step != node.step for other in nodes):
+            self._report(("attend", "node"), "heads of one step, like S12L0H0", model.attend.node, "name some")
+        elif idle := [other for other in nodes if not reach([other], self.shape)]:
+            self._report(("attend", "node"), "a head that something reads", f"{idle[0]}, which reaches no digit",
                          "name another")  # fmt: skip
         steps = tuple(dict.fromkeys(layout.step_of(name) for name in model.attend.to))
         for i, name in enumerate(model.attend.to):
@@ -94,7 +94,8 @@ class ObservationReader(Reader):
             bounds = (expect.mass_at_least, expect.mass_at_most)
             self._least(lambda error: least_n_of_mean(1, *bounds, lowest=0, highest=1, error=error), questions)
         return Attend(
-            **self.common(model), questions=questions, gate=model.gate, node=node, to=tuple(model.attend.to),
+            **self.common(model), questions=questions, gate=model.gate, node_text=model.attend.node, nodes=nodes,
+            to=tuple(model.attend.to),
             steps=steps, at_least=expect.mass_at_least, at_most=expect.mass_at_most,
         )  # fmt: skip
 

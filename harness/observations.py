@@ -80,11 +80,12 @@ class Answer(Claim):
 
 @dataclass(frozen=True, kw_only=True)
 class Attend(Claim):
-    """A claim about where a head looks: the mean share of its attention that goes to some steps."""
+    """A claim about where heads of one step look: the mean share of their attention that goes to some steps."""
 
     verb: ClassVar[Verb] = "attend"
     questions: Questions
-    node: Node
+    node_text: str  # as the spec writes it
+    nodes: tuple[Node, ...]
     to: tuple[str, ...]  # as the spec names them
     steps: tuple[int, ...]
     at_least: float | None
@@ -97,13 +98,13 @@ class Attend(Claim):
 
     @property
     def named(self) -> tuple[Node, ...]:
-        """The head."""
-        return (self.node,)
+        """The heads."""
+        return self.nodes
 
     @property
     def target(self) -> str:
-        """The head, and where it looks."""
-        return f"{self.node} to {', '.join(self.to)}"
+        """The heads, and where they look."""
+        return f"{self.node_text} to {', '.join(self.to)}"
 
     @property
     def how(self) -> str:

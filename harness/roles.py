@@ -102,7 +102,7 @@ def shape_of(name: str, fixtures: Path) -> Shape:
         for role, places in found.roles.items()
         for place, nodes in places.items()
     }
-    return replace(shape, roles=roles)
+    return replace(shape, roles={**dict.fromkeys(found.unplaced, ()), **roles})
 
 
 def write_roles(found: RolesFile, heading: str) -> str:

@@ -294,9 +294,9 @@ class AnswerModel(ClaimModel):
 
 
 class AttendToModel(Strict):
-    """A head, and the steps that it looks at."""
+    """A head, or several of one step, and the steps that are looked at."""
 
-    node: NodesText = Field(description="one head at one step: S12L0H0")
+    node: NodesText = Field(description="heads at one step: S12L0H0; of several, the mean")
     to: list[StepName] = Field(min_length=1, description="steps, or tokens by name: S3, D4, D'4")
 
 

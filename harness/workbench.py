@@ -191,9 +191,9 @@ class Workbench:
             if (source := ablation.captured_from) is not None:
                 self._wanted.setdefault((*ablation.model, source), {}).update(dict.fromkeys(ablation.nodes))
 
-    def plan_attention(self, name: str, fixtures: Path, questions: Questions, node: Node) -> None:
-        """Say that this head's attention will be asked for."""
-        self._heads.setdefault((name, fixtures, questions), {}).setdefault(node, None)
+    def plan_attention(self, name: str, fixtures: Path, questions: Questions, nodes: Iterable[Node]) -> None:
+        """Say that these heads' attention will be asked for."""
+        self._heads.setdefault((name, fixtures, questions), {}).update(dict.fromkeys(nodes))
 
     def measure(self, ablation: Ablation, *, details: bool = True) -> Measured:
         """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.

@@ -285,7 +285,7 @@ def test_what_is_shown_of_it(tmp_path):
         ("answer: whole\nablate: S3\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
          "s.yaml:6:5: expected one of ablate, keep, patch, answer, attend, learn, found ablate and answer; write a claim each"),
         ("attend: {node: S5L0, to: [D1]}\nquestions: {n: 99}\nexpect: {mass_at_least: 0.5}",
-         "s.yaml:6:20: expected one head at one step, like S12L0H0, found S5L0; name one"),
+         "s.yaml:6:20: expected heads of one step, like S12L0H0, found S5L0; name some"),
         ("attend: {node: S2L1H0, to: [D1]}\nquestions: {n: 99}\nexpect: {mass_at_least: 0.5}",
          "s.yaml:6:20: expected a head that something reads, found S2L1H0, which reaches no digit; name another"),
         ("attend: {node: S5L0H0, to: [D1, A1]}\nquestions: {n: 99}\nexpect: {mass_at_least: 0.5}",
