@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options
+from harness.cli_looking import add_looking_commands
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _engine(command)
     command.set_defaults(run=_minimal)
 
+    add_looking_commands(commands)
     add_fixture_commands(commands)
     command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
     command.set_defaults(run=_schema)
