@@ -42,12 +42,15 @@ def circuit_figure(fixture: Fixture, circuits: Circuits) -> Figure:
     for place, (name, matrix, alike) in enumerate(rows):
         low = height - HEAD - (place + 1) * (NAME + side)
         ax = page.add_axes((LEFT / WIDTH, low / height, (WIDTH - LEFT - RIGHT) / WIDTH, side / height))
-        scale = CenteredNorm(halfrange=float(np.percentile(np.abs(alike), CLIPPED)) or 1.0)
+        most = float(np.percentile(np.abs(alike), CLIPPED)) or 1.0
+        scale = CenteredNorm(halfrange=most)
         ax.imshow(matrix[:, order], cmap=COLOURS, norm=scale, aspect="auto", interpolation="nearest")
         _label(ax, name, names)
         beside = page.add_axes(((WIDTH - RIGHT + 0.12) / WIDTH, low / height, 0.1 / WIDTH, side / height))
         beside.tick_params(labelsize=6.5, length=2, pad=2)
-        page.colorbar(ScalarMappable(scale, COLOURS), cax=beside, extend="both").outline.set_visible(False)
+        bar = page.colorbar(ScalarMappable(scale, COLOURS), cax=beside, extend="both")
+        bar.set_ticks([-most, 0, most], labels=[f"{-most:.2g}", "0", f"{most:.2g}"])
+        bar.outline.set_visible(False)
         _mark(ax, logits, order, names, last=place == len(rows) - 1)
     return page
 
