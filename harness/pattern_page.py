@@ -28,7 +28,7 @@ def require_circuitsvis() -> str:
         import_module("circuitsvis")
         script = resources.files("circuitsvis").joinpath(BUNDLE).read_text("utf-8")
     except ImportError:
-        fix = "install it: pip install -c constraints.txt -e '.[viz]', or leave --html out"
+        fix = "install it: pip install circuitsvis (it is the extra viz), or leave --html out"
         raise HarnessError.of("CircuitsVis, which makes the HTML", "none installed", fix) from None
     except OSError as error:
         fix = "install another version of circuitsvis"

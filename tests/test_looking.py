@@ -245,7 +245,7 @@ def test_without_circuitsvis_one_line_says_what_to_install(fixtures, tmp_path, m
     out, page = tmp_path / "a.png", tmp_path / "a.html"
     arguments = ["attention", "tiny", "--out", str(out), "--html", str(page), "--device=cpu", f"--fixtures={fixtures}"]
     assert main(arguments) == 2
-    expected = "harness: expected CircuitsVis, which makes the HTML, found none installed; install it: pip install "
+    expected = "harness: expected CircuitsVis, which makes the HTML, found none installed; install it: pip install circuitsvis "
     assert capsys.readouterr().err.startswith(expected)
     assert not list(tmp_path.iterdir())
 
