@@ -34,7 +34,7 @@ def add_looking_commands(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument(
         "--html", type=Path, metavar="FILE",
-        help="also an interactive page, by CircuitsVis (pip install circuitsvis); it is self-contained, and loads nothing",
+        help="also an interactive page, by CircuitsVis (pip install circuitsvis): self-contained, it loads nothing",
     )  # fmt: skip
     common_options(command)
     command.set_defaults(run=_attention)
