@@ -39,7 +39,7 @@ schema: $(READY)            ## regenerate the JSON schema of spec files
 # -c matters: an unpinned torch brings gigabytes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,viz]'
 	touch $(READY)
 
 clean:

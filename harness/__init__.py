@@ -14,10 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.describing import describe
     from harness.errors import FixtureError, HarnessError, MeasurementError, SpecError
     from harness.evaluate import Result, judge
     from harness.fixtures import Fixture, load_fixture
     from harness.hypothesis import Hypothesis
+    from harness.pattern_pictures import attention_figure
+    from harness.patterns import attention_maps, mean_map
     from harness.spec import load_hypotheses
     from harness.workbench import Workbench
 
@@ -27,10 +30,12 @@ _HOMES = {
     "FixtureError": "errors", "HarnessError": "errors", "MeasurementError": "errors", "SpecError": "errors",
     "Result": "evaluate", "Workbench": "workbench", "judge": "evaluate", "Fixture": "fixtures",
     "load_fixture": "fixtures", "Hypothesis": "hypothesis", "load_hypotheses": "spec",
+    "attention_maps": "patterns", "mean_map": "patterns", "attention_figure": "pattern_pictures",
+    "describe": "describing",
 }  # fmt: skip
 __all__ = [
     "Fixture", "FixtureError", "HarnessError", "Hypothesis", "MeasurementError", "Result", "SpecError", "Workbench",
-    "judge", "load_fixture", "load_hypotheses",
+    "attention_figure", "attention_maps", "describe", "judge", "load_fixture", "load_hypotheses", "mean_map",
 ]  # fmt: skip
 
 

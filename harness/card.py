@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from harness.layout import Layout
 from harness.pins import Accuracy, Pin
 from harness.recipe import CURVES, Recipe
 
@@ -42,9 +43,6 @@ def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
         ("weights", f"`model.safetensors`, sha256 `{pin.weights_sha256}`"),
     ]  # fmt: skip
     note = f"\n{pin.provenance.note}\n" if pin.provenance and pin.provenance.note else ""
-    rows = [_row(recipe, accuracy) for accuracy in pin.measured]
-    digits = layout.answer_digits
-    heads = ["questions", "n", "wholly right", "loss (nats/digit)", *digits]
     return f"""# {pin.name}
 
 {tabulate(facts, ["", ""], tablefmt="github")}
@@ -55,8 +53,15 @@ Of random questions, measured when the weights were pinned. A digit's cell is it
 teacher-forced; where the free-running model differs, its share follows after a slash. Whole answers agree
 always: both models read the same until the first wrong digit.
 
-{tabulate(rows, heads, tablefmt="github", disable_numparse=True)}
+{accuracy_table(pin, layout)}
 {_training(pin, curves) if curves else ""}"""
+
+
+def accuracy_table(pin: Pin, layout: Layout) -> str:
+    """Return the accuracy by kind of question, as it was when the weights were pinned, as a Markdown table."""
+    heads = ["questions", "n", "wholly right", "loss (nats/digit)", *layout.answer_digits]
+    rows = [_row(accuracy) for accuracy in pin.measured]
+    return tabulate(rows, heads, tablefmt="github", disable_numparse=True)
 
 
 def _source(pin: Pin) -> str:
@@ -89,7 +94,7 @@ steps, in nats per digit; a loss that had no case is left out:
 """
 
 
-def _row(recipe: Recipe, accuracy: Accuracy) -> list[str]:
+def _row(accuracy: Accuracy) -> list[str]:
     cells = []
     for forced, free in zip(accuracy.digits_right_teacher_forced, accuracy.digits_right_free_running, strict=True):
         shares = [f"{right / accuracy.n:.2%}" for right in (forced, free)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options, write_or_print
+from harness.cli_looking import add_looking_commands
 from harness.cli_roles import add_role_commands
 from harness.errors import HarnessError
 
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     _engine(command)
     command.set_defaults(run=_minimal)
 
+    add_looking_commands(commands)
     add_fixture_commands(commands)
     add_role_commands(commands)
     command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")

@@ -62,6 +62,11 @@ class Layout:
         return EQUALS + 1 + (len(WORD_EQUALS) if self.equals == "equals" else 0)
 
     @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """What each token of the vocabulary is written as."""
+        return (*"0123456789+-=", *(WORD_EQUALS if self.equals == "equals" else ()))
+
+    @property
     def n_answer(self) -> int:
         """Answer digits: one more than a question digit, for the final carry."""
         return self.n_digits + 1

@@ -19,7 +19,7 @@ FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
 CARD_FIGURES = ("all-digits", "per-digit", "per-task")
 
 _LOOK: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-         "axes.titlesize": "medium", "svg.hashsalt": "harness", "path.simplify_threshold": 0.5}  # fmt: skip
+         "axes.titlesize": "medium", "path.simplify_threshold": 0.5}  # fmt: skip
 # Told apart by the colour-blind (Okabe and Ito); black is for what sums up the others.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
@@ -63,16 +63,23 @@ def draw(curves: Curves, figure: str, file_format: Format) -> bytes:
         legend = canvas.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.855, 0.91), frameon=False)
         for line in legend.get_lines():
             line.set_linewidth(2.5)
-        buffer = io.BytesIO()
-        undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
-        canvas.savefig(buffer, format=file_format, dpi=100, metadata=undated)
-    return _with_a_palette(buffer) if file_format == "png" else buffer.getvalue()
+        picture = save(canvas, file_format)
+    return _with_a_palette(picture) if file_format == "png" else picture
 
 
-def _with_a_palette(png: io.BytesIO) -> bytes:
+def save(figure: Figure, file_format: Format, dpi: int = 100) -> bytes:
+    """Return the file of a figure: the same bytes whenever it is made."""
+    buffer = io.BytesIO()
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
+    with mpl.rc_context({"svg.hashsalt": "harness"}):
+        figure.savefig(buffer, format=file_format, dpi=dpi, metadata=undated)
+    return buffer.getvalue()
+
+
+def _with_a_palette(png: bytes) -> bytes:
     """Return the picture in 64 colours, a third of the bytes: cards are kept in version control."""
     small = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(64).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
