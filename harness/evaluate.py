@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.across import RUNS, VERDICT_SHOWS, AcrossRuns, Runs, run_rows, share_of
+from harness.across import AcrossRuns
 from harness.answering import compare_answers, measure_answers
 from harness.attending import compare_attention, measure_attention
 from harness.controls import Controls, ablations_of, measure_controls
@@ -21,6 +21,7 @@ from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
 from harness.recipe import PIN, RECIPE, WEIGHTS
 from harness.records import record_of
+from harness.runs import Runs, compare_runs, share_of
 from harness.selection import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 from harness.verdict import Comparison, Verdict, decide, verdict_of
 from harness.workbench import Ablation, Workbench, ablation_of
@@ -125,18 +126,11 @@ def _judge_runs(claim: AcrossRuns, bench: Workbench) -> Result:
     """Return the verdict on a claim about several fixtures; controls are those of claims about one."""
     results = {member.fixture: judge(member, bench) for member in claim.members}
     by_run = {name: record_of(result) for name, result in results.items()}
-    share = share_of(claim, {name: result.verdict for name, result in results.items()})
-    rows = [Comparison(**row, low=None, high=None) for row in run_rows(claim, by_run)]
-    rows.append(
-        Comparison(
-            RUNS, f"at least {share.needed}", f"{share.holds}/{share.runs}", share.holds / max(1, share.runs),
-            share.low, share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
-        )
-    )  # fmt: skip
+    verdict = share_of(claim, {name: result.verdict for name, result in results.items()}).verdict
     fixtures = [bench.fixture(name, claim.fixtures) for name in claim.group]
     engines = dict.fromkeys(bench.engine_name(name, claim.fixtures) for name in claim.group)
     return Result(
-        claim, share.verdict, tuple(rows), Runs(by_run), {f.name: f.weights_sha256 for f in fixtures},
+        claim, verdict, compare_runs(claim, by_run), Runs(by_run), {f.name: f.weights_sha256 for f in fixtures},
         str(fixtures[0].device), "; ".join(engines), sum(result.seconds for result in results.values()),
     )  # fmt: skip
 

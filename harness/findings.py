@@ -58,6 +58,11 @@ task; the eight seeds of the fast route are one recipe, the notebook's run is an
 Written by `{command}`. Do not edit."""
 
 
+_ROLES = """Found by `harness locate`: the nodes, and in how many of 1,000 pairs of questions, other than those of the search,
+the whole answer came out as the causal model says when their values were carried over. A dash: no set of up to three
+heads, or of two nodes of any kind, does it in more than 90%."""
+
+
 def _families(names: Iterable[str]) -> dict[str, list[str]]:
     """Return the fixtures of each recipe, which differ in the seed alone."""
     found: dict[str, list[str]] = {}
@@ -136,10 +141,7 @@ def _role_tables(names: Sequence[str], fixtures: Path) -> list[str]:
                 text = nodes if isinstance(nodes, str) else ", ".join(nodes)
                 places[full] = f"{text} ({percent(round(seen.follow, 3))})" if seen else text
         tables.setdefault(tuple(sorted(places, key=_of_role)), {})[name] = places
-    parts = ["## Where the roles are", "",
-             "Found by `harness locate`: the nodes, and in how many of 1,000 pairs of questions, other than those of the",
-             "search, the whole answer came out as the causal model says when their values were carried over. A dash: no",
-             "set of up to three heads, or two nodes of any kind, does it in more than 90%.", ""]  # fmt: skip
+    parts = ["## Where the roles are", "", _ROLES, ""]
     for roles, runs in tables.items():
         rows = [(role, *(places[role] for places in runs.values())) for role in roles]
         parts += [

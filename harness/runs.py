@@ -1,0 +1,84 @@
+"""What came of each of several training runs, and in how many of them a claim holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.across import AcrossRuns
+from harness.intervals import exact_interval
+from harness.records import Record, seen
+from harness.variants import write_nodes
+from harness.verdict import Comparison, Finding, Verdict
+
+RUNS = "training runs"
+# What a verdict is as the finding of one run among others.
+VERDICT_SHOWS: dict[Verdict, Finding] = {
+    "supported": "holds", "refuted": "contradicted", "inconclusive": "undecided", "by construction": "by construction",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What came of each run."""
+
+    by_run: dict[str, Record]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"by_run": self.by_run}
+
+
+@dataclass(frozen=True)
+class Share:
+    """In how many runs a claim holds, of those that could tell."""
+
+    holds: int
+    open: int  # inconclusive, or with a role that was not found
+    runs: int  # but those of which the model's shape alone settles it
+    needed: int
+    low: float  # the exact interval of the share of training runs like these
+    high: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """What that makes of the claim."""
+        if not self.runs:
+            return "by construction"
+        if self.holds >= self.needed:
+            return "supported"
+        return "refuted" if self.holds + self.open < self.needed else "inconclusive"
+
+
+def share_of(claim: AcrossRuns, verdicts: Mapping[str, str]) -> Share:
+    """Return in how many runs a claim holds, given the verdict on each that was asked."""
+    found = [*verdicts.values(), *("refuted" if row.elsewhere else "inconclusive" for row in claim.absent)]
+    told = [verdict for verdict in found if verdict != "by construction"]
+    holds = told.count("supported")
+    low, high = exact_interval(holds, len(told), claim.confidence) if told else (0.0, 1.0)
+    needed = math.ceil(claim.at_least * len(told))
+    return Share(holds, told.count("inconclusive"), len(told), needed, low, high)
+
+
+def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Record]) -> tuple[Comparison, ...]:
+    """Return what is shown of each run: its nodes, what was seen, whether the claim holds; and of all together."""
+    absent = {row.fixture: row for row in claim.absent}
+    members = {member.fixture: member for member in claim.members}
+    rows = []
+    for name in claim.group:
+        if name in absent:
+            finding: Finding = "contradicted" if absent[name].elsewhere else "undecided"
+            rows.append(Comparison(name, "nodes there", absent[name].why, 0.0, None, None, finding))
+            continue
+        verdict, observed = by_run[name]["verdict"], seen(by_run[name]["verb"], by_run[name]["comparisons"])
+        where = write_nodes(members[name].named) if "[" in claim.about else "holds"
+        held = float(verdict == "supported")
+        rows.append(Comparison(name, where, observed, held, None, None, VERDICT_SHOWS[verdict]))
+    share = share_of(claim, {name: record["verdict"] for name, record in by_run.items()})
+    together = Comparison(
+        RUNS, f"at least {share.needed}", f"{share.holds}/{share.runs}", share.holds / max(1, share.runs), share.low,
+        share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
+    )  # fmt: skip
+    return (*rows, together)
