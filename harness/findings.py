@@ -58,9 +58,9 @@ task; the eight seeds of the fast route are one recipe, the notebook's run is an
 Written by `{command}`. Do not edit."""
 
 
-_ROLES = """Found by `harness locate`: the nodes, and in how many of 1,000 pairs of questions, other than those of the search,
-the whole answer came out as the causal model says when their values were carried over. A dash: no set of up to three
-heads, or of two nodes of any kind, does it in more than 90%."""
+_ROLES = """Found by `harness locate`: the nodes, and in how many of 1,000 pairs of questions, other than those that the
+search saw, the whole answer came out as the causal model says when their values were carried over. A dash: no set of up
+to three heads, or of two nodes of any kind, does it in more than 90%."""
 
 
 def _families(names: Iterable[str]) -> dict[str, list[str]]:

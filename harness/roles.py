@@ -109,7 +109,7 @@ def write_roles(found: RolesFile, heading: str) -> str:
     """Return the text of a roles file, which :func:`read_roles` reads."""
     lines = [*(f"# {line}" for line in heading.splitlines()), "version: 1"]
     if found.weights_sha256 is not None:
-        lines.append(f"weights_sha256: {found.weights_sha256}")
+        lines.append(f'weights_sha256: "{found.weights_sha256}"')  # quoted: it may be digits alone
     lines += ["roles:" if found.roles else "roles: {}"]
     lines += [f"  {role}: {_flow(places)}" for role, places in found.roles.items()]
     if found.evidence:
