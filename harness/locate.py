@@ -165,16 +165,15 @@ def _search(
                     return found
                 found.tried |= {chosen: _share(others[text]) for text, chosen in new.items()}
             if found.ranked and found.ranked[0][1] >= ENOUGH:
-                found.nodes = found.ranked[0][0]
-                return found
+                break
+        if found.ranked and found.ranked[0][1] > FOLLOW_RATE:  # not all of it, perhaps, but what a claim asks of nodes
+            found.nodes = found.ranked[0][0]
+            return found
     best = found.ranked[:1]
-    if best and best[0][1] > FOLLOW_RATE:  # not all of it, perhaps, but what a claim asks of a node
-        found.nodes = best[0][0]
-        return found
     found.why = (
         f"best {write_nodes(best[0][0])}: {best[0][1]:.0%} of the pairs come out as they should"
         if best
-        else "no node breaks it"
+        else "no node that reaches them all breaks one"
     )
     return found
 
