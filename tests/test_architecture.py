@@ -14,7 +14,7 @@ ORDER = [
     "errors", "files", "layout", "question_sets", "nodes", "variants", "variables", "selection", "yamlfile", "strict", "recipe", "pins", "each",
     "intervals", "spec_model", "series", "hypothesis", "observations", "reader", "intervention_reader", "observation_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
     "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
-    "evaluate", "records", "mutants", "coverage", "minimal", "sweep", "failure", "report", "cli_fixtures", "cli",
+    "evaluate", "records", "mutants", "nodemap", "coverage", "minimal", "sweep", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "cli_fixtures", "cli",
     "pytest_reporting", "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"
@@ -24,6 +24,11 @@ TORCH_FREE = [
     "records",
     "failure",
     "report",
+    "drawing",
+    "mapdrawing",
+    "excerpt",
+    "broken",
+    "page",
     "cli_fixtures",
     "cli",
     "pytest_reporting",

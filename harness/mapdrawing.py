@@ -1,0 +1,133 @@
+"""A model's node map → a picture: steps across, heads and MLPs down, as in the notebook's drawings.
+
+A cell says which answer digit fails most when that node alone is cut, and how often. Nodes that can reach no digit are
+hatched; nodes that a supported claim names are outlined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.drawing import STEPS, colour_class
+from harness.records import Record, judged, percent
+
+if TYPE_CHECKING:
+    from harness.nodemap import NodeMap
+    from harness.nodes import Node
+
+CELL, ROW, GAP, BETWEEN_LAYERS, HEADER = 40, 32, 2, 10, 34  # pixels
+MATTERS = STEPS[1]  # a rate up to this gets no digit's colour
+CLAIMS_SHOWN = 3  # of those that name a node
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One node: where it stands, and what is told of it."""
+
+    node: str
+    x: int
+    y: int
+    reaches: bool
+    claimed: bool
+    colour: int  # class of the failure rate
+    digit: str  # the digit that fails most; empty: none fails
+    hue: int | None  # that digit's colour, degrees; None: it hardly fails
+    rate: str
+    told: str
+
+
+@dataclass(frozen=True)
+class MapDrawing:
+    """The picture of one model."""
+
+    fixture: str
+    weights_sha256: str
+    about: str
+    steps: tuple[tuple[int, str, str, str], ...]  # x, step, token, what is told of its streams if they are claimed
+    rows: tuple[tuple[int, str], ...]  # y, name
+    cells: tuple[Cell, ...]  # row by row
+    digits: tuple[tuple[str, int], ...]  # answer digits and their hues
+    width: int
+    height: int
+
+    @property
+    def columns(self) -> int:
+        """How many cells a row has."""
+        return len(self.steps)
+
+    @property
+    def summary(self) -> str:
+        """What the picture shows, in a line."""
+        live = [cell for cell in self.cells if cell.reaches]
+        matter, claimed = sum(cell.colour > 1 for cell in live), sum(cell.claimed for cell in self.cells)
+        return (
+            f"{len(live)} of {len(self.cells)} nodes reach a digit; cut alone, {matter} of them break some digit on "
+            f"more than {percent(MATTERS)} of the questions; supported claims name {claimed}"
+        )
+
+
+def draw_map(found: NodeMap, records: Iterable[Record]) -> MapDrawing:
+    """Return the picture of a model, with the nodes outlined that its supported claims name."""
+    layout, claimed = found.shape.layout, _claims_by_node(found.fixture, records)
+    hues = {digit: round(330 * i / len(layout.answer_digits)) for i, digit in enumerate(layout.answer_digits)}
+    nodes = sorted(found.nodes, key=lambda node: (node.layer, node.kind, node.head, node.step))
+    names = list(dict.fromkeys(_row_name(node) for node in nodes))
+    tall = {name: HEADER + i * (ROW + GAP) + BETWEEN_LAYERS * int(name[1 : name.index("·")]) for i, name in
+            enumerate(names)}  # fmt: skip
+    cells = tuple(
+        _cell(found, node, node.step * (CELL + GAP), tall[_row_name(node)], claimed.get(str(node), []), hues)
+        for node in nodes
+    )
+    streams = [
+        [f"S{step}L{layer}R{_claims(claimed[f'S{step}L{layer}R'])}" for layer in range(found.shape.n_layers)
+         if f"S{step}L{layer}R" in claimed]
+        for step in range(layout.n_ctx)
+    ]  # fmt: skip
+    steps = tuple(
+        (step * (CELL + GAP), f"S{step}", name, "\n".join(streams[step])) for step, name in enumerate(layout.names)
+    )
+    about = f"mean-ablated, one node at a time (reference {found.reference}), on {found.questions}"
+    about += f"; engine {found.engine} on {found.device}"
+    return MapDrawing(
+        found.fixture, found.weights_sha256, about, steps, tuple((y, name) for name, y in tall.items()), cells,
+        tuple(hues.items()), layout.n_ctx * (CELL + GAP), max(tall.values()) + ROW + GAP,
+    )  # fmt: skip
+
+
+def _cell(found: NodeMap, node: Node, x: int, y: int, claims: list[str], hues: dict[str, int]) -> Cell:
+    worst = found.worst(node)
+    rate = worst.wrong / worst.asked if worst and worst.asked else 0.0
+    digit = worst.digit if worst and rate else ""
+    if node not in found.counts:
+        told = "reaches no answer digit"
+    else:
+        failing = sorted((c for c in found.counts[node] if c.wrong), key=lambda count: -count.wrong)
+        told = "\n".join(f"{c.digit} fails {c.wrong}/{c.asked} ({percent(c.wrong / c.asked)})" for c in failing)
+    told = f"{node} ({found.shape.layout.names[node.step]})\n{told or 'no digit fails'}{_claims(claims)}"
+    return Cell(
+        str(node), x, y, node in found.counts, bool(claims), colour_class(rate), digit,
+        hues[digit] if rate > MATTERS else None, percent(rate) if rate else "", told,
+    )  # fmt: skip
+
+
+def _row_name(node: Node) -> str:
+    return f"L{node.layer}·{'MLP' if node.kind == 'mlp' else f'H{node.head}'}"
+
+
+def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, list[str]]:
+    """Return, for each node that supported claims about `fixture` name, their ids."""
+    found: dict[str, list[str]] = {}
+    for record in judged(records):
+        if record["verdict"] == "supported" and record["fixture"] == fixture:
+            for node in record["named"]:
+                found.setdefault(node, []).append(record["id"])
+    return found
+
+
+def _claims(ids: list[str]) -> str:
+    if not ids:
+        return ""
+    more = f" and {len(ids) - CLAIMS_SHOWN} more" if len(ids) > CLAIMS_SHOWN else ""
+    return f"\nnamed by {', '.join(ids[:CLAIMS_SHOWN])}{more}"
