@@ -1,7 +1,7 @@
 """A model's node map → a picture: steps across, heads and MLPs down, as in the notebook's drawings.
 
 A cell says which answer digit fails most when that node alone is cut, and how often. Nodes that can reach no digit are
-hatched; nodes that a supported claim names are outlined.
+hatched; nodes that a supported claim names are outlined, with dashes where all that is claimed is that nothing fails.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Cell:
     y: int
     reaches: bool
     claimed: bool
+    idle: bool  # claimed, but only to do nothing
     colour: int  # class of the failure rate
     digit: str  # the digit that fails most; empty: none fails
     hue: int | None  # that digit's colour, degrees; None: it hardly fails
@@ -58,13 +59,18 @@ class MapDrawing:
         return len(self.steps)
 
     @property
+    def claimed(self) -> int:
+        """How many nodes supported claims name."""
+        return sum(cell.claimed for cell in self.cells)
+
+    @property
     def summary(self) -> str:
         """What the picture shows, in a line."""
         live = [cell for cell in self.cells if cell.reaches]
-        matter, claimed = sum(cell.colour > 1 for cell in live), sum(cell.claimed for cell in self.cells)
+        matter = sum(cell.colour > 1 for cell in live)
         return (
             f"{len(live)} of {len(self.cells)} nodes reach a digit; cut alone, {matter} of them break some digit on "
-            f"more than {percent(MATTERS)} of the questions; supported claims name {claimed}"
+            f"more than {percent(MATTERS)} of the questions; supported claims name {self.claimed} nodes"
         )
 
 
@@ -77,7 +83,7 @@ def draw_map(found: NodeMap, records: Iterable[Record]) -> MapDrawing:
     tall = {name: HEADER + i * (ROW + GAP) + BETWEEN_LAYERS * int(name[1 : name.index("·")]) for i, name in
             enumerate(names)}  # fmt: skip
     cells = tuple(
-        _cell(found, node, node.step * (CELL + GAP), tall[_row_name(node)], claimed.get(str(node), []), hues)
+        _cell(found, node, node.step * (CELL + GAP), tall[_row_name(node)], claimed.get(str(node), {}), hues)
         for node in nodes
     )
     streams = [
@@ -96,18 +102,19 @@ def draw_map(found: NodeMap, records: Iterable[Record]) -> MapDrawing:
     )  # fmt: skip
 
 
-def _cell(found: NodeMap, node: Node, x: int, y: int, claims: list[str], hues: dict[str, int]) -> Cell:
+def _cell(found: NodeMap, node: Node, x: int, y: int, claims: dict[str, bool], hues: dict[str, int]) -> Cell:
     worst = found.worst(node)
     rate = worst.wrong / worst.asked if worst and worst.asked else 0.0
     digit = worst.digit if worst and rate else ""
     if node not in found.counts:
-        told = "reaches no answer digit"
+        told = "reaches no digit"
     else:
         failing = sorted((c for c in found.counts[node] if c.wrong), key=lambda count: -count.wrong)
         told = "\n".join(f"{c.digit} fails {c.wrong}/{c.asked} ({percent(c.wrong / c.asked)})" for c in failing)
     told = f"{node} ({found.shape.layout.names[node.step]})\n{told or 'no digit fails'}{_claims(claims)}"
+    idle = bool(claims) and not any(claims.values())
     return Cell(
-        str(node), x, y, node in found.counts, bool(claims), colour_class(rate), digit,
+        str(node), x, y, node in found.counts, bool(claims), idle, colour_class(rate), digit,
         hues[digit] if rate > MATTERS else None, percent(rate) if rate else "", told,
     )  # fmt: skip
 
@@ -116,18 +123,20 @@ def _row_name(node: Node) -> str:
     return f"L{node.layer}·{'MLP' if node.kind == 'mlp' else f'H{node.head}'}"
 
 
-def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, list[str]]:
-    """Return, for each node that supported claims about `fixture` name, their ids."""
-    found: dict[str, list[str]] = {}
+def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, dict[str, bool]]:
+    """Return each node that supported claims about `fixture` name, with their ids and whether they say that it matters."""
+    found: dict[str, dict[str, bool]] = {}
     for record in judged(records):
         if record["verdict"] == "supported" and record["fixture"] == fixture:
             for node in record["named"]:
-                found.setdefault(node, []).append(record["id"])
+                found.setdefault(node, {})[record["id"]] = record["verb"] != "ablate" or bool(record["fails"])
     return found
 
 
-def _claims(ids: list[str]) -> str:
-    if not ids:
+def _claims(claims: dict[str, bool]) -> str:
+    """Return which claims name a node, those first that say that it does something."""
+    if not claims:
         return ""
+    ids = sorted(claims, key=lambda name: not claims[name])
     more = f" and {len(ids) - CLAIMS_SHOWN} more" if len(ids) > CLAIMS_SHOWN else ""
     return f"\nnamed by {', '.join(ids[:CLAIMS_SHOWN])}{more}"

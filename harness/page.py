@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,24 +103,24 @@ def render(
     by_file: dict[str, list[Section]] = {}
     for section in sections:
         by_file.setdefault(section.record["path"], []).append(section)
-    return _environment().get_template("page.html.jinja").render(
-        sections=sections, by_file=by_file, maps=[draw_map(found, records) for found in maps], anchors=anchors,
+    shown = judged(records)
+    text = _environment().get_template("page.html.jinja").render(
+        sections=sections, by_file=by_file, maps=[draw_map(found, records) for found in maps],
         summary=summary_line(records), counts=counts(records), more=more_lines(records, coverage),
-        skipped=skipped_lines(records), command=command, spec_errors=spec_errors, notes=notes,
-        runs=sorted({(r["engine"], r["device"]) for r in judged(records)}),
-        weights=sorted({pair for r in judged(records) for pair in r["weights"].items()}),
-        seconds=sum(r["seconds"] for r in judged(records)), versions=_versions(),
-    ) + "\n"  # fmt: skip
+        skipped=skipped_lines(records), command=command, spec_errors=spec_errors, notes=notes, versions=_versions(),
+        runs=sorted({(r["engine"], r["device"]) for r in shown}), seconds=sum(r["seconds"] for r in shown),
+        weights=sorted({pair for r in shown for pair in r["weights"].items()}),
+    )  # fmt: skip
+    return f"{text.strip()}\n"
 
 
 def _anchors(records: Sequence[Record]) -> dict[str, str]:
     """Return a name within the page for each claim's key; the same claim has the same name in every run."""
     found: dict[str, str] = {}
     for record in records:
-        name = base = "claim-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", record["key"].removeprefix("hypotheses/"))
-        while name in found.values():
-            name = f"{name}-{base.count('-')}"
-        found[record["key"]] = name
+        base = "claim-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", record["key"].removeprefix("hypotheses/"))
+        alike = (f"{base}~{n}" for n in count(2))
+        found[record["key"]] = base if base not in found.values() else next(n for n in alike if n not in found.values())
     return found
 
 

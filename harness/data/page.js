@@ -5,10 +5,11 @@
     paging: false, order: [], autoWidth: false, layout: {topStart: "search", topEnd: null, bottomStart: "info", bottomEnd: null},
     language: {search: "find ", info: "_TOTAL_ claims", infoFiltered: "of _MAX_", infoEmpty: "0 claims", zeroRecords: "no such claim"},
   });
+  document.querySelector(".filters").append(document.querySelector(".dt-search"));
   const verdict = document.getElementById("by-verdict"), fixture = document.getElementById("by-fixture");
   const chips = document.querySelectorAll("button[data-verdict]");
   const filter = () => {
-    table.column(0).search(verdict.value, {exact: verdict.value !== ""});
+    table.column(0).search((text) => text.startsWith(verdict.value));
     table.column(2).search(fixture.value, {exact: fixture.value !== ""}).draw();
     for (const chip of chips) chip.setAttribute("aria-pressed", chip.dataset.verdict === verdict.value);
   };
@@ -78,6 +79,16 @@
   }
   document.addEventListener("focusout", hide);
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+
+  // Where a map is wider than the screen, its first steps do nothing in many models: begin where something happens.
+  for (const details of document.querySelectorAll("details.map")) {
+    const grid = details.querySelector(".grid"), live = [...grid.querySelectorAll(".cell:not(.dead)")];
+    const begin = () => {
+      const lefts = live.map((cell) => cell.getBoundingClientRect().left);
+      if (details.open) grid.scrollLeft += Math.min(...lefts) - grid.getBoundingClientRect().left - 60;
+    };
+    details.addEventListener("toggle", begin, {once: true});
+  }
 
   // One stop of the Tab key for each map; arrows move within it.
   for (const map of document.querySelectorAll("svg.nodes")) {
