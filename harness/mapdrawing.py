@@ -1,7 +1,8 @@
 """A model's node map → a picture: steps across, heads and MLPs down, as in the notebook's drawings.
 
 A cell says which answer digit fails most when that node alone is cut, and how often. Nodes that can reach no digit are
-hatched; nodes that a supported claim names are outlined, with dashes where all that is claimed is that nothing fails.
+hatched; nodes that a supported claim names are outlined, with dashes where all such claims name many at once, or say
+that nothing fails.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CELL, ROW, GAP, BETWEEN_LAYERS, HEADER = 40, 32, 2, 10, 34  # pixels
 MATTERS = STEPS[1]  # a rate up to this gets no digit's colour
 CLAIMS_SHOWN = 3  # of those that name a node
+FEW = 4  # a claim that names more nodes than these is of none of them in particular
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Cell:
     y: int
     reaches: bool
     claimed: bool
-    idle: bool  # claimed, but only to do nothing
+    loosely: bool  # claimed, but only among many, or to do nothing
     colour: int  # class of the failure rate
     digit: str  # the digit that fails most; empty: none fails
     hue: int | None  # that digit's colour, degrees; None: it hardly fails
@@ -112,9 +114,9 @@ def _cell(found: NodeMap, node: Node, x: int, y: int, claims: dict[str, bool], h
         failing = sorted((c for c in found.counts[node] if c.wrong), key=lambda count: -count.wrong)
         told = "\n".join(f"{c.digit} fails {c.wrong}/{c.asked} ({percent(c.wrong / c.asked)})" for c in failing)
     told = f"{node} ({found.shape.layout.names[node.step]})\n{told or 'no digit fails'}{_claims(claims)}"
-    idle = bool(claims) and not any(claims.values())
+    loosely = bool(claims) and not any(claims.values())
     return Cell(
-        str(node), x, y, node in found.counts, bool(claims), idle, colour_class(rate), digit,
+        str(node), x, y, node in found.counts, bool(claims), loosely, colour_class(rate), digit,
         hues[digit] if rate > MATTERS else None, percent(rate) if rate else "", told,
     )  # fmt: skip
 
@@ -124,17 +126,18 @@ def _row_name(node: Node) -> str:
 
 
 def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, dict[str, bool]]:
-    """Return each node that supported claims about `fixture` name, with their ids and whether they say that it matters."""
+    """Return each node that supported claims about `fixture` name, with their ids and whether they are of it closely."""
     found: dict[str, dict[str, bool]] = {}
     for record in judged(records):
         if record["verdict"] == "supported" and record["fixture"] == fixture:
+            closely = len(record["named"]) <= FEW and (record["verb"] != "ablate" or bool(record["fails"]))
             for node in record["named"]:
-                found.setdefault(node, {})[record["id"]] = record["verb"] != "ablate" or bool(record["fails"])
+                found.setdefault(node, {})[record["id"]] = closely
     return found
 
 
 def _claims(claims: dict[str, bool]) -> str:
-    """Return which claims name a node, those first that say that it does something."""
+    """Return which claims name a node, those first that are of it closely."""
     if not claims:
         return ""
     ids = sorted(claims, key=lambda name: not claims[name])

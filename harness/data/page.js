@@ -74,9 +74,11 @@
     title.remove();
   }
   const told = (event) => event.target.closest?.("[data-tip]");
-  for (const kind of ["mouseover", "focusin"]) {
-    document.addEventListener(kind, (event) => (told(event) ? show(told(event)) : kind === "mouseover" && hide()));
-  }
+  document.addEventListener("focusin", (event) => told(event) && show(told(event)));
+  document.addEventListener("mouseover", (event) => {
+    if (told(event)) show(told(event));
+    else if (shown !== document.activeElement) hide(); // the keyboard scrolls things under a pointer that rests
+  });
   document.addEventListener("focusout", hide);
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
 
