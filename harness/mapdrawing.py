@@ -25,6 +25,17 @@ FEW = 4  # a claim that names more nodes than these is of none of them in partic
 
 
 @dataclass(frozen=True)
+class Step:
+    """What stands above a column: its step and token, and what is told of its residual streams if they are claimed."""
+
+    x: int
+    name: str
+    token: str
+    told: str
+    loosely: bool
+
+
+@dataclass(frozen=True)
 class Cell:
     """One node: where it stands, and what is told of it."""
 
@@ -48,7 +59,7 @@ class MapDrawing:
     fixture: str
     weights_sha256: str
     about: str
-    steps: tuple[tuple[int, str, str, str], ...]  # x, step, token, what is told of its streams if they are claimed
+    steps: tuple[Step, ...]
     rows: tuple[tuple[int, str], ...]  # y, name
     cells: tuple[Cell, ...]  # row by row
     digits: tuple[tuple[str, int], ...]  # answer digits and their hues
@@ -88,14 +99,7 @@ def draw_map(found: NodeMap, records: Iterable[Record]) -> MapDrawing:
         _cell(found, node, node.step * (CELL + GAP), tall[_row_name(node)], claimed.get(str(node), {}), hues)
         for node in nodes
     )
-    streams = [
-        [f"S{step}L{layer}R{_claims(claimed[f'S{step}L{layer}R'])}" for layer in range(found.shape.n_layers)
-         if f"S{step}L{layer}R" in claimed]
-        for step in range(layout.n_ctx)
-    ]  # fmt: skip
-    steps = tuple(
-        (step * (CELL + GAP), f"S{step}", name, "\n".join(streams[step])) for step, name in enumerate(layout.names)
-    )
+    steps = tuple(_step(found, step, name, claimed) for step, name in enumerate(layout.names))
     about = f"mean-ablated, one node at a time (reference {found.reference}), on {found.questions}"
     about += f"; engine {found.engine} on {found.device}"
     return MapDrawing(
@@ -121,12 +125,19 @@ def _cell(found: NodeMap, node: Node, x: int, y: int, claims: dict[str, bool], h
     )  # fmt: skip
 
 
+def _step(found: NodeMap, step: int, token: str, claimed: dict[str, dict[str, bool]]) -> Step:
+    names = [f"S{step}L{layer}R" for layer in range(found.shape.n_layers)]
+    streams = {name: claimed[name] for name in names if name in claimed}
+    told = "\n".join(f"{name}{_claims(claims)}" for name, claims in streams.items())
+    return Step(step * (CELL + GAP), f"S{step}", token, told, not any(any(c.values()) for c in streams.values()))
+
+
 def _row_name(node: Node) -> str:
     return f"L{node.layer}·{'MLP' if node.kind == 'mlp' else f'H{node.head}'}"
 
 
 def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, dict[str, bool]]:
-    """Return each node that supported claims about `fixture` name, with their ids and whether they are of it closely."""
+    """Return each node that supported claims about `fixture` name, with their ids; true: they are of few."""
     found: dict[str, dict[str, bool]] = {}
     for record in judged(records):
         if record["verdict"] == "supported" and record["fixture"] == fixture:

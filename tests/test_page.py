@@ -160,7 +160,9 @@ def test_a_run_of_bad_specs_alone_has_a_page():
 def test_the_map_hatches_what_reaches_nothing_and_outlines_what_supported_claims_name(node_map):
     rows = [
         record(named=["S5L0H0", "S5L0R"]),
-        record(key="n", id="n", fails=[], named=["S5L0H0", "S6L1M"]), record(key="r", id="r", verdict="refuted", named=["S5L0H1"]),
+        record(key="n", id="n", fails=[], named=["S5L0H0", "S6L1M"]),
+        record(key="m", id="m", named=["S3L0M", "S0L0R", "S1L0R", "S2L0R", "S3L0R"]),
+        record(key="r", id="r", verdict="refuted", named=["S5L0H1"]),
         record(key="o", id="o", fixture="other", named=["S5L0M"]),
     ]  # fmt: skip
     page = Page(render(rows, [node_map]))
