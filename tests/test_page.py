@@ -79,7 +79,7 @@ def test_a_claim_is_shown_with_its_numbers_its_questions_its_lines_and_where_it_
     text = " ".join(" ".join(Page(html).text).split())
     for shown in (
         "1 claim evaluated: 1 supported.", "It is so.", "80/100 80%", "fails > 5%", "70.00% to 90.00%",
-        "yNy 80×", "BA 80/100", "- id: one ablate: S5", "tiny sha256 0123456789abcdef", "cone on cpu", "100 × BA, seed 7",
+        "Patterns of wrong digits: yNy 80×", "BA 80/100", "- id: one ablate: S5", "tiny sha256 0123456789abcdef", "cone on cpu", "100 × BA, seed 7",
         "1000 × uniform, seed 271828", 'pytest "claims/a.yaml::one"', "pytest claims/", "harness 0.1.0",
     ):  # fmt: skip
         assert shown in text

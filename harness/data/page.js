@@ -3,7 +3,7 @@
 (() => {
   const table = new DataTable("#table", {
     paging: false, order: [], autoWidth: false, layout: {topStart: "search", topEnd: null, bottomStart: "info", bottomEnd: null},
-    language: {search: "find ", info: "_TOTAL_ claims", infoFiltered: "of _MAX_", infoEmpty: "0 claims", zeroRecords: "no such claim"},
+    language: {search: "find ", info: "claims shown: _TOTAL_", infoFiltered: "of _MAX_", infoEmpty: "claims shown: 0", zeroRecords: "no such claim"},
   });
   document.querySelector(".filters").append(document.querySelector(".dt-search"));
   const verdict = document.getElementById("by-verdict"), fixture = document.getElementById("by-fixture");
