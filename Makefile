@@ -7,7 +7,7 @@ READY = $(VENV)/.installed
 .PHONY: hypotheses mutants findings test check lint bench fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
-	$(BIN)/pytest hypotheses/ --harness-controls
+	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
 
 mutants: $(READY)           ## change every supported claim a little: does it hold all the same? And what does none name?
 	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants

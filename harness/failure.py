@@ -15,8 +15,6 @@ SIBLINGS_SHOWN = 3
 
 def failure_text(record: Record) -> str:
     """Return what is shown of a claim that failed: the table, the questions that decided it, where, how to rerun."""
-    sampled = "census" if record["census"] else "sample"
-    reference = f", reference {record['reference']}" if record["reference"] else ""
     head = f"{record['verdict'].upper()}: {record['claim']}"
     if record["status"] == "xpassed":
         head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
@@ -24,11 +22,29 @@ def failure_text(record: Record) -> str:
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     rows = [
         (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
-         _rate(row), _interval(row), row["finding"])
+         _rate(row), interval_text(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
     heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
     table = tabulate(rows, [*heads, "rate", "interval", "finding"], disable_numparse=True)
+    parts = [head, about_line(record), "", table]
+    if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
+        n = record["settled_by"]
+        parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
+                  "settle it: what was seen is at the threshold"]  # fmt: skip
+    if record.get("controls"):
+        parts += ["", f"controls: {controls_line(record['controls'])}"]
+    if deciding := deciding_questions(record):
+        parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
+    options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
+    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
+    return "\n".join(parts)
+
+
+def about_line(record: Record) -> str:
+    """Return what was done to which model, asked what, in a line."""
+    sampled = "census" if record["census"] else "sample"
+    reference = f", reference {record['reference']}" if record["reference"] else ""
     measured = record["measurement"]
     what = record["target"]
     if record["verb"] in ABLATING:
@@ -41,18 +57,7 @@ def failure_text(record: Record) -> str:
         about.append(f"{record['questions']} ({sampled}{_of_how_many(measured)})")
     if "clean_accuracy" in measured:
         about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
-    parts = [head, " · ".join(filter(None, about)), "", table]
-    if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
-        n = record["settled_by"]
-        parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
-                  "settle it: what was seen is at the threshold"]  # fmt: skip
-    if record.get("controls"):
-        parts += ["", f"controls: {controls_line(record['controls'])}"]
-    if deciding := deciding_questions(record):
-        parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
-    options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
-    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
-    return "\n".join(parts)
+    return " · ".join(filter(None, about))
 
 
 def _of_how_many(measured: Record) -> str:
@@ -122,7 +127,8 @@ def _rate(row: Record) -> str:
     return percent(row["value"]) if re.fullmatch(r"[0-9]+/[0-9]+", row["observed"]) else ""
 
 
-def _interval(row: Record) -> str:
+def interval_text(row: Record) -> str:
+    """Return the ends of a comparison's interval; empty if it has none."""
     if row["low"] is None:
         return ""
     if row["what"].endswith("loss") or row["what"] == "mass":

@@ -49,6 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the report goes: PATH.md and PATH.json, or into a directory (default: ROOTDIR/reports)",
     )  # fmt: skip
     group.addoption(
+        "--harness-html", metavar="PATH",
+        help="also write the report as one HTML page, with a map of each model that claims look inside of",
+    )  # fmt: skip
+    group.addoption(
         "--harness-train", choices=["missing", "never", "always"],
         help="train fixtures that have a recipe and no weights (missing; the default, but never where CI=true), "
         "or all that were trained here anew (always)",

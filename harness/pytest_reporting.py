@@ -13,6 +13,7 @@ from harness.files import SPEC_SUFFIXES
 
 if TYPE_CHECKING:
     from harness.coverage import Coverage
+    from harness.nodemap import NodeMap
     from harness.records import Record
 
 
@@ -52,6 +53,7 @@ class Reporting:
         self.foreign_errors = 0
         self.notes: list[str] = []
         self.coverage: list[Coverage] = []
+        self.maps: list[NodeMap] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep a claim's record."""
@@ -74,6 +76,7 @@ class Reporting:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the reports; make trouble with specs and fixtures exit code 2, and nothing evaluated never green."""
         ok, failed = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+        stopped = session.exitstatus == pytest.ExitCode.INTERRUPTED  # whoever pressed Ctrl-C does not wait for a sweep
         trouble = self.spec_errors or any(record["status"] == "error" for record in self.records.values())
         if trouble and session.exitstatus in (ok, failed):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -82,27 +85,34 @@ class Reporting:
         if session.exitstatus == ok and asks_for_claims(self.config) and not self._judged():
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         least = self.config.getoption("--harness-coverage-fail-under")
-        if self.records and (self.config.getoption("--harness-coverage") or least is not None):
-            self._cover()
+        covered = self.config.getoption("--harness-coverage") or least is not None
+        if self.records and not stopped and (covered or self.config.getoption("--harness-html")):
+            self._sweep(covered)
             if least is not None and any(100 * found.share < least for found in self.coverage):
                 self.notes.append(f"coverage is under the {least:g} per cent asked for")
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
         if self.records or self.spec_errors:
             self._write(session)
 
-    def _cover(self) -> None:
-        """Find which nodes matter in each model that a claim looks inside of, and which are named."""
-        from harness.coverage import measure_coverage
+    def _sweep(self, covered: bool) -> None:
+        """Cut each node of each model that a claim looks inside of: for the page's maps and, if asked for, coverage."""
+        from harness.coverage import COVERAGE_N, coverage_of
         from harness.errors import HarnessError
+        from harness.nodemap import MAP_N, map_nodes
         from harness.records import named_nodes
         from harness.workbench import Workbench
 
         bench = Workbench(self.config.getoption("--harness-device"), self.config.getoption("--harness-engine"))
-        for name, named in named_nodes(self.records.values()).items():
+        for name, named in sorted(named_nodes(self.records.values()).items()):
             try:
-                self.coverage.append(measure_coverage(name, fixtures_directory(self.config), named, bench))
+                found = map_nodes(name, fixtures_directory(self.config), bench, COVERAGE_N if covered else MAP_N)
             except HarnessError as error:
-                self.notes += [f"no coverage of {name}: {problem}" for problem in error.problems]
+                what = "coverage" if covered else "map"
+                self.notes += [f"no {what} of {name}: {problem}" for problem in error.problems]
+                continue
+            self.maps.append(found)
+            if covered:
+                self.coverage.append(coverage_of(found, named))
 
     def _judged(self) -> list[Record]:
         from harness.records import judged
@@ -134,12 +144,35 @@ class Reporting:
             self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
             if given and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
                 session.exitstatus = pytest.ExitCode.INTERRUPTED  # it was asked for
+        if page := self.config.getoption("--harness-html"):
+            self._write_page(session, self.config.invocation_params.dir / page, records, command)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
                     file.write(text)
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
+
+    def _write_page(self, session: pytest.Session, path: Path, records: list[Record], command: str) -> None:
+        from harness.files import write_atomically
+        from harness.page import render
+
+        here = self.config.invocation_params.dir
+        missing = [note for note in self.notes if note.startswith("no ")]
+        text = render(
+            records, self.maps, command=command, coverage=self.coverage, spec_errors=self.spec_errors, notes=missing,
+            root=here,
+        )  # fmt: skip
+        try:
+            path = path / "index.html" if path.is_dir() else path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text.encode())
+            took = f"; its maps took {sum(found.seconds for found in self.maps):.1f} s" if self.maps else ""
+            self.notes.append(f"wrote {os.path.relpath(path, here)}{took}")
+        except OSError as error:
+            self.notes.append(f"no page written: {path}: {error.strerror}; name a file with --harness-html PATH")
+            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+                session.exitstatus = pytest.ExitCode.INTERRUPTED  # it was asked for
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the table of claims."""

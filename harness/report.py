@@ -31,7 +31,7 @@ def terminal_table(records: Sequence[Record]) -> str:
     """Return the table at the end of a run: one row a claim, by-construction claims last, no skipped ones."""
     rows = [
         (
-            _shown_verdict(r),
+            shown_verdict(r),
             r["id"],
             r["target"],
             r["how"],
@@ -47,7 +47,8 @@ def terminal_table(records: Sequence[Record]) -> str:
     return tabulate(rows, heads, maxcolwidths=widths, disable_numparse=True)
 
 
-def _shown_verdict(record: Record) -> str:
+def shown_verdict(record: Record) -> str:
+    """Return a claim's verdict, and what else there is to say of it: expected, not specific, undeclared."""
     suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
     if not_specific(record):
         suffix = f", not specific{suffix}"
@@ -150,7 +151,7 @@ def markdown(
 def _controls(records: Sequence[Record]) -> list[str]:
     """Return the table of controls, and what it says."""
     rows = [
-        (r["id"], f"{_shown_verdict(r)}", r["target"], _ranked(r["controls"]), same_elsewhere(r["controls"]),
+        (r["id"], f"{shown_verdict(r)}", r["target"], _ranked(r["controls"]), same_elsewhere(r["controls"]),
          *(r["controls"]["methods"].get(method, "") for method in ("mean", "zero", "resample")))
         for r in records
         if r.get("controls")
@@ -185,7 +186,7 @@ def _times(records: Sequence[Record]) -> list[str]:
 
 def _markdown_table(records: Sequence[Record]) -> str:
     rows = [
-        (f"**{_shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['target']}`", r["how"], r["questions"],
+        (f"**{shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['target']}`", r["how"], r["questions"],
          r["expected"], digits_seen(r), r["source"])
         for r in records
     ]  # fmt: skip

@@ -6,9 +6,10 @@ import pytest
 from planted import planted_weights, read
 from tiny import write_tiny
 
-from harness.coverage import measure_coverage
+from harness.coverage import COVERAGE_N, coverage_of
 from harness.evaluate import judge
 from harness.mutants import judge_mutants, mutants_of, plan_mutants
+from harness.nodemap import map_nodes
 from harness.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,7 +102,8 @@ def test_other_weights_kill_what_is_so_of_these_alone(tmp_path, fixtures):
 
 
 def test_coverage_finds_the_nodes_that_do_all_and_those_that_are_not_named(fixtures, bench):
-    found = measure_coverage("planted", fixtures, {"S3L0H0", "S3L0H1", "S3L0M", "S0L0H2"}, bench)
+    swept = map_nodes("planted", fixtures, bench, COVERAGE_N)
+    found = coverage_of(swept, {"S3L0H0", "S3L0H1", "S3L0M", "S0L0H2"})
     assert set(found.matter) == {"S3L0H0", "S3L0H1", "S3L0M", "S4L0H0", "S4L0H1", "S4L0M"}
     assert found.named == {"S3L0H0", "S3L0H1", "S3L0M"}
     assert list(found.missing) == ["S4L0H0", "S4L0H1", "S4L0M"]

@@ -1,0 +1,81 @@
+"""Numbers → places in a picture: how far along an axis a rate, its interval and what was expected of it lie.
+
+Rates stand on an arcsine axis, which gives as much room to 0.5% and 99.5% as they need: thresholds are near the ends.
+Other numbers, such as losses, stand on a straight axis of their own. All places are shares of the axis, 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TICKS = (0.0, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 1.0)  # of the axis of rates
+STEPS = (0.0, 0.01, 0.05, 0.2, 0.5)  # of a colour scale: a rate's class is how many of these it exceeds
+_BOUND = re.compile(r"([<>≤≥]) (-?[\d.]+(?:e-?\d+)?)(%| points)?")
+_WORDS: dict[str, tuple[float | None, float | None]] = {
+    "fails": (0.0, None), "never fails": (None, 0.0), "never changes": (None, 0.0), "always follows": (1.0, None),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Where one comparison's point, interval and allowed values lie, and what stands at the ends of its axis."""
+
+    point: float
+    interval: tuple[float, float] | None
+    allowed: tuple[float, float] | None
+    ends: tuple[str, str] | None  # of a straight axis; None for the axis of rates
+
+
+def along(rate: float) -> float:
+    """Return how far along the axis of rates a fraction lies."""
+    return math.asin(math.sqrt(min(max(rate, 0.0), 1.0))) / (math.pi / 2)
+
+
+def colour_class(rate: float) -> int:
+    """Return the class of a failure rate on the colour scale: 0 for none, then one more for each step exceeded."""
+    return sum(rate > step for step in STEPS)
+
+
+def bounds(expected: str) -> tuple[float | None, float | None]:
+    """Return the least and the most that a comparison's expectation allows; None: no such bound.
+
+    Of what is true of no number ("may fail", say) both are None.
+    """
+    if expected in _WORDS:
+        return _WORDS[expected]
+    low, high = None, None
+    for sign, number, unit in _BOUND.findall(expected):
+        value = float(number) / (100 if unit else 1)
+        low, high = (value, high) if sign in ">≥" else (low, value)
+    return low, high
+
+
+def is_rate(row: Mapping[str, Any]) -> bool:
+    """Return whether a comparison is of a rate or a share, rather than of a loss or a difference."""
+    return "/" in row["observed"] or row["what"] == "mass"
+
+
+def draw(row: Mapping[str, Any]) -> Drawing:
+    """Return where a comparison's numbers lie; an infinite end of an interval, None here, lies at the axis's end."""
+    value, (least, most) = row["value"], (None, None) if row["sibling"] else bounds(row["expected"])
+    low, high = row["low"], row["high"]
+    left, right, ends = 0.0, 1.0, None
+    if not is_rate(row):
+        known = [0.0, *(number for number in (value, low, high, least, most) if number is not None)]
+        pad = 0.1 * (max(known) - min(known)) or 1.0
+        left, right = min(known) - pad * (min(known) < 0), max(known) + pad
+        ends = (f"{left:.2g}", f"{right:.2g}")
+
+    def place(number: float) -> float:
+        return along(number) if ends is None else (number - left) / (right - left)
+
+    def span(start: float | None, end: float | None) -> tuple[float, float] | None:
+        if start is None and end is None:
+            return None
+        return place(left if start is None else start), place(right if end is None else end)
+
+    return Drawing(place(value), span(low, high), span(least, most), ends)
