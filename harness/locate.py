@@ -6,13 +6,13 @@ The roles that are sought, of an addition of n digits:
     carry.Ak       carries ``D(k-1).tricase``, of the column below, to Ak: whether it makes a carry, or hands one on
     tricase.Dk     carries ``Dk.tricase`` up a cascade, to all of A(k+2) and the digits above
 
-A node is a candidate for a role if mean-ablating it alone breaks one of the role's digits on some question. Each
-candidate's value, and then that of sets, is carried over from another question (``patching.py``); the smallest set
-with which the whole answer, the digits that should follow and those that should stay, comes out as the causal model
-says in :data:`ENOUGH` of the pairs is proposed, or else the best: one head, heads of one step, the best few with each
-other one, up to :data:`MOST` nodes. MLPs are looked at only where no heads do, and in smaller sets. What is proposed
-is then asked once of other pairs, with intervals that hold for all roles together: the search itself is thus not
-counted as evidence.
+A node is a candidate for a role if mean-ablating it alone, or another node of its step and layer, breaks one of the
+role's digits on some question: of two heads that do the same, neither may be missed alone. Each candidate's value, and
+then that of sets, is carried over from another question (``patching.py``); the smallest set with which the whole
+answer, the digits that should follow and those that should stay, comes out as the causal model says in :data:`ENOUGH`
+of the pairs is proposed, or else the best: one head, heads of one step, the best few with each other one, up to
+:data:`MOST` nodes. MLPs are looked at only where no heads do, and in smaller sets. What is proposed is then asked once
+of other pairs, with intervals that hold for all roles together: the search itself is thus not counted as evidence.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def _search(
     """Return the sets that were tried for a role, and the smallest that is good enough."""
     found, shape = Found(sought), bench.fixture(name, fixtures).shape
     for kinds, most in ((("head",), MOST), (("head", "mlp"), MOST - 1)):
-        nodes = [node for node, digits in broken.items() if node.kind in kinds and digits & set(sought.digits)]
+        places = {(node.step, node.layer) for node, digits in broken.items() if digits & set(sought.digits)}
+        nodes = [node for node in broken if node.kind in kinds and (node.step, node.layer) in places]
         for size in range(1, most + 1):
             sets = [chosen for chosen in _sets(nodes, size, found) if set(sought.digits) <= reach(chosen, shape)]
             new = {write_nodes(chosen): chosen for chosen in sets if chosen not in found.tried}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.drawing import STEPS, colour_class
-from harness.records import Record, judged, percent
+from harness.records import Record, runs_of, percent
 
 if TYPE_CHECKING:
     from harness.nodemap import NodeMap
@@ -139,8 +139,8 @@ def _row_name(node: Node) -> str:
 def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, dict[str, bool]]:
     """Return each node that supported claims about `fixture` name, with their ids; true: they are of few."""
     found: dict[str, dict[str, bool]] = {}
-    for record in judged(records):
-        if record["verdict"] == "supported" and record["fixture"] == fixture:
+    for record, held in (one for record in records for one in runs_of(record)):
+        if held and record["fixture"] == fixture:
             closely = len(record["named"]) <= FEW and (record["verb"] != "ablate" or bool(record["fails"]))
             for node in record["named"]:
                 found.setdefault(node, {})[record["id"]] = closely

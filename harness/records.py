@@ -150,13 +150,20 @@ def not_specific(record: Record) -> bool:
 def named_nodes(records: Iterable[Record]) -> dict[str, set[str]]:
     """Return the fixtures that claims look inside of, each with the nodes that its supported claims name."""
     found: dict[str, set[str]] = {}
-    for record in judged(records):
-        runs = record["measurement"]["by_run"].values() if record["verb"] == "across" else [record]
-        for one in runs:
+    for record in records:
+        for one, held in runs_of(record):
             if one["named"]:
-                held = record["verdict"] == one["verdict"] == "supported"
                 found.setdefault(one["fixture"], set()).update(one["named"] if held else ())
     return found
+
+
+def runs_of(record: Record) -> list[tuple[Record, bool]]:
+    """Return the records of the single fixtures that a claim is about, each with whether it is supported there."""
+    if not judged([record]):
+        return []
+    supported = record["verdict"] == "supported"
+    runs = record["measurement"]["by_run"].values() if record["verb"] == "across" else [record]
+    return [(one, supported and one["verdict"] == "supported") for one in runs]
 
 
 def skipped_lines(records: Sequence[Record]) -> list[str]:
