@@ -78,12 +78,10 @@ class Found:
         return sorted(self.tried.items(), key=lambda item: (-item[1], len(item[0]), item[0]))
 
     @property
-    def rival(self) -> tuple[Nodes, float] | None:
-        """The best set that has none of the proposed nodes, and no more of them."""
-        others = (
-            item for item in self.ranked if not set(item[0]) & set(self.nodes) and len(item[0]) <= len(self.nodes)
-        )
-        return next(others, None)
+    def rivals(self) -> list[tuple[Nodes, float]]:
+        """The sets that have none of the proposed nodes, and no more of them, the best first."""
+        mine = set(self.nodes)
+        return [item for item in self.ranked if not mine & set(item[0]) and len(item[0]) <= len(mine)]
 
 
 def sought_roles(n_digits: int) -> Iterator[Sought]:
@@ -205,8 +203,8 @@ def _confirm(
     row.evidence = Evidence(
         variable=str(row.sought.variable), digits=list(row.sought.digits), pairs=len(right), follow=follow, low=low,
         high=high, agreeing_change=1 - float(measured.unchanged.double().mean()),
-        searched_follow=row.tried[row.nodes], next=_as_written(row.rival[0]) if row.rival else None,
-        next_follow=row.rival[1] if row.rival else None,
+        searched_follow=row.tried[row.nodes], next=_as_written(row.rivals[0][0]) if row.rivals else None,
+        next_follow=row.rivals[0][1] if row.rivals else None,
     )  # fmt: skip
 
 
@@ -236,18 +234,14 @@ def to_markdown(name: str, found: Sequence[Found]) -> str:
     """Return the table of what was found, with what came next in the search, and what could not be placed."""
     rows = []
     for row in found:
-        e, rival = row.evidence, row.rival
+        e, rivals = row.evidence, row.rivals[:RANKED] if row.evidence else []
         place = f"`{write_nodes(row.nodes)}`" if e else "not placed"
         seen = f"{percent(e.follow)} of {e.pairs} ({percent(e.low)} to {percent(e.high)})" if e else row.why
-        ranked = rival if e else None
-        after = (
-            f"`{write_nodes(ranked[0])}` {ranked[1]:.0%}, margin {row.tried[row.nodes] - ranked[1]:.0%}"
-            if ranked
-            else ""
-        )
+        after = ", ".join(f"`{write_nodes(nodes)}` {share:.0%}" for nodes, share in rivals)
+        margin = f"{row.tried[row.nodes] - rivals[0][1]:.0%}" if rivals else ""
         carries = f"{row.sought.variable} to {', '.join(row.sought.digits)}"
-        rows.append((row.sought.name, place, carries, seen, after))
-    heads = ["role", "nodes", "carries", "pairs that come out as the causal model says", "next best in the search"]
+        rows.append((row.sought.name, place, carries, seen, after, margin))
+    heads = ["role", "nodes", "carries", "pairs that come out as they should", "next in the search", "margin there"]
     placed = sum(row.evidence is not None for row in found)
     return f"# Roles of {name}\n\n{placed} of {len(rows)} placed.\n\n" + tabulate(
         rows, heads, tablefmt="github", disable_numparse=True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.drawing import STEPS, colour_class
-from harness.records import Record, runs_of, percent
+from harness.records import Record, percent, runs_of
 
 if TYPE_CHECKING:
     from harness.nodemap import NodeMap
@@ -139,11 +139,11 @@ def _row_name(node: Node) -> str:
 def _claims_by_node(fixture: str, records: Iterable[Record]) -> dict[str, dict[str, bool]]:
     """Return each node that supported claims about `fixture` name, with their ids; true: they are of few."""
     found: dict[str, dict[str, bool]] = {}
-    for record, held in (one for record in records for one in runs_of(record)):
-        if held and record["fixture"] == fixture:
-            closely = len(record["named"]) <= FEW and (record["verb"] != "ablate" or bool(record["fails"]))
-            for node in record["named"]:
-                found.setdefault(node, {})[record["id"]] = closely
+    for run, held in (one for record in records for one in runs_of(record)):
+        if held and run["fixture"] == fixture:
+            closely = len(run["named"]) <= FEW and (run["verb"] != "ablate" or bool(run["fails"]))
+            for node in run["named"]:
+                found.setdefault(node, {})[run["id"]] = closely
     return found
 
 

@@ -15,7 +15,6 @@ from typing import Literal
 
 from harness.addition import answers
 from harness.intervention_reader import DEFAULT_REFERENCE
-from harness.interventions import CLEAN
 from harness.nodes import Node, all_nodes, reach
 from harness.selection import Sample, make_strata
 from harness.spec_model import DEFAULT_GATE, Method
@@ -72,7 +71,7 @@ def find_minimal(
         Ablation(name, fixtures, tuple(every), method, DEFAULT_REFERENCE, questions), bench, tokens
     )
     truth = answers(tokens, fixture.layout)
-    right = bench.run(name, fixtures, tokens, [CLEAN])[0].check(name).predicted == truth
+    right = bench.clean(name, fixtures, questions).predicted == truth
 
     def worst(node_sets: Sequence[Sequence[Node]]) -> list[float]:
         """Return, of each set that is cut, how often the digit fails that fails most."""

@@ -128,13 +128,13 @@ class Reporting:
         base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
         records = ordered(self.records.values())
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
-        text = markdown(records, self.spec_errors, command, self.coverage)
         try:
             base = base / "hypotheses" if base.is_dir() else base
             base = base.with_suffix("") if base.suffix in (".md", ".json") else base
             base.parent.mkdir(parents=True, exist_ok=True)
+            specs = Path(os.path.relpath(self.config.invocation_params.dir, base.parent)).as_posix()
             for suffix, content in (
-                (".md", text),
+                (".md", markdown(records, self.spec_errors, command, self.coverage, specs)),
                 (".json", to_json(records, self.spec_errors, command, self.coverage)),
             ):
                 path = base.parent / (base.name + suffix)
@@ -149,7 +149,7 @@ class Reporting:
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(text)
+                    file.write(markdown(records, self.spec_errors, command, self.coverage))
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
 

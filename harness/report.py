@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tabulate import tabulate
 
@@ -98,31 +100,35 @@ def markdown(
     spec_errors: Sequence[str] = (),
     command: str = "",
     coverage: Sequence[Coverage] = (),
+    specs: str | None = None,
 ) -> str:
-    """Return the Markdown report of the run that `command` started, which may have been of some claims only."""
+    """Return the Markdown report of the run that `command` started, which may have been of some claims only.
+
+    `specs` is where the paths of specs begin, seen from the report; with it, claims link to their lines.
+    """
     by_construction = [r for r in records if r["verdict"] == "by construction"]
     skipped = [r for r in records if r["verdict"] == "skipped"]
     others = [r for r in records if r["verdict"] not in ("by construction", "skipped")]
     parts = ["# Claims", "", f"`{command}`: {summary_line(records)}." if command else f"{summary_line(records)}.", ""]
     if spec_errors:
         parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
-    parts += [_markdown_table(others)] if others else []
+    parts += [_markdown_table(others, specs)] if others else []
     if by_construction:
         parts += ["", "## True by construction", ""]
         parts += [
             "The model's shape alone settles these; they are not evidence.",
             "",
-            _markdown_table(by_construction),
+            _markdown_table(by_construction, specs),
         ]
     if skipped:
         parts += ["", "## Skipped", "", *(f"- {line}" for line in skipped_lines(skipped)), ""]
-        parts += [_markdown_table(skipped)]
+        parts += [_markdown_table(skipped, specs)]
     details = [r for r in records if r["status"] not in ("passed", "skipped")]
     if details:
         parts += ["", "## Claims that did not simply hold", ""]
         for record in details:
             parts += [f"### {record['id']}", ""]
-            parts += [f"`{record['path']}:{record['line']}`", ""]
+            parts += [_linked(f"{record['path']}:{record['line']}", record, specs), ""]
             if record["xfail"]:
                 parts += [f"Known: {record['xfail']}.", ""]
             text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
@@ -184,10 +190,18 @@ def _times(records: Sequence[Record]) -> list[str]:
     ]  # fmt: skip
 
 
-def _markdown_table(records: Sequence[Record]) -> str:
+def _linked(text: str, record: Record, specs: str | None) -> str:
+    """Return a text as a link to the claim's line in its spec."""
+    if specs is None:
+        return f"`{text}`"
+    path = posixpath.normpath(posixpath.join(specs, record["path"]))
+    return f"[{text}]({quote(path)}#L{record['line']})"
+
+
+def _markdown_table(records: Sequence[Record], specs: str | None) -> str:
     rows = [
-        (f"**{shown_verdict(r)}**", f"{r['id']}: {r['claim']}", f"`{r['target']}`", r["how"], r["questions"],
-         r["expected"], digits_seen(r), r["source"])
+        (f"**{shown_verdict(r)}**", f"{_linked(r['id'], r, specs)}: {r['claim']}", f"`{r['target']}`", r["how"],
+         r["questions"], r["expected"], digits_seen(r), r["source"])
         for r in records
     ]  # fmt: skip
     heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed", "source"]

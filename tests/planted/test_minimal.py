@@ -1,0 +1,51 @@
+"""`harness minimal` on the model whose inside is known: what suffices is known too."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import refusal
+
+from harness.cli import main
+from harness.errors import HarnessError
+from harness.evaluate import judge
+from harness.minimal import find_minimal
+from harness.spec import load_file
+from harness.variants import write_nodes
+from harness.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+# Two heads copy the digits, at the two steps that predict; at each, an MLP adds them. Nothing else is read.
+SUFFICES = {"heads": "S3-S4L0H0+H1", "mlps": "S3-S4L0M"}
+
+
+@pytest.mark.parametrize("part", ["heads", "mlps"])
+def test_what_suffices_is_found_and_no_more(fixtures, bench, part):
+    found = find_minimal("planted", fixtures, part, bench, n=200)
+    assert write_nodes(found.kept) == SUFFICES[part]
+    assert found.accuracy == 1
+
+
+@pytest.mark.parametrize("part", ["heads", "mlps"])
+def test_the_claim_that_it_prints_is_a_spec_and_holds_on_other_questions(fixtures, tmp_path, capsys, part):
+    assert main(["minimal", "planted", "--part", part, "--n", "200", "--fixtures", str(fixtures)]) == 0
+    path = tmp_path / "s.yaml"
+    path.write_text(capsys.readouterr().out, "utf-8")
+    (claim,) = load_file(path, fixtures)
+    assert claim.ablate == (SUFFICES[part],)
+    assert "seed 77" in claim.source
+    assert claim.questions.seed != 77
+    assert judge(claim, Workbench("cpu")).verdict == "supported"
+
+
+def test_without_any_one_of_them_it_fails(fixtures, tmp_path, capsys):
+    main(["minimal", "planted", "--n", "200", "--fixtures", str(fixtures)])
+    text = capsys.readouterr().out.replace(SUFFICES["heads"], "S3L0H0+H1, S4L0H0")
+    path = tmp_path / "s.yaml"
+    path.write_text(text, "utf-8")
+    assert judge(load_file(path, fixtures)[0], Workbench("cpu")).verdict == "refuted"
+
+
+def test_nothing_to_search_with_and_nobody_to_search_in(fixtures, bench, capsys):
+    assert main(["minimal", "planted", "--n", "0", "--fixtures", str(fixtures)]) == 2
+    assert capsys.readouterr().err == "harness: expected --n of at least 1, found 0; ask some questions\n"
+    assert "found nobody" in refusal(HarnessError, find_minimal, "nobody", fixtures, "heads", bench)
