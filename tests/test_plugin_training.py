@@ -397,7 +397,7 @@ def test_the_reason_and_the_command_are_in_every_report(published):
     text = (published.path / "reports" / "hypotheses.md").read_text("utf-8")
     assert "0 claims evaluated; 2 skipped, their weights are not here." in text
     assert TO_IMPORT in text
-    assert text.count("| **skipped** | claim-") == 2
+    assert text.count("| **skipped** | [claim-") == 2
     assert (published.path / "junit.xml").read_text("utf-8").count(TO_IMPORT) >= 2
 
 
