@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.records import is_count
+
 TICKS = (0.0, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 1.0)  # of the axis of rates
 STEPS = (0.0, 0.01, 0.05, 0.2, 0.5)  # of a colour scale: a rate's class is how many of these it exceeds
 _BOUND = re.compile(r"([<>≤≥]) (-?[\d.]+(?:e-?\d+)?)(%| points)?")
@@ -56,7 +58,7 @@ def bounds(expected: str) -> tuple[float | None, float | None]:
 
 def is_rate(row: Mapping[str, Any]) -> bool:
     """Return whether a comparison is of a rate or a share, rather than of a loss or a difference."""
-    return "/" in row["observed"] or row["what"] == "mass"
+    return is_count(row["observed"]) or row["what"] == "mass"
 
 
 def draw(row: Mapping[str, Any]) -> Drawing:

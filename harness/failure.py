@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 
 from tabulate import tabulate
 
-from harness.records import ABLATING, Record, percent
+from harness.records import ABLATING, Record, is_count, percent
 
 EXAMPLES_SHOWN = 3
 SIBLINGS_SHOWN = 3
@@ -124,7 +123,7 @@ def _wrong_answers(record: Record) -> list[str]:
 
 
 def _rate(row: Record) -> str:
-    return percent(row["value"]) if re.fullmatch(r"[0-9]+/[0-9]+", row["observed"]) else ""
+    return percent(row["value"]) if is_count(row["observed"]) else ""
 
 
 def interval_text(row: Record) -> str:

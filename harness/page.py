@@ -29,6 +29,7 @@ from harness.records import (
     Record,
     counts,
     digits_seen,
+    is_count,
     judged,
     percent,
     skipped_lines,
@@ -148,6 +149,7 @@ def _environment() -> Environment:
         shown_verdict=shown_verdict,
     )  # fmt: skip
     env.filters["percent"] = percent
+    env.tests["count"] = is_count
     return env
 
 

@@ -6,6 +6,7 @@ Being plain, a record can travel between processes.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,11 @@ def seen(verb: str, comparisons: Sequence[Record]) -> str:
 def _seen(row: Record) -> str:
     rate = "/" in row["observed"]
     return f"{row['what']} {row['observed']}" + (f" ({percent(row['value'])})" if rate else "")
+
+
+def is_count(observed: str) -> bool:
+    """Return whether what a comparison observed is a count, ``171/172``, whose rate can be shown; no text of a run."""
+    return re.fullmatch(r"[0-9]+/[0-9]+", observed) is not None
 
 
 def percent(rate: float) -> str:

@@ -411,3 +411,18 @@ def test_a_report_without_such_claims_has_no_findings(judged, copied):
 
     alone = [claim for claim in report["claims"] if claim["verb"] != "across"]
     assert "expected claims about several fixtures" in refusal(HarnessError, findings, alone, copied, "x")
+
+
+def test_the_page_draws_the_share_of_the_runs_and_no_rate_of_a_run(judged, pytester, copied):
+    judged("old")
+    pytester.runpytest("claims/", f"--harness-fixtures={copied}", "--harness-html=page.html")
+    page = (pytester.path / "page.html").read_text("utf-8")
+    section = page.split(
+        'id="claim-claims-a.yaml-heads-0-and-1"' if "claim-claims" in page else "heads-0-and-1</span>"
+    )[1]
+    body = section.split("<tbody>")[1].split("</tbody>")[0]
+    rows = {re.search(r'<th scope="row">([^<]+)', row)[1]: row for row in body.split("<tr>")[1:]}
+    assert list(rows) == ["run_s0", "run_s1", "training runs"]
+    assert ["<svg" in row for row in rows.values()] == [False, False, True]
+    assert "all counted" not in body
+    assert "1/2 <b>50%</b>" in rows["training runs"]
