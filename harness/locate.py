@@ -29,20 +29,21 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.hypothesis import Patch
 from harness.intervals import ERROR, exact_interval
-from harness.intervention_reader import DEFAULT_REFERENCE, FOLLOW_RATE, INTACT_RATE
-from harness.nodes import Node, all_nodes, reach
+from harness.intervention_reader import FOLLOW_RATE, INTACT_RATE
+from harness.nodemap import map_nodes
+from harness.nodes import Node, reach
 from harness.patching import measure_patch
 from harness.records import percent
 from harness.roles import Evidence, RolesFile
-from harness.selection import PairSample, Sample, make_strata
+from harness.selection import PairSample
 from harness.variables import Variable
 from harness.variants import Nodes, write_nodes
-from harness.workbench import Ablation, Workbench
+from harness.workbench import Workbench
 
 ENOUGH = 0.95  # of the pairs of the search, for larger sets not to be tried; confirmed, it must be above FOLLOW_RATE
 MOST = 3  # nodes in a set
-RANKED = 2  # sets of one size that the next size starts from
-SWEEP_N, SWEEP_SEED = 1_000, 6_006
+RANKED = 2  # sets of one size that the next size starts from; and rivals that are told
+SWEEP_N = 1_000  # questions on which each node alone is cut, to see which digits it matters to
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def locate(
         FixtureError: the model cannot be loaded.
         MeasurementError: what was measured means nothing.
     """
-    broken = _sweep(name, fixtures, bench)
+    counts = map_nodes(name, fixtures, bench, SWEEP_N).counts
+    broken = {node: frozenset(digit.digit for digit in digits if digit.wrong) for node, digits in counts.items()}
     roles = list(sought_roles(bench.fixture(name, fixtures).layout.n_digits))
     found = [_search(sought, name, fixtures, bench, broken, PairSample(n, seed)) for sought in roles]
     proposed = sum(bool(row.nodes) for row in found)
@@ -125,20 +127,6 @@ def roles_file(found: Sequence[Found], weights_sha256: str) -> RolesFile:
         evidence={row.sought.name: row.evidence for row in found if row.evidence is not None},
         unplaced={row.sought.name: row.why for row in found if row.evidence is None},
     )  # fmt: skip
-
-
-def _sweep(name: str, fixtures: Path, bench: Workbench) -> dict[Node, frozenset[str]]:
-    """Return the digits that each head and MLP breaks on some question when it alone is mean-ablated."""
-    fixture = bench.fixture(name, fixtures)
-    questions = Sample(SWEEP_N, SWEEP_SEED, make_strata(fixture.layout, stratify="cascade"))
-    nodes = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
-    asked = [Ablation(name, fixtures, (node,), "mean", DEFAULT_REFERENCE, questions) for node in nodes]
-    bench.plan(asked, details=False)
-    counts = (bench.measure(ablation, details=False).measurement.digits for ablation in asked)
-    return {
-        node: frozenset(digit.digit for digit in digits if digit.wrong)
-        for node, digits in zip(nodes, counts, strict=True)
-    }
 
 
 def _search(
