@@ -1,7 +1,7 @@
 """``harness new``: a claim drafted from a measurement. It says what was seen, and nobody predicted it.
 
-The nodes are cut on a sample, and each answer digit goes where its interval lies: among those that fail, those that may,
-those that stay right. The claim asks other questions, drawn with another seed: what was seen is tested, not repeated.
+The nodes are cut on a sample, and each answer digit goes where its interval lies: among those that fail, those that
+may, those that stay right. The claim asks other questions, drawn with another seed: what was seen is tested.
 """
 
 from __future__ import annotations

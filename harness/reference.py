@@ -60,20 +60,22 @@ def kind_of(entry: Schema) -> str:
         if union in entry:
             kinds = [kind_of(part) for part in entry[union] if part.get("type") != "null"]
             return " or ".join(dict.fromkeys(kinds))
-    match entry.get("type"):
-        case "array":
-            return f"list of {kind_of(entry['items'])}"
-        case "object":
-            values = [entry.get("additionalProperties"), *entry.get("patternProperties", {}).values()]
-            kinds = [kind_of(value) for value in values if isinstance(value, dict)]
-            return f"keys, each with {kinds[0]}" if kinds else "keys"
-        case "boolean":
-            return "`true` or `false`"
-        case "integer" | "number" as kind:
-            signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-            bounds = [f"{sign} {entry[key]:g}" for key, sign in signs.items() if entry.get(key, MOST) < MOST]
-            return " ".join(["whole number" if kind == "integer" else "number", ", ".join(bounds)]).strip()
-    return "text"
+    if entry.get("type") == "array":
+        return f"list of {kind_of(entry['items'])}"
+    return _mapping(entry) if entry.get("type") == "object" else _scalar(entry)
+
+
+def _mapping(entry: Schema) -> str:
+    values = [entry.get("additionalProperties"), *entry.get("patternProperties", {}).values()]
+    kinds = [kind_of(value) for value in values if isinstance(value, dict)]
+    return f"keys, each with {kinds[0]}" if kinds else "keys"
+
+
+def _scalar(entry: Schema) -> str:
+    words = {"boolean": "`true` or `false`", "integer": "whole number", "number": "number"}
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {entry[key]:g}" for key, sign in signs.items() if entry.get(key, MOST) < MOST]
+    return " ".join([words.get(entry.get("type", ""), "text"), ", ".join(bounds)]).strip()
 
 
 def _default(entry: Schema) -> str:
