@@ -12,7 +12,7 @@ MOST = 2**53  # a bound beyond is the machine's
 HEAD = """\
 # Every key of a spec
 
-*Made by `harness schema --markdown > docs/spec-reference.md` from the models that read specs; do not edit.*
+*Made by `make schema` (`harness schema --markdown`) from the models that read specs; do not edit.*
 
 **Bold** keys must be there. The file holds the claims; each has one verb. What nodes, question sets and variables are
 called is in the [glossary](glossary.md), how a verdict comes about in [verdicts](verdicts.md).
