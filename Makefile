@@ -33,8 +33,9 @@ bench: $(READY)             ## ours against its baselines: ratios, taken in one 
 fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out
 	$(BIN)/harness reproduce 'quick_*'
 
-schema: $(READY)            ## regenerate the JSON schema of spec files
+schema: $(READY)            ## regenerate the JSON schema of spec files, and the reference of their keys
 	$(BIN)/harness schema > harness/hypothesis.schema.json
+	$(BIN)/harness schema --markdown > docs/spec-reference.md
 
 # -c matters: an unpinned torch brings gigabytes.
 $(READY): pyproject.toml constraints.txt

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli_claims import add_claim_commands
 from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options, write_or_print
 from harness.cli_looking import add_looking_commands
 from harness.cli_roles import add_role_commands
@@ -111,8 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add_looking_commands(commands)
     add_fixture_commands(commands)
     add_role_commands(commands)
-    command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
-    command.set_defaults(run=_schema)
+    add_claim_commands(commands)
     return parser
 
 
@@ -237,13 +237,6 @@ def _minimal(options: argparse.Namespace) -> int:
         n=options.n, seed=options.seed, method=options.method,
     )  # fmt: skip
     print(f"version: 1\nfixture: {found.fixture}\nhypotheses:\n{found.claim()}", end="")
-    return OK
-
-
-def _schema(options: argparse.Namespace) -> int:
-    from harness.spec_model import json_schema
-
-    print(json.dumps(json_schema(), indent=2))
     return OK
 
 

@@ -45,6 +45,7 @@ class Claim(ABC):
     index: int  # its place among the file's claims
     key: str  # path::id
     by_construction: bool = False
+    recorded: bool = False  # what was seen is written down; nobody predicted it
     survivors: tuple[tuple[str, str], ...] = ()  # mutants that hold as well, and why
     error: float = ERROR  # the chance that one of its intervals fails
 

@@ -94,7 +94,7 @@ class Reader:
             "xfail": model.xfail.reason if model.xfail else None, "tags": tuple(dict.fromkeys(model.tags)),
             "shape": self.shape, "fixtures": self.fixtures, "path": self.document.path, "line": self.line,
             "index": self.index, "key": f"{self.document.path}::{model.id}",
-            "survivors": tuple(model.survivors.items()), "error": self.error,
+            "survivors": tuple(model.survivors.items()), "error": self.error, "recorded": model.recorded,
         }  # fmt: skip
 
     def _report(self, key: str | tuple[str | int, ...], expected: str, found: str, fix: str) -> None:

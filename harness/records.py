@@ -98,7 +98,7 @@ def _identity(claim: Claim) -> Record:
         "questions": "" if claim.questions is None else str(claim.questions), "census": census,
         "expected": claim.expected, "fails": list(ablation.expect.fails) if ablation else [],
         "may_fail": list(ablation.expect.may_fail) if ablation else [], "xfail": claim.xfail,
-        "tags": list(claim.tags), "named": [str(node) for node in claim.named],
+        "tags": list(claim.tags), "recorded": claim.recorded, "named": [str(node) for node in claim.named],
     }  # fmt: skip
 
 
@@ -119,6 +119,8 @@ def summary_line(records: Sequence[Record]) -> str:
     line = f"{len(evaluated)} claim{'' if len(evaluated) == 1 else 's'} evaluated"
     if evaluated:
         line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(evaluated).items())
+    if recorded := sum(map(is_recorded, evaluated)):
+        line += f", of these {recorded} recorded, not predicted"
     if any(record.get("controls") for record in evaluated):
         line += f", {sum(map(not_specific, evaluated))} of the supported not specific"
     if known := sum(record["status"] == "xfailed" for record in records):
@@ -140,6 +142,11 @@ def false_verdicts_line(records: Sequence[Record]) -> str:
         return ""
     expected = len(sampled) * ERROR
     return f"by chance, at most {expected:.2g} of the {len(sampled)} verdicts on samples are expected to be false"
+
+
+def is_recorded(record: Record) -> bool:
+    """Return whether a claim writes down what was seen; reports from before there was such a thing have none."""
+    return bool(record.get("recorded"))
 
 
 def not_specific(record: Record) -> bool:

@@ -16,6 +16,7 @@ from harness.records import (
     counts,
     digits_seen,
     false_verdicts_line,
+    is_recorded,
     judged,
     not_specific,
     percent,
@@ -56,6 +57,8 @@ def shown_verdict(record: Record) -> str:
         suffix = f", not specific{suffix}"
     if record["verdict"] == "by construction" and record["status"] == "failed":
         suffix = " (undeclared)"
+    if is_recorded(record):
+        suffix += " (recorded)"
     return f"{record['verdict']}{suffix}"
 
 
@@ -123,6 +126,8 @@ def markdown(
     if skipped:
         parts += ["", "## Skipped", "", *(f"- {line}" for line in skipped_lines(skipped)), ""]
         parts += [_markdown_table(skipped, specs)]
+    if any(map(is_recorded, records)):
+        parts += ["", "*Recorded* claims write down what was seen before they were made; nobody predicted it."]
     details = [r for r in records if r["status"] not in ("passed", "skipped")]
     if details:
         parts += ["", "## Claims that did not simply hold", ""]

@@ -63,7 +63,16 @@ def load_file(path: Path, fixtures: Path, shown_as: str | None = None) -> list[C
         SpecError: with a line for each thing that is wrong in it.
         FixtureError: the fixture's recipe is wrong.
     """
-    document = read_yaml(path, shown_as)
+    return claims_in(read_yaml(path, shown_as), fixtures)
+
+
+def claims_in(document: Document, fixtures: Path) -> list[Claim]:
+    """Return the hypotheses of one spec.
+
+    Raises:
+        SpecError: with a line for each thing that is wrong in it.
+        FixtureError: the fixture's recipe is wrong.
+    """
     rows = _expanded(document)
     shape = _shape(document, fixtures)
     found: list[Claim] = []

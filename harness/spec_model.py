@@ -110,7 +110,7 @@ AtMost = Annotated[float, Field(ge=0, lt=1)]
 class Where(Strict):
     """Conditions on questions; all hold together, a list means any of it."""
 
-    case: Cases | None = None
+    case: Cases | None = Field(None, description="the case; of a list, any of them")
     cascade: Lengths | None = Field(None, description="length of the longest cascade")
     columns: dict[str, TriCase] = Field({}, description='what columns sum to without a carry: {D1: "=9"}')
 
@@ -128,9 +128,9 @@ SampleSize = Annotated[
 class SampleModel(Strict):
     """A random sample: `n` questions, uniform or as described."""
 
-    n: SampleSize
-    seed: Seed = 0
-    where: Where = Where()
+    n: SampleSize = Field(description="how many; `auto`: more and more, until the claim is settled")
+    seed: Seed = Field(0, description="of the draw")
+    where: Where = Field(Where(), description="which questions; all unless said")
     stratify: Stratify | None = Field(None, description="as many questions of each case, or of each cascade length")
 
 
@@ -173,17 +173,20 @@ class ExpectModel(RunsModel):
 class XfailModel(Strict):
     """A claim known to be refuted or inconclusive. Strict: if it comes out supported, that is a failure."""
 
-    reason: Text
+    reason: Text = Field(description="why it is known")
 
 
 class ClaimModel(Strict):
     """What every claim has."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)] = Field(
+        description="its name, once in a file"
+    )
     claim: Text = Field(description="the claim in a sentence")
     source: Text | None = Field(None, description="who claims it, and where")
-    xfail: XfailModel | None = None
-    tags: list[TagName] = Field(default=[])
+    xfail: XfailModel | None = Field(None, description="known to be refuted or inconclusive; strict")
+    tags: list[TagName] = Field([], description="pytest markers")
+    recorded: bool = Field(False, description="what was seen is written down, not predicted; drafts begin so")
     fixtures: FixtureNames | None = Field(None, description="the fixtures that are asked, each; globs are fine")
     survivors: dict[MutantName, Text] = Field({}, description="mutants of the claim that hold as well, each with why")
 
@@ -191,10 +194,10 @@ class ClaimModel(Strict):
 class AblatingModel(ClaimModel):
     """What claims share whose nodes are ablated."""
 
-    method: Method = "mean"
+    method: Method = Field("mean", description="what replaces a node's value")
     reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
     seed: Seed | None = Field(None, description="of the donors, for `resample`")
-    questions: QuestionsModel
+    questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
     by_construction: bool = Field(False, description="known to be true by the model's shape alone")
 
@@ -206,7 +209,7 @@ class HypothesisModel(AblatingModel):
     one_at_a_time: bool = Field(
         False, description="each node on its own; a digit fails on a question if any one node breaks it"
     )
-    expect: ExpectModel
+    expect: ExpectModel = Field(description="what happens to the digits")
 
 
 class KeepModel(Strict):
@@ -227,8 +230,8 @@ class KeptModel(RunsModel):
 class KeepClaimModel(AblatingModel):
     """A sufficiency claim: these nodes are enough."""
 
-    keep: KeepModel
-    expect: KeptModel = KeptModel()
+    keep: KeepModel = Field(description="what is left")
+    expect: KeptModel = Field(KeptModel(), description="how right the digits stay")
 
 
 class CarryModel(Strict):
@@ -242,8 +245,8 @@ class CarryModel(Strict):
 class PairSampleModel(Strict):
     """A random sample of pairs in which carrying the variable over changes the digits, and as many where it agrees."""
 
-    n: SampleSize
-    seed: Seed = 0
+    n: SampleSize = Field(description="how many of each; `auto`: more and more, until the claim is settled")
+    seed: Seed = Field(0, description="of the draw")
 
 
 class FollowModel(RunsModel):
@@ -258,12 +261,12 @@ class FollowModel(RunsModel):
 class PatchModel(ClaimModel):
     """An interchange claim: a node carries a variable of the task."""
 
-    patch: CarryModel
+    patch: CarryModel = Field(description="what is carried, by which node, to which digits")
     pairs: Annotated[
         Annotated[list[PairText], Field(min_length=1), Tag("many")] | Annotated[PairSampleModel, Tag("one")],
         Discriminator(_one_or_many),
-    ]
-    expect: FollowModel = FollowModel()
+    ] = Field(description="from which question into which: a list, or a sample")
+    expect: FollowModel = Field(FollowModel(), description="how often the digits follow")
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on the questions of the pairs")
 
 
@@ -271,11 +274,11 @@ class AnsweredModel(Strict):
     """How well the clean model answers; with `than`, how much better than other fixtures."""
 
     accuracy_at_least: AtLeast | None = Field(None, description="fraction of the questions")
-    accuracy_at_most: AtMost | None = None
+    accuracy_at_most: AtMost | None = Field(None, description="fraction of the questions")
     gain_at_least: Annotated[float, Field(gt=-1, le=1)] | None = Field(
         None, description="accuracy less that of the fixtures in `than`, fraction"
     )
-    gain_at_most: Annotated[float, Field(ge=-1, lt=1)] | None = None
+    gain_at_most: Annotated[float, Field(ge=-1, lt=1)] | None = Field(None, description="the same, at most")
     loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
     loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
 
@@ -289,8 +292,8 @@ class AnswerModel(ClaimModel):
     ] = Field(description="what must be right: the answer as a `whole`, or each of these digits")
     free_running: bool = Field(False, description="the model reads its own digits, not the true ones")
     than: FixtureNames | None = Field(None, description="the fixtures that `gain_at_…` compares with")
-    questions: QuestionsModel
-    expect: AnsweredModel
+    questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
+    expect: AnsweredModel = Field(description="bounds on accuracy, gain or loss")
 
 
 class AttendToModel(Strict):
@@ -303,16 +306,16 @@ class AttendToModel(Strict):
 class MassModel(RunsModel):
     """How much of the head's attention goes there: a fraction, mean over the questions."""
 
-    mass_at_least: AtLeast | None = None
-    mass_at_most: AtMost | None = None
+    mass_at_least: AtLeast | None = Field(None, description="fraction of the attention")
+    mass_at_most: AtMost | None = Field(None, description="fraction of the attention")
 
 
 class AttendModel(ClaimModel):
     """A claim about where a head looks."""
 
-    attend: AttendToModel
-    questions: QuestionsModel
-    expect: MassModel
+    attend: AttendToModel = Field(description="which head, and where it looks")
+    questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
+    expect: MassModel = Field(description="bounds on the share of attention")
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
 
 
@@ -320,7 +323,7 @@ class LearnedFirstModel(Strict):
     """Which losses fall for good below a bound first: each of `first` before each of `before`."""
 
     first: list[Text] = Field(min_length=1, description="series of the learning curves: A0, UC1.D2, …")
-    before: list[Text] = Field(min_length=1)
+    before: list[Text] = Field(min_length=1, description="series that fall later")
     below: Annotated[float, Field(gt=0)] = Field(description="nats per digit, mean over 20 steps")
 
 
@@ -333,8 +336,8 @@ class ShareModel(Strict):
 class LearnModel(ClaimModel):
     """A claim about the order in which training runs learn."""
 
-    learn: LearnedFirstModel
-    expect: ShareModel = ShareModel()
+    learn: LearnedFirstModel = Field(description="which losses fall before which")
+    expect: ShareModel = Field(ShareModel(), description="in how many training runs")
 
 
 VERBS: dict[str, type[ClaimModel]] = {
@@ -352,9 +355,15 @@ def verb_of(claim: object) -> str:
 
 # A claim, or with `each` one claim per row, in which `{name}` stands for the row's value.
 _TEMPLATES: list[Any] = [
-    Annotated[create_model(model.__name__.replace("Model", "Template"), __base__=model, each=(Rows, None)), Tag(verb)]
+    Annotated[
+        create_model(
+            model.__name__.replace("Model", "Template"), __base__=model, __doc__=model.__doc__,
+            each=(Rows, Field(None, description="one claim per row of this table, `{name}` filled in everywhere")),
+        ),
+        Tag(verb),
+    ]
     for verb, model in VERBS.items()
-]
+]  # fmt: skip
 
 
 AnyTemplate: Any = Annotated[reduce(or_, _TEMPLATES), Discriminator(verb_of)]
@@ -363,9 +372,9 @@ AnyTemplate: Any = Annotated[reduce(or_, _TEMPLATES), Discriminator(verb_of)]
 class FileModel(Strict):
     """A spec file: claims about one fixture."""
 
-    version: Version
-    fixture: Text
-    hypotheses: Annotated[list[AnyTemplate], Field(min_length=1)]
+    version: Version = Field(description="of the format")
+    fixture: Text = Field(description="the model, a directory below fixtures/")
+    hypotheses: Annotated[list[AnyTemplate], Field(min_length=1)] = Field(description="the claims")
 
 
 def json_schema() -> dict[str, Any]:

@@ -12,9 +12,9 @@ from paths import ROOT
 # A module imports only from those above it. What stands before `addition` imports no torch.
 ORDER = [
     "errors", "files", "layout", "question_sets", "nodes", "variants", "variables", "selection", "yamlfile", "strict", "recipe", "pins", "each",
-    "intervals", "spec_model", "roles", "series", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
+    "intervals", "spec_model", "reference", "roles", "series", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
     "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
-    "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "minimal", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "locate", "diff", "findings", "cli_fixtures", "cli_looking", "cli_roles", "cli",
+    "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "locate", "diff", "findings", "cli_fixtures", "cli_looking", "cli_roles", "cli_claims", "cli",
     "pytest_reporting", "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"
@@ -31,6 +31,7 @@ TORCH_FREE = [
     "page",
     "cli_fixtures",
     "cli_roles",
+    "cli_claims",
     "diff",
     "findings",
     "cli_looking",

@@ -1,0 +1,182 @@
+"""``harness new``: a claim drafted from a measurement. It says what was seen, and nobody predicted it.
+
+The nodes are cut on a sample, and each answer digit goes where its interval lies: among those that fail, those that
+may, those that stay right. The claim asks other questions, drawn with another seed: what was seen is tested.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.intervals import exact_interval, shared_confidence
+from harness.intervention_reader import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE
+from harness.measurement import DigitCount
+from harness.nodes import reach, read_nodes
+from harness.records import percent
+from harness.roles import shape_of
+from harness.selection import Sample
+from harness.spec import claims_in, read_questions
+from harness.spec_model import DEFAULT_GATE, Method
+from harness.workbench import Ablation, Workbench
+from harness.yamlfile import parse_yaml
+
+DEFAULT_QUESTIONS = "{n: 1000, stratify: cascade}"
+SEED = 314159  # of the measurement, where the questions name none
+MOST_SEED = 2**63 - 1
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 _.+-]*")  # what YAML reads as the text that it is
+_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}  # but not these
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a cut did to one answer digit."""
+
+    count: DigitCount
+    low: float  # the ends of the interval of its failure rate
+    high: float
+    reached: bool
+
+    @property
+    def fails(self) -> bool:
+        """Whether it fails on more than the rate that a spec assumes."""
+        return self.reached and self.low > FAIL_RATE
+
+    @property
+    def open(self) -> bool:
+        """Whether it neither surely fails nor surely stays right."""
+        return self.reached and not self.fails and not self.high < INTACT_RATE
+
+    def __str__(self) -> str:
+        seen = f"{self.count.digit:<4}{self.count.wrong}/{self.count.asked}"
+        return f"{seen:<16}{self.low:.2%} to {self.high:.2%}" if self.reached else f"{seen:<16}out of reach"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A claim, and what it was made from."""
+
+    fixture: str
+    nodes: tuple[str, ...]  # as they were named
+    method: Method
+    measured: Sample
+    asked: dict[str, Any]  # the questions of the claim, as a spec writes them
+    seen: tuple[Seen, ...]  # highest digit first
+    clean_accuracy: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model's shape alone settles what the nodes can do."""
+        return not any(row.reached for row in self.seen)
+
+    def spec(self) -> str:
+        """Return a whole spec file with the claim."""
+        about = ", ".join(self.nodes)
+        name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", f"cut {about}".replace("[", ""))[:90].strip("-")
+        written = self.nodes[0] if len(self.nodes) == 1 else list(self.nodes)
+        fails = [row.count.digit for row in self.seen if row.fails]
+        may = [row.count.digit for row in self.seen if row.open]
+        by = "" if self.method == "mean" else f"    method: {self.method}\n"
+        gate = f"    gate: {math.floor(9 * self.clean_accuracy) / 10}\n" if self.clean_accuracy < DEFAULT_GATE else ""
+        return (
+            f"# Drafted by `harness new` from {self.measured}. What it saw, digit by digit:\n"
+            + "".join(f"#   {row}\n" for row in self.seen)
+            + "# It records; it predicts nothing. Edit it into what you expect, and why, then delete `recorded`.\n"
+            f"version: 1\nfixture: {self.fixture}\nhypotheses:\n"
+            f"  - id: {name}\n"
+            f"    claim: {flow(self.sentence())}\n"
+            f"    source: {flow(f'harness new, {self.measured}')}\n"
+            "    recorded: true\n"
+            f"    ablate: {flow(written)}\n{by}"
+            f"    questions: {flow(self.asked)}\n"
+            f"    expect: {flow({'fails': fails} | ({'may_fail': may} if may else {}))}\n{gate}"
+            + ("    by_construction: true\n" if self.settled else "")
+        )
+
+    def sentence(self) -> str:
+        """Return what was seen, as a claim."""
+        about = f"Cutting {', '.join(self.nodes)} by {self.method} ablation"
+        if self.settled:
+            return f"{about} changes no digit, because nothing reads what it computes."
+        parts = [f"{r.count.digit} {_rate(r)}" for r in self.seen if r.fails]
+        broken = (
+            f"breaks {_listed(parts)}"
+            if parts
+            else "breaks no digit surely"
+            if any(r.open for r in self.seen)
+            else "breaks no digit"
+        )
+        free = [f"{r.count.digit} {_rate(r)}" for r in self.seen if r.open]
+        rest = f", perhaps {_listed(free)}" if free else ""
+        if len(parts) + len(free) == len(self.seen):
+            return f"{about} {broken}{rest}."
+        return f"{about} {broken}{rest}; {'the others' if parts or free else 'all'} stay right."
+
+
+def draft(
+    name: str, fixtures: Path, nodes: Sequence[str], questions: str | None, method: Method, bench: Workbench
+) -> str:
+    """Return a spec file that claims what cutting `nodes` of the fixture `name` was seen to do.
+
+    Raises:
+        HarnessError: no such fixture, nodes or sample, or nothing that the sample is large enough to say.
+        FixtureError: the model cannot be loaded.
+        MeasurementError: what was measured means nothing.
+    """
+    shape = shape_of(name, fixtures)
+    cut, reached = read_nodes(nodes, shape), reach(read_nodes(nodes, shape), shape)
+    text = questions or DEFAULT_QUESTIONS
+    asked = read_questions(text, shape)
+    if not isinstance(asked, Sample) or asked.auto:
+        fix = "ask {n: 1000}: the claim is judged on questions other than those it was made from"
+        raise HarnessError.of("a sample, with its n", text, fix)
+    written = parse_yaml(text, "questions").data
+    measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
+    found = bench.measure(
+        Ablation(name, fixtures, cut, method, DEFAULT_REFERENCE, measured), details=False
+    ).measurement  # fmt: skip
+    seen = tuple(_seen(count, count.digit in reached, len(reached)) for count in found.digits)
+    if reached and all(row.open for row in seen if row.reached):
+        told = ", ".join(f"{r.count.digit} {r.count.wrong}/{r.count.asked}" for r in seen if r.reached)
+        raise HarnessError.of(
+            f"a digit that surely fails on more than {FAIL_RATE:.0%}, or on less than {INTACT_RATE:.0%}", told,
+            "ask more questions, --questions '{n: 4000}' say, or write the claim with a fail_rate of its own",
+        )  # fmt: skip
+    other = measured.seed + 1 if measured.seed < MOST_SEED else 0
+    text = Draft(
+        name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy
+    ).spec()  # fmt: skip
+    claims_in(parse_yaml(text, "draft"), fixtures)  # what is handed out is a spec
+    return text
+
+
+def flow(value: object) -> str:
+    """Return plain values as YAML in one line, quoted only where they must be."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(key)}: {flow(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS and value == value.strip():
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _seen(count: DigitCount, reached: bool, comparisons: int) -> Seen:
+    low, high = (0.0, 1.0)
+    if count.asked:
+        low, high = exact_interval(count.wrong, count.asked, shared_confidence(comparisons))
+    return Seen(count, low, high, reached)
+
+
+def _rate(row: Seen) -> str:
+    return f"({percent(row.count.wrong / max(1, row.count.asked))})"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,120 @@
+"""The keys of a spec → ``docs/spec-reference.md``. What is said of each is what its model says. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.spec_model import VERBS, ClaimModel, FileModel
+
+Schema = Mapping[str, Any]
+MOST = 2**53  # a bound beyond is the machine's
+HEAD = """\
+# Every key of a spec
+
+*Made by `make schema` (`harness schema --markdown`) from the models that read specs; do not edit.*
+
+**Bold** keys must be there. The file holds the claims; each has one verb. What nodes, question sets and variables are
+called is in the [glossary](glossary.md), how a verdict comes about in [verdicts](verdicts.md).
+"""
+
+
+def spec_reference() -> str:
+    """Return the reference as Markdown: the file, what claims share, each verb, and what stands inside of these."""
+    schema = FileModel.model_json_schema()
+    parts: dict[str, Schema] = schema["$defs"]
+    shared = {name: parts["HypothesisTemplate"]["properties"][name] for name in (*ClaimModel.model_fields, "each")}
+    needed = [name for name, field in ClaimModel.model_fields.items() if field.is_required()]
+    sections = [HEAD, _section("The file", schema["properties"], schema["required"], FileModel.__doc__)]
+    sections += [_section("Every claim", shared, needed, ClaimModel.__doc__)]
+    for verb, model in VERBS.items():
+        part = parts[model.__name__.replace("Model", "Template")]
+        own = {name: entry for name, entry in part["properties"].items() if name not in shared}
+        sections.append(_section(f"`{verb}`", own, part["required"], model.__doc__))
+    # What stands inside, in the order in which it is met.
+    inside = [name for name in _references(schema) if not name.endswith("Template")]
+    for name in dict.fromkeys(inside):
+        part = parts[name]
+        sections.append(_section(_title(name), part["properties"], part.get("required", []), part["description"]))
+    return "\n".join(sections)
+
+
+def _section(title: str, properties: Schema, required: list[str], says: str | None) -> str:
+    rows = [
+        f"| {f'**`{name}`**' if name in required else f'`{name}`'} | {_cell(kind_of(entry))} | {_default(entry)} "
+        f"| {_cell(entry.get('description', ''))} |"
+        for name, entry in properties.items()
+    ]
+    text = " ".join((says or "").split())
+    table = ["| key | value | default | meaning |", "|---|---|---|---|", *rows]
+    return "\n".join([f"## {title}", "", text, "", *table, ""])
+
+
+def kind_of(entry: Schema) -> str:
+    """Return in words what a part of the schema lets stand there."""
+    if "$ref" in entry:
+        return _link(entry["$ref"].rpartition("/")[2])
+    if "const" in entry or "enum" in entry:
+        return " or ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+    for union in ("anyOf", "oneOf"):
+        if union in entry:
+            kinds = [kind_of(part) for part in entry[union] if part.get("type") != "null"]
+            return " or ".join(dict.fromkeys(kinds))
+    if entry.get("type") == "array":
+        return f"list of {kind_of(entry['items'])}"
+    return _mapping(entry) if entry.get("type") == "object" else _scalar(entry)
+
+
+def _mapping(entry: Schema) -> str:
+    values = [entry.get("additionalProperties"), *entry.get("patternProperties", {}).values()]
+    kinds = [kind_of(value) for value in values if isinstance(value, dict)]
+    return f"keys, each with {kinds[0]}" if kinds else "keys"
+
+
+def _scalar(entry: Schema) -> str:
+    words = {"boolean": "`true` or `false`", "integer": "whole number", "number": "number"}
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {entry[key]:g}" for key, sign in signs.items() if entry.get(key, MOST) < MOST]
+    return " ".join([words.get(entry.get("type", ""), "text"), ", ".join(bounds)]).strip()
+
+
+def _default(entry: Schema) -> str:
+    default = entry.get("default")
+    if default in (None, [], {}, ""):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _title(name: str) -> str:
+    return f"The part {name.removesuffix('Model')}"
+
+
+def _link(name: str) -> str:
+    for verb, model in VERBS.items():
+        if name == model.__name__.replace("Model", "Template"):
+            return f"[`{verb}`](#{verb})"
+    return f"[{name.removesuffix('Model')}](#{_title(name).lower().replace(' ', '-')})"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _references(schema: Schema) -> Iterator[str]:
+    """Yield the names of the models that a schema refers to, and that these do, in order."""
+    parts, seen = schema["$defs"], set()
+
+    def walk(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).rpartition("/")[2]
+            if name and name not in seen:
+                seen.add(name)
+                yield name
+                yield from walk(parts[name])
+            for part in value.values():
+                yield from walk(part)
+        elif isinstance(value, list):
+            for part in value:
+                yield from walk(part)
+
+    yield from walk(schema["properties"])
