@@ -34,6 +34,7 @@ NOT_RUN = {
     "harness minimal quick_d5_l2_s0": "a search of many rounds; test_verbs.py searches a smaller model",
     "harness attention add_d5_l2_h3 --mean '{n: 1000}' --out mean.svg": "1,000 questions through hooks; test_looking.py",
     "harness import old.pth --recipe recipe.yaml --name my_model": "a checkpoint of one's own; test_cli.py imports one",
+    "harness diff old.json new.json": "two reports of one's own; tests/planted/test_roles.py makes two",
     "harness import hub:add_d5_l2_h3_published": "needs the network",
 }
 

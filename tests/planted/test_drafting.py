@@ -7,12 +7,14 @@ from planted import SAMPLE
 from tiny import write_tiny
 
 from harness.cli import main
+from harness.drafting import draft
 from harness.errors import HarnessError
 from harness.evaluate import judge
 from harness.records import record_of, summary_line
 from harness.report import markdown, shown_verdict, terminal_table
 from harness.selection import Sample
 from harness.spec import load_file
+from harness.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,10 +72,7 @@ def test_a_model_that_is_often_wrong_gets_a_gate(tmp_path):
     claim, path = drafted(tmp_path, fixtures, "tiny", "S5L0", "--questions", "{n: 20000}")
     assert claim.gate == 0
     assert main(["check", str(path), f"--fixtures={fixtures}", "--device=cpu"]) == 0
-    with pytest.raises(HarnessError, match="expected a digit that surely fails .*, found A2 "):
-        from harness.drafting import draft
-        from harness.workbench import Workbench
-
+    with pytest.raises(HarnessError, match=r"expected a digit that surely fails .*, found A2 "):
         draft("tiny", fixtures, ["S5L0"], "{n: 20}", "mean", Workbench("cpu"))
 
 
