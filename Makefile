@@ -13,7 +13,7 @@ mutants: $(READY)           ## change every supported claim a little: does it ho
 	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants
 
 findings: $(READY)          ## which claims hold of every training run? Written to docs/findings.md
-	$(BIN)/pytest hypotheses/universal --harness-report reports/findings
+	$(BIN)/pytest hypotheses/universal --harness-report reports/findings || [ $$? -eq 1 ]  # a refuted claim is a finding
 	$(BIN)/harness findings reports/findings.json --out docs/findings.md
 
 test: $(READY)              ## the harness's own tests
