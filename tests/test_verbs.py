@@ -281,7 +281,7 @@ def test_what_is_shown_of_it(tmp_path):
          "s.yaml:9:13: expected no loss of a free-running model, found a bound; remove it, or free_running"),
         ("answer: whole\nmethod: zero\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
          "s.yaml:7:5: expected a known key, found method; known keys: answer, claim, expect, fixtures, free_running, id, "
-         "questions, source, survivors, tags, than, xfail"),
+         "questions, recorded, source, survivors, tags, than, xfail"),
         ("answer: whole\nablate: S3\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
          "s.yaml:6:5: expected one of ablate, keep, patch, answer, attend, learn, found ablate and answer; write a claim each"),
         ("attend: {node: S5L0, to: [D1]}\nquestions: {n: 99}\nexpect: {mass_at_least: 0.5}",
