@@ -61,9 +61,7 @@ class ClaimReader:
             self.document.report(at, "`fixtures` that at_least is a share of", "none", "name them, or drop at_least")
         return self._one(model, self.document, self.fixture, self.shape)
 
-    def _one(
-        self, model: ClaimModel, document: Document, fixture: str, shape: Shape, error: float = ERROR
-    ) -> Claim:  # fmt: skip
+    def _one(self, model: ClaimModel, document: Document, fixture: str, shape: Shape, error: float = ERROR) -> Claim:
         where = (document, self.loc, fixture, shape, self.fixtures, self.line, self.index, error)
         if isinstance(model, HypothesisModel | KeepClaimModel | PatchModel):
             return InterventionReader(*where).read(model)

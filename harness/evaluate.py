@@ -126,12 +126,13 @@ def _judge_runs(claim: AcrossRuns, bench: Workbench) -> Result:
     """Return the verdict on a claim about several fixtures; controls are those of claims about one."""
     results = {member.fixture: judge(member, bench) for member in claim.members}
     by_run = {name: record_of(result) for name, result in results.items()}
-    verdict = share_of(claim, {name: result.verdict for name, result in results.items()}).verdict
+    share = share_of(claim, {name: result.verdict for name, result in results.items()})
     fixtures = [bench.fixture(name, claim.fixtures) for name in claim.group]
     engines = dict.fromkeys(bench.engine_name(name, claim.fixtures) for name in claim.group)
     return Result(
-        claim, verdict, compare_runs(claim, by_run), Runs(by_run), {f.name: f.weights_sha256 for f in fixtures},
-        str(fixtures[0].device), "; ".join(engines), sum(result.seconds for result in results.values()),
+        claim, share.verdict, compare_runs(claim, by_run, share), Runs(by_run),
+        {f.name: f.weights_sha256 for f in fixtures}, str(fixtures[0].device), "; ".join(engines),
+        sum(result.seconds for result in results.values()),
     )  # fmt: skip
 
 

@@ -66,9 +66,7 @@ class Found:
     """What the search for one role came to."""
 
     sought: Sought
-    tried: dict[Nodes, float] = field(
-        default_factory=dict
-    )  # set → share of the pairs with the answer that it should give
+    tried: dict[Nodes, float] = field(default_factory=dict)  # set → share of the pairs that come out as they should
     nodes: Nodes = ()  # the set that is proposed; none: no set is good enough
     evidence: Evidence | None = None  # of what was confirmed
     why: str = ""  # it could not be placed
@@ -134,8 +132,8 @@ def _search(
 ) -> Found:
     """Return the sets that were tried for a role, and the smallest that is good enough."""
     found, shape = Found(sought), bench.fixture(name, fixtures).shape
+    places = {(node.step, node.layer) for node, digits in broken.items() if digits & set(sought.digits)}
     for kinds, most in ((("head",), MOST), (("head", "mlp"), MOST - 1)):
-        places = {(node.step, node.layer) for node, digits in broken.items() if digits & set(sought.digits)}
         nodes = [node for node in broken if node.kind in kinds and (node.step, node.layer) in places]
         for size in range(1, most + 1):
             sets = [chosen for chosen in _sets(nodes, size, found) if set(sought.digits) <= reach(chosen, shape)]
@@ -177,9 +175,7 @@ def _sets(nodes: Sequence[Node], size: int, found: Found) -> Iterator[Nodes]:
         yield from (tuple(sorted((*base, node))) for node in nodes if node not in base)
 
 
-def _confirm(
-    row: Found, name: str, fixtures: Path, bench: Workbench, pairs: PairSample, error: float
-) -> None:  # fmt: skip
+def _confirm(row: Found, name: str, fixtures: Path, bench: Workbench, pairs: PairSample, error: float) -> None:
     """Ask the proposed set once, of other pairs, and keep what came out."""
     claim = _claim(row.sought, row.nodes, name, fixtures, bench, pairs, error)
     measured, _ = measure_patch(claim, bench)

@@ -7,7 +7,7 @@ problem goes to the document that the claim stands in. ``intervention_reader.py`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,13 +60,6 @@ def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questi
     strata = make_strata(layout, cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
     auto = isinstance(model.n, str)
     return Sample(size_of(model.n), model.seed, strata, auto)
-
-
-def fixtures_named(names: str | list[str], fixtures: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Yield, for each name or glob, its place, itself, and the fixtures that it stands for."""
-    known = list_fixtures(fixtures)
-    for i, name in enumerate([names] if isinstance(names, str) else names):
-        yield i, name, [other for other in known if fnmatchcase(other, name)]
 
 
 def size_of(n: int | str) -> int:
@@ -132,11 +125,12 @@ class Reader:
         if names is None:
             return (self.fixture,)
         found: list[str] = []
-        for i, name, matching in fixtures_named(names, self.fixtures):
+        known = list_fixtures(self.fixtures)
+        for i, name in enumerate([names] if isinstance(names, str) else names):
             place: tuple[str | int, ...] = (key,) if isinstance(names, str) else (key, i)
+            matching = [other for other in known if fnmatchcase(other, name)]
             if not matching:
-                fix = did_you_mean(name, list_fixtures(self.fixtures))
-                self._report(place, f"fixtures in {self.fixtures}", shorten(name), fix)
+                self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
             for other in matching:
                 try:
                     digits = recipe_of(other, self.fixtures).n_digits

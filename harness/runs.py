@@ -62,7 +62,7 @@ def share_of(claim: AcrossRuns, verdicts: Mapping[str, str]) -> Share:
     return Share(holds, told.count("inconclusive"), len(told), needed, low, high)
 
 
-def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Record]) -> tuple[Comparison, ...]:
+def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Record], share: Share) -> tuple[Comparison, ...]:
     """Return what is shown of each run: its nodes, what was seen, whether the claim holds; and of all together."""
     absent = {row.fixture: row for row in claim.absent}
     members = {member.fixture: member for member in claim.members}
@@ -76,7 +76,6 @@ def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Record]) -> tuple[Compa
         where = write_nodes(members[name].named) if "[" in claim.about else "holds"
         held = float(verdict == "supported")
         rows.append(Comparison(name, where, observed, held, None, None, VERDICT_SHOWS[verdict]))
-    share = share_of(claim, {name: record["verdict"] for name, record in by_run.items()})
     together = Comparison(
         RUNS, f"at least {share.needed}", f"{share.holds}/{share.runs}", share.holds / max(1, share.runs), share.low,
         share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
