@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses mutants findings test check lint bench fixtures schema clean
+.PHONY: hypotheses mutants findings test check lint bench reliability fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
@@ -29,6 +29,9 @@ check: lint test hypotheses ## what CI runs
 bench: $(READY)             ## ours against its baselines: ratios, taken in one run
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-disable-gc --benchmark-columns=median,iqr,rounds
+
+reliability: $(READY)       ## try all that could lose something or fool somebody; the figures go to docs/reliability.md
+	$(BIN)/pytest tests/reliability -n 2 --reliability-out docs/reliability.md
 
 fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out
 	$(BIN)/harness reproduce 'quick_*'

@@ -6,6 +6,11 @@ import pytest
 import tiny
 
 
+def pytest_addoption(parser):
+    """Add the option of `make reliability`; here, as pytest does not read options of conftest files further down."""
+    parser.addoption("--reliability-out", help="try all of the reliability corpus, and write the figures to this file")
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Run a file's torch on one thread: its models are too small for two."""
