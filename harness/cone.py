@@ -149,7 +149,8 @@ def generate(
 def chunk_of(recipe: Recipe) -> int:
     """Return how many questions a chunk has: what fits into :data:`CHUNK_BYTES`, at most :data:`CHUNK`."""
     steps = recipe.layout.n_ctx - 1
-    at_a_step = (len(Layer._fields) + 3) * recipe.d_model + recipe.n_heads * steps  # q, k and v once more, by head
+    by_head = (2 + recipe.n_heads) * recipe.d_model + recipe.n_heads * steps  # q, k, what is added, and scores
+    at_a_step = len(Layer._fields) * recipe.d_model + by_head
     in_mlp = steps * 2 * recipe.d_mlp  # at one layer at a time
     return max(1, min(CHUNK, int(CHUNK_BYTES / 4 / (recipe.n_layers * steps * at_a_step + in_mlp))))
 

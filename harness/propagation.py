@@ -24,12 +24,12 @@ from harness.outcome import Outcome, outcome_of
 from harness.transformer import (
     Layer,
     Weights,
-    attention_out,
     block_of,
     first_step,
     mlp,
-    queries_keys_values,
+    projected,
     run_layers,
+    side_by_side,
     split_heads,
     unembed,
 )  # fmt: skip
@@ -93,12 +93,9 @@ class CleanRun:
         steps: list[int] = list(attending)
         mids = []
         if moved and attending:
-            z = self._attention_of(i)(attending, moved)
-            for place, step in enumerate(attending):
-                for head, value in heads.get(step, {}).items():
-                    z[:, place, head * self.recipe.d_head : (head + 1) * self.recipe.d_head] = value
             before = _with(moved, attending, _take(clean.resid_in, attending, first))
-            mids.append(before + attention_out(block, z))
+            replaced = {attending.index(step): given for step, given in heads.items() if step in attending}
+            mids.append(before + self._attention_of(i)(attending, moved, replaced))
         for some, cut in _alike({step: cut for step, cut in heads.items() if step not in attending}):
             mids.append(_take(clean.resid_mid, some, first) + self._cut(block, clean.z, some, cut, first))
             steps += some
@@ -143,27 +140,38 @@ class CleanRun:
 
 
 class _Attention:
-    """The attention of one layer, for queries, keys and values some of which have changed."""
+    """The attention of one layer, for queries, keys and values some of which have changed.
+
+    What a head adds to the stream is a mean of ``v W_O`` over the keys, so the clean run's are multiplied out once,
+    and an intervention needs W_O only where values have changed: not at every step that asks.
+    """
 
     def __init__(self, i: int, clean: Layer, run: CleanRun) -> None:
         self.block, self.recipe = block_of(run.weights, i), run.recipe
         self.first, self.device = first_step(i, run.recipe), run.device
-        self.q, self.k, self.v = (split_heads(part, run.recipe).contiguous() for part in (clean.q, clean.k, clean.v))
+        self.q, self.k, v = (split_heads(part, run.recipe).contiguous() for part in (clean.q, clean.k, clean.v))
+        self.added = self._added(v)
         self.scores = self._scores(self.q, self.k)
+        self.keys_values, self.queries = (side_by_side(self.block, which) for which in ("KV", "Q"))  # once for all
 
     def _scores(self, q: Tensor, k: Tensor) -> Float[Tensor, "question head query key"]:
         return q @ k.transpose(-1, -2) / math.sqrt(self.recipe.d_head)
 
-    def __call__(self, steps: Sequence[int], moved: Change) -> Float[Tensor, "question step d_model"]:
-        """Return all heads' ``z`` at `steps`, side by side, when the stream that enters has moved."""
+    def __call__(
+        self, steps: Sequence[int], moved: Change, replaced: Mapping[int, Mapping[int, Tensor]]
+    ) -> Float[Tensor, "question step d_model"]:
+        """Return what all heads add at `steps` when the stream that enters has moved.
+
+        `replaced` is what stands for the ``z`` of heads there: place among `steps` → head → value.
+        """
         keys = _places(moved.steps, 0, self.device)
         k, v = (split_heads(part, self.recipe) for part in
-                queries_keys_values(self.block, moved.resid, "KV").chunk(2, -1))  # fmt: skip
+                projected(self.block, moved.resid, *self.keys_values).chunk(2, -1))  # fmt: skip
         places = _places(steps, self.first, self.device)
         q, scores = self.q[:, :, places], self.scores[:, :, places]
         if asking := [step for step in steps if step in moved.steps]:
             theirs = moved.resid[:, _places([moved.steps.index(step) for step in asking], 0, self.device)]
-            anew = split_heads(queries_keys_values(self.block, theirs, "Q"), self.recipe)
+            anew = split_heads(projected(self.block, theirs, *self.queries), self.recipe)
             here = _places([steps.index(step) for step in asking], 0, self.device)
             q, scores = q.clone(), scores.clone()
             q[:, :, here], scores[:, :, here] = anew, self._scores(anew, self.k)
@@ -171,9 +179,26 @@ class _Attention:
         scores[..., keys] = self._scores(q, k)
         unseen = _later(tuple(steps), self.recipe.layout.n_ctx - 1, self.device)
         pattern = scores.masked_fill(unseen, -math.inf).softmax(-1)
+        for place, head in ((place, head) for place, values in replaced.items() for head in values):
+            pattern[:, head, place] = 0
         changed = pattern[..., keys].clone()  # `keys` may be a slice, and this a view
         pattern[..., keys] = 0
-        return (pattern @ self.v + changed @ v).transpose(1, 2).flatten(2)
+        added = _by_query(pattern) @ self.added + self.block["attn.b_O"]
+        added += _by_query(changed) @ self._added(v)
+        for place, values in replaced.items():
+            for head, value in values.items():
+                added[:, place] += value @ self.block["attn.W_O"][head]
+        return added
+
+    def _added(self, v: Float[Tensor, "question head key d"]) -> Float[Tensor, "question head_key d_model"]:
+        """Return ``v W_O``, with one product for each head."""
+        n, heads, keys, _ = v.shape
+        by_head = v.transpose(0, 1).flatten(1, 2) @ self.block["attn.W_O"]
+        return by_head.view(heads, n, keys, -1).transpose(0, 1).flatten(1, 2)
+
+
+def _by_query(pattern: Float[Tensor, "question head query key"]) -> Float[Tensor, "question query head_key"]:
+    return pattern.transpose(1, 2).flatten(2)
 
 
 @lru_cache(maxsize=256)

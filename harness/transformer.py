@@ -118,10 +118,18 @@ def block_of(weights: Weights, layer: int) -> dict[str, Tensor]:
 
 def queries_keys_values(block: Weights, resid: Float[Tensor, "... d_model"], which: str) -> Float[Tensor, "... d"]:
     """Return, side by side, the `which` ("QKV", "KV", "Q") of all heads."""
-    normed = layer_norm(resid, block["ln1.w"], block["ln1.b"])
+    return projected(block, resid, *side_by_side(block, which))
+
+
+def side_by_side(block: Weights, which: str) -> tuple[Float[Tensor, "d_model d"], Float[Tensor, " d"]]:
+    """Return the weights and biases of the `which` of all heads as one product's."""
     weight = torch.cat([block[f"attn.W_{letter}"].transpose(0, 1).flatten(1) for letter in which], dim=1)
-    bias = torch.cat([block[f"attn.b_{letter}"].flatten() for letter in which])
-    return _affine(normed, weight, bias)
+    return weight, torch.cat([block[f"attn.b_{letter}"].flatten() for letter in which])
+
+
+def projected(block: Weights, resid: Float[Tensor, "... d_model"], weight: Tensor, bias: Tensor) -> Tensor:
+    """Return queries, keys or values, whose weights stand side by side."""
+    return _affine(layer_norm(resid, block["ln1.w"], block["ln1.b"]), weight, bias)
 
 
 def split_heads(part: Float[Tensor, "question step d_model"], recipe: Recipe) -> Float[Tensor, "question head step d"]:
@@ -148,14 +156,17 @@ def mlp(resid: Float[Tensor, "question step d_model"], block: Weights, recipe: R
     Without gradients a CPU computes it in blocks of questions whose hidden values stay in its cache, which makes
     the products of a long run a fifth faster.
     """
-    questions = max(1, BLOCK_ROWS // resid.shape[1])
-    if len(resid) > questions and resid.device.type == "cpu" and not torch.is_grad_enabled():
-        return torch.cat([mlp(part, block, recipe) for part in torch.split(resid, questions)])
-    hidden = _affine(layer_norm(resid, block["ln2.w"], block["ln2.b"]), block["mlp.W_in"], block["mlp.b_in"])
-    if recipe.act_fn == "gelu":
-        hidden = functional.gelu(hidden)
-    else:  # in place saves a pass over memory, and costs three where autograd then has to undo it
-        hidden = functional.relu(hidden, inplace=not hidden.requires_grad)
+    blocks = min(len(resid), round(len(resid) * resid.shape[1] / BLOCK_ROWS))  # of like sizes: no sliver is left over
+    if blocks > 1 and resid.device.type == "cpu" and not torch.is_grad_enabled():
+        return torch.cat([mlp(part, block, recipe) for part in torch.tensor_split(resid, blocks)])
+    normed = layer_norm(resid, block["ln2.w"], block["ln2.b"])
+    if recipe.act_fn == "relu" and not torch.is_grad_enabled():
+        # relu(x + b) = max(x, -b) + b: the bias is added once, to the output's, not to every row by a pass of its own.
+        hidden = normed @ block["mlp.W_in"]
+        torch.maximum(hidden, -block["mlp.b_in"], out=hidden)
+        return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"] + block["mlp.b_in"] @ block["mlp.W_out"])
+    hidden = _affine(normed, block["mlp.W_in"], block["mlp.b_in"])
+    hidden = functional.gelu(hidden) if recipe.act_fn == "gelu" else functional.relu(hidden)
     return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"])
 
 
