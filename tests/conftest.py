@@ -9,7 +9,9 @@ import tiny
 def pytest_addoption(parser):
     """Add the options of make's targets; here, as pytest does not read options of conftest files further down."""
     parser.addoption("--reliability-out", help="try all of the reliability corpus, and write the figures to this file")
-    parser.addoption("--packaged-python", help="the Python of an environment that `make package` installed the wheel in")
+    parser.addoption(
+        "--packaged-python", help="the Python of an environment that `make package` installed the wheel in"
+    )
 
 
 def pytest_runtest_setup(item):
