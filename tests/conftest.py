@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import tiny
 
@@ -12,6 +14,11 @@ def pytest_addoption(parser):
     parser.addoption(
         "--packaged-python", help="the Python of an environment that `make package` installed the wheel in"
     )
+
+
+def pytest_configure():
+    """Keep what the runs inside of tests report out of a CI job's summary."""
+    os.environ.pop("GITHUB_STEP_SUMMARY", None)
 
 
 def pytest_runtest_setup(item):
