@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses mutants findings test check lint bench reliability fixtures schema clean
+.PHONY: hypotheses mutants findings test check lint bench reliability gpu package fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
@@ -33,6 +33,19 @@ bench: $(READY)             ## ours against its baselines: ratios, taken in one 
 reliability: $(READY)       ## try all that could lose something or fool somebody; the figures go to docs/reliability.md
 	$(BIN)/pytest tests/reliability -n 2 --reliability-out docs/reliability.md
 
+gpu: $(READY)               ## the tests that need a GPU, and an error where there is none
+	$(BIN)/python -c "import torch; torch.zeros(1, device='cuda')"
+	$(BIN)/pytest tests/ -m gpu
+
+package: $(READY)           ## wheel and sdist, checked, then installed into a stranger's project beside other plugins
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,package]'
+	rm -rf build dist
+	$(BIN)/pyproject-build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[neighbours]"
+	$(BIN)/pytest tests/packaging --packaged-python build/venv/bin/python
+
 fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out
 	$(BIN)/harness reproduce 'quick_*'
 
@@ -47,4 +60,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) reports .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) reports build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

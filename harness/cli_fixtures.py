@@ -26,6 +26,14 @@ def add_fixture_commands(commands: Any) -> None:
     common_options(command)
     command.set_defaults(run=_train)
 
+    command = commands.add_parser("hash", help="the sha256 of recipes, comments aside: the key for a cache of weights")
+    command.add_argument(
+        "fixture", nargs="*", metavar="NAME",
+        help="(default: all that have a recipe and no weights, and are published nowhere)",
+    )  # fmt: skip
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    command.set_defaults(run=_hash)
+
     command = commands.add_parser("reproduce", help="train fixtures again, elsewhere: do the same weights come out?")
     command.add_argument("fixture", nargs="+", metavar="NAME", help="or a glob: 'quick_*'")
     common_options(command)
@@ -93,6 +101,15 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{place}: has its weights already; --fresh trains new ones")
     print(f"{place}: weights sha256 {made.pin.weights_sha256}")
     print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    return OK
+
+
+def _hash(options: argparse.Namespace) -> int:
+    from harness.pins import recipe_hash
+    from harness.recipe import recipe_of, to_train
+
+    for name in options.fixture or to_train(options.fixtures):
+        print(f"{recipe_hash(recipe_of(name, options.fixtures))}  {name}")
     return OK
 
 

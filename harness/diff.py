@@ -13,8 +13,8 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.records import Record, percent
-
-VERSIONS = (3, 4)  # of the JSON report
+from harness.report import VERSION
+from harness.strict import newer
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def read_report(path: Path) -> dict[str, Record]:
             "a JSON report", str(error).splitlines()[0], "write one: pytest hypotheses/", path
         ) from None
     version = report.get("version") if isinstance(report, dict) else None
-    if version not in VERSIONS or not isinstance(report.get("claims"), list):
-        raise HarnessError.of(
-            f"a JSON report of version {' or '.join(map(str, VERSIONS))}", f"version {version}",
-            "write it anew: pytest hypotheses/", path,
-        )  # fmt: skip
+    if new := newer(version, VERSION):
+        raise HarnessError.of(*new, path)
+    if version != VERSION or not isinstance(report.get("claims"), list):
+        expected, found = f"a JSON report of version {VERSION}", f"version {version}"
+        raise HarnessError.of(expected, found, "write it anew: pytest hypotheses/", path)
     return {record["key"]: record for record in report["claims"]}
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import FixtureError, NotImportedError, Problem, shorten
 from harness.recipe import PIN, WEIGHTS, Recipe, Sha256, fixture_directory, missing_weights, recipe_of
-from harness.strict import Strict, Version
+from harness.strict import Strict, Version, newer
 
 
 class Accuracy(Strict):
@@ -91,6 +91,8 @@ def read_pin(name: str, fixtures: Path) -> Pin:
     try:
         pin = Pin.model_validate_json(text)
     except ValidationError as error:
+        if new := _newer(text):
+            raise FixtureError(Problem(*new, str(path))) from None
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         found = f"{place}: {first['msg']}"
@@ -98,3 +100,12 @@ def read_pin(name: str, fixtures: Path) -> Pin:
     if pin.name != name:
         raise FixtureError(Problem(f"the pin of {name}", f"that of {shorten(pin.name)}", "restore it", str(path)))
     return pin
+
+
+def _newer(text: str) -> tuple[str, str, str] | None:
+    """Return what to say of a pin that is of a format yet to come, or None."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return newer(said.get("version")) if isinstance(said, dict) else None

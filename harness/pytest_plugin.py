@@ -37,7 +37,10 @@ _PLANNED = pytest.StashKey[set[Path | None]]()  # the spec files whose claims th
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the harness's options and ini keys."""
     group = parser.getgroup("harness", "claims about the inside of models")
-    group.addoption("--harness-device", default="auto", metavar="D", help="auto (default), cpu or cuda[:N]")
+    group.addoption(
+        "--harness-device", default="auto", metavar="D",
+        help="auto (default: a GPU if there is one), cpu or cuda[:N]; with -n, auto and cuda give each worker one GPU",
+    )  # fmt: skip
     group.addoption(
         "--harness-engine", default="auto", choices=["auto", "cone", "hooks"],
         help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
@@ -77,12 +80,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Report from here, unless this is one of xdist's workers."""
+    """Report from here, unless this is one of xdist's workers: these share the GPUs out."""
     workers = config.getoption("numprocesses", default=None) or config.getoption("tx", default=None)
     if config.getoption("--harness-train") == "always" and workers:
         raise pytest.UsageError("--harness-train always: expected one process, found -n; each worker would train")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config), "harness-reporting")
+    elif config.getoption("--harness-device") in ("auto", "cuda") and asks_for_claims(config):
+        from harness.gpus import VISIBLE, gpu_of, visible_gpus
+
+        gpu = gpu_of(config.workerinput["workerid"], visible_gpus(os.environ))
+        os.environ |= {} if gpu is None else {VISIBLE: gpu}  # before torch, which asks once, is loaded
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

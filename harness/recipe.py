@@ -184,6 +184,16 @@ def list_fixtures(fixtures: Path) -> list[str]:
     return sorted(path.parent.name for path in fixtures.glob(f"*/{RECIPE}") if _NAME.fullmatch(path.parent.name))
 
 
+def to_train(fixtures: Path) -> list[str]:
+    """Return the names of the fixtures that have a recipe and no weights, and are published nowhere.
+
+    Raises:
+        FixtureError: a recipe is wrong.
+    """
+    bare = [name for name in list_fixtures(fixtures) if not (fixtures / name / PIN).exists()]
+    return [name for name in bare if recipe_of(name, fixtures).hub is None]
+
+
 def alike(name: str, fixtures: Path) -> list[str]:
     """Return the other pinned fixtures whose models have the same nodes and the same layout as those of `name`."""
     shape = recipe_of(name, fixtures).shape

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from harness import __version__
 from harness.errors import HarnessError, shorten
 from harness.yamlfile import Document, Loc
 
@@ -18,6 +19,16 @@ class Strict(BaseModel):
     """A mapping with these keys and no others; no value is converted, nan and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+FORMAT = 1  # of specs, recipes, roles and pins: the newest, and so far the only one
+
+
+def newer(version: object, newest: int = FORMAT) -> tuple[str, str, str] | None:
+    """Return what was expected, what was found and what to do if a file says that it is of a format yet to come."""
+    if not isinstance(version, int) or isinstance(version, bool) or version <= newest:
+        return None
+    return f"version {newest}, the newest that harness {__version__} reads", str(version), "install a newer harness"
 
 
 def _only_whole(value: object) -> object:
@@ -44,7 +55,15 @@ _EXPECTED = {
 
 
 def validate(model: type[Model], document: Document, data: Any, at: Loc = (), context: object = None) -> Model | None:
-    """Return `data` as a `model`, or None after noting everything that is wrong with it in `document`."""
+    """Return `data` as a `model`, or None after noting everything that is wrong with it in `document`.
+
+    Raises:
+        SpecError: the file is of a newer format; what else looks wrong in it may be right there.
+    """
+    if not at and "version" in model.model_fields and isinstance(data, dict) and (new := newer(data.get("version"))):
+        document.problems.clear()
+        document.report(("version",), *new)
+        document.raise_problems()
     try:
         return model.model_validate(data, context=context)
     except ValidationError as error:

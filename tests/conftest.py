@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import tiny
 
 
 def pytest_addoption(parser):
-    """Add the option of `make reliability`; here, as pytest does not read options of conftest files further down."""
+    """Add the options of make's targets; here, as pytest does not read options of conftest files further down."""
     parser.addoption("--reliability-out", help="try all of the reliability corpus, and write the figures to this file")
+    parser.addoption(
+        "--packaged-python", help="the Python of an environment that `make package` installed the wheel in"
+    )
+
+
+def pytest_configure():
+    """Keep what the runs inside of tests report out of a CI job's summary."""
+    os.environ.pop("GITHUB_STEP_SUMMARY", None)
+
+
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")
 
 
 @pytest.fixture(scope="module")

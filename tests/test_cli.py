@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from paths import FIXTURE, FIXTURES, ROOT
-from tiny import make_recipe, random_weights, recipe_text, save_checkpoint
+from tiny import make_recipe, random_weights, recipe_text, save_checkpoint, write_tiny
 
 from harness.cli import main
+from harness.pins import recipe_hash
 
 SPEC = f"""\
 version: 1
@@ -143,6 +145,25 @@ def test_import_makes_a_fixture_that_loads(tmp_path, capsys):
     assert "01+01=" in capsys.readouterr().out
     assert main([*arguments, f"--fixtures={fixtures}"]) == 2
     assert "expected a fixture without weights, found model.json already there" in capsys.readouterr().err
+
+
+def test_hash_prints_what_the_pin_of_a_trained_fixture_has(capsys):
+    assert main(["hash", "quick_d5_l2_s0", "tiny", f"--fixtures={FIXTURES}"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    pinned = json.loads((FIXTURES / "quick_d5_l2_s0" / "model.json").read_text("utf-8"))["recipe_sha256"]
+    assert first == f"{pinned}  quick_d5_l2_s0"
+    assert re.fullmatch(r"[0-9a-f]{64}  tiny", second)
+
+
+def test_hash_of_no_name_is_of_what_is_to_be_trained_here(tmp_path, capsys):
+    hub = {"repo": "a/b", "file": "model.pth"}
+    for name, fields in {"bare": {}, "published": {"hub": hub}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text("# mine\n" + recipe_text(**fields), "utf-8")
+    write_tiny(tmp_path, "pinned")
+    assert main(["hash", f"--fixtures={tmp_path}"]) == 0
+    assert capsys.readouterr().out == f"{recipe_hash(make_recipe())}  bare\n"
+    assert main(["hash", "nobody", f"--fixtures={tmp_path}"]) == 2
 
 
 def test_schema_is_printed(capsys):

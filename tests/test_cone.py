@@ -246,7 +246,7 @@ def test_the_engine_can_be_chosen():
     assert engine_for(silu(), "hooks") == (hooked, "hooks")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.gpu
 def test_a_gpu_gives_the_same_digits_and_losses():
     outcomes = []
     for device in ("cpu", "cuda"):

@@ -19,6 +19,7 @@ from paths import FIXTURES
 from safetensors.torch import load_file
 from tiny import BAD_NAMES, BAD_TENSORS, contents, make_recipe, random_weights, recipe_text, refusal, write_tiny
 
+from harness import __version__
 from harness.errors import FixtureError, HarnessError
 from harness.files import write_atomically
 from harness.fixtures import load_fixture, read_weights, serialise
@@ -253,6 +254,7 @@ def with_value(**changes):
 
 
 PIN_AS_WRITTEN = "expected a pin as `harness import` writes it, found"
+NEWER = f"expected version 1, the newest that harness {__version__} reads, found 2; install a newer harness"
 
 
 @pytest.mark.parametrize(
@@ -264,7 +266,8 @@ PIN_AS_WRITTEN = "expected a pin as `harness import` writes it, found"
         (lambda pin: "[]", f"{PIN_AS_WRITTEN} the file: Input should be an object"),
         (lambda pin: "\udcff", "expected a readable file, found 'utf-8' codec can't decode"),
         (with_value(colour="red"), f"{PIN_AS_WRITTEN} colour: "),
-        (with_value(version=2), f"{PIN_AS_WRITTEN} version: "),
+        (with_value(version=0), f"{PIN_AS_WRITTEN} version: "),
+        (with_value(version=2, licence="MIT"), NEWER),
         (without("recipe_sha256"), f"{PIN_AS_WRITTEN} recipe_sha256: "),
         (with_value(measured=[{"questions": "uniform"}]), f"{PIN_AS_WRITTEN} measured.0.n: "),
         (with_value(name="other"), "expected the pin of tiny, found that of other; restore it"),
@@ -274,7 +277,7 @@ PIN_AS_WRITTEN = "expected a pin as `harness import` writes it, found"
         (with_value(provenance={"source": "a", "source_sha256": "g" * 64}), f"{PIN_AS_WRITTEN} provenance.source_sha"),
     ],
     ids=[
-        "empty", "truncated", "deep", "a list", "no UTF-8", "unknown key", "version", "missing key", "measured",
+        "empty", "truncated", "deep", "a list", "no UTF-8", "unknown key", "version", "newer", "missing key", "measured",
         "another's name", "short hash", "upper case", "line end", "source's hash",
     ],
 )  # fmt: skip

@@ -202,7 +202,7 @@ def test_the_chunk_size_changes_no_digit_on_the_real_model(text):
         torch.testing.assert_close(outcomes[0].loss, other.loss, atol=1e-5, rtol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.gpu
 def test_a_gpu_gives_the_same_digits_and_losses():
     tokens = None
     outcomes = []

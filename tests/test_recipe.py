@@ -9,6 +9,7 @@ import pytest
 from paths import ROOT
 from tiny import FIELDS, make_recipe, recipe_text, refusal
 
+from harness import __version__
 from harness.errors import SpecError
 from harness.layout import MAX_DIGITS
 from harness.pins import recipe_hash
@@ -73,7 +74,8 @@ def test_the_digits_may_go_to_both_bounds(read, n_digits):
         ("n_digits: two", "3:11: expected a whole number, found two; correct `n_digits`"),
         ('n_digits: "2"', "3:11: expected a whole number, found '2'; correct `n_digits`"),
         ("seed: -1", "8:7: expected a number of at least 0, found -1; correct `seed`"),
-        ("version: 2", "1:10: expected 1, found 2; correct `version`"),
+        ("version: 0", "1:10: expected 1, found 0; correct `version`"),
+        ("version: 1.0", "1:10: expected 1, found 1.0; correct `version`"),
         ("version: true", "1:10: expected 1, found true; correct `version`"),
         ("task: subtraction", "2:7: expected addition, found subtraction; correct `task`"),
         ("act_fn: gelu_new", "10:9: expected relu or gelu, found gelu_new; correct `act_fn`"),
@@ -87,6 +89,11 @@ def test_the_digits_may_go_to_both_bounds(read, n_digits):
 )
 def test_a_bad_recipe_is_refused_in_one_line_that_says_where(read, line, problem):
     assert refusal(SpecError, read, with_line(line)) == f"r.yaml:{problem}"
+
+
+def test_of_a_recipe_of_a_newer_format_only_that_is_told(read):
+    problem = f"r.yaml:1:10: expected version 1, the newest that harness {__version__} reads, found 2; install a newer harness"
+    assert refusal(SpecError, read, recipe_text(version=2, n_digits="many", colour="red")) == problem
 
 
 def test_a_field_that_is_missing_is_named(read):

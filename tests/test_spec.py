@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from paths import FIXTURE, FIXTURES
 
+from harness import __version__
 from harness.errors import FixtureError, SpecError
 from harness.selection import NamedSet, QuestionList, Sample
 from harness.spec import load_file, load_hypotheses, read_questions
@@ -219,13 +220,26 @@ def test_one_bad_thing_is_one_exact_line(tmp_path, changes, expected):
     [
         ("version: 1\nfixture: x\nhypotheses: []\n", "3:13: expected at least 1 in `hypotheses`, found an empty list; correct `hypotheses`"),
         ("version: 1\nfixture: x\n", "1:1: expected the key `hypotheses`, found none; add `hypotheses: …`"),
-        ("version: 2\nfixture: add_d5_l2_h3\nhypotheses: [{}]\n", "1:10: expected 1, found 2; correct `version`"),
+        ("version: 0\nfixture: add_d5_l2_h3\nhypotheses: [{}]\n", "1:10: expected 1, found 0; correct `version`"),
         ("- a\n- b\n", "1:1: expected a mapping, found a list; correct `the file`"),
         ("text\n", "1:1: expected a mapping, found text; correct `the file`"),
     ],
 )  # fmt: skip
 def test_bad_files(tmp_path, text, expected):
     assert f"s.yaml:{expected}" in lines(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 2\nfixture: add_d5_l2_h3\nhypotheses: [{}]\n",
+        "version: 2\nmodels: {a: b}\nclaims: [1]\n",
+        "version: 2\nshared: &a [S11L0H2]\nclaims: [{ablate: *a}]\n",
+    ],
+)
+def test_of_a_spec_of_a_newer_format_only_that_is_told(tmp_path, text):
+    expected = f"expected version 1, the newest that harness {__version__} reads, found 2; install a newer harness"
+    assert lines(tmp_path, text) == [f"s.yaml:1:10: {expected}"]
 
 
 def test_unknown_fixture_has_a_suggestion(tmp_path):

@@ -17,6 +17,7 @@ import transformer_lens.model_bridge  # noqa: F401
 from planted import RECIPE, planted_weights
 from tiny import read_claim, refusal, write_tiny
 
+from harness import __version__
 from harness.across import Absent, AcrossRuns
 from harness.cli import main
 from harness.errors import FixtureError, HarnessError, SpecError
@@ -26,6 +27,7 @@ from harness.intervals import exact_interval
 from harness.locate import locate, roles_file, sought_roles, to_markdown
 from harness.nodes import read_nodes
 from harness.records import digits_seen, named_nodes, record_of
+from harness.report import VERSION
 from harness.roles import read_roles, shape_of, write_roles
 from harness.runs import share_of
 from harness.variants import write_nodes
@@ -163,6 +165,13 @@ def test_a_bad_roles_file_is_told_in_a_line(copied, text, complaint):
     said = refusal(FixtureError, shape_of, "run_s0", copied)
     assert complaint in said
     assert "roles.yaml:2:" in said
+
+
+def test_of_a_roles_file_of_a_newer_format_only_that_is_told(copied):
+    path = copied / "run_s0" / "roles.yaml"
+    path.write_text("version: 2\nrolls: {base_add: S4L0H0}\n", "utf-8")
+    expected = f"expected version 1, the newest that harness {__version__} reads, found 2; install a newer harness"
+    assert refusal(FixtureError, shape_of, "run_s0", copied) == f"{path}:1:10: {expected}"
 
 
 def test_a_roles_file_is_written_as_it_is_read(copied):
@@ -388,6 +397,15 @@ def test_what_is_no_report_is_told_in_a_line(tmp_path, capsys, content):
         path.write_bytes(content)
     assert main(["diff", str(path), str(path)]) == 2
     assert capsys.readouterr().err.startswith(f"harness: {path}: expected a")
+
+
+def test_a_report_of_a_newer_harness_is_no_reason_to_write_it_anew(tmp_path, capsys):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"version": VERSION + 1, "claims": {}}), "utf-8")
+    expected = f"expected version {VERSION}, the newest that harness {__version__} reads, found {VERSION + 1}"
+    for command in (["diff", str(path), str(path)], ["findings", str(path)]):
+        assert main(command) == 2
+        assert capsys.readouterr().err == f"harness: {path}: {expected}; install a newer harness\n"
 
 
 def test_the_findings_say_what_holds_of_every_run(judged, copied, tmp_path, capsys):
