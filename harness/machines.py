@@ -125,7 +125,7 @@ def _connected(address: str) -> Any:
     try:
         if target.hostname and target.port:
             socket.create_connection((target.hostname, target.port), timeout=CONNECT_SECONDS).close()
-        ray.init(address, logging_level=logging.ERROR)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)  # or it would print among our JSON
     except Exception as error:  # Ray has no class of its own for what may go wrong here
         said = (error.strerror if isinstance(error, OSError) else None) or str(error).split("\n")[0].rstrip(".")
         raise HarnessError.of(f"a Ray cluster at {address}", said, start) from None
