@@ -6,7 +6,7 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.errors import HarnessError
 
@@ -131,10 +131,10 @@ def _train(options: argparse.Namespace) -> int:
     return OK
 
 
-def _tell(pin: Pin, place: Path) -> None:
+def _tell(pin: Pin, place: Path, out: TextIO | None = None) -> None:
     uniform = pin.measured[0]
-    print(f"{place}: weights sha256 {pin.weights_sha256}")
-    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest", flush=True)
+    print(f"{place}: weights sha256 {pin.weights_sha256}", file=out)
+    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest", file=out, flush=True)
 
 
 def _train_all(options: argparse.Namespace) -> int:
@@ -149,7 +149,7 @@ def _train_all(options: argparse.Namespace) -> int:
     from harness.machines import machines
     from harness.making import train_fixture
 
-    failed = []
+    failed, out = [], sys.stdout
     with machines(options.ray, options.fixtures, options.device) as do:
         jobs = {name: partial(train_fixture, name, options.fixtures, device=options.device) for name in names}
         for name, made in do(jobs):
@@ -158,7 +158,7 @@ def _train_all(options: argparse.Namespace) -> int:
                 for line in str(made).splitlines():
                     print(f"harness: {name}: {line}", file=sys.stderr)
             else:
-                _tell(made.pin, options.fixtures / name)
+                _tell(made.pin, options.fixtures / name, out)
     print(f"{len(names) - len(failed)} of {len(names)} fixtures trained" + "".join(f"; not {n}" for n in failed))
     return TROUBLE if failed else OK
 

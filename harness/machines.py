@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,7 +32,8 @@ def machines(address: str | None, fixtures: Path, device: str) -> Iterator[Do[An
     """Yield what does jobs: it takes them by name, and yields each name with the result, or the error, when done.
 
     `address` is that of a Ray cluster; None does them here. A job with a GPU's device gets a GPU, if the cluster has
-    any. Jobs run in a directory called as this one, which must be this one, with the same `fixtures`.
+    any. Jobs run in a directory called as this one, which must be this one, with the same `fixtures`. While a cluster
+    is connected, ``sys.stdout`` is stderr: what tasks print, and Ray says of them, comes among ours.
 
     Raises:
         HarnessError: no Ray, no cluster at this address, or `fixtures` cannot be written to.
@@ -40,14 +41,14 @@ def machines(address: str | None, fixtures: Path, device: str) -> Iterator[Do[An
     if address is None:
         yield _here
         return
-    ray = _connected(address)
-    try:
+    with (
+        redirect_stdout(sys.stderr),
+        _connected(address) as ray,
+    ):  # Ray's threads print, and a report may be printed too
         gpus = 1 if device != "cpu" and ray.cluster_resources().get("GPU") else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus)(_there)
         with _witness(fixtures) as witness:
             yield lambda jobs: _on_cluster(ray, task, jobs, witness)
-    finally:
-        ray.shutdown()
 
 
 def _here(jobs: Mapping[str, Callable[[], T]]) -> Iterator[tuple[str, T | Exception]]:
@@ -113,8 +114,9 @@ def _witness(fixtures: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def _connected(address: str) -> Any:
-    """Return the module ``ray``, connected to the cluster at `address`."""
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Yield the module ``ray``, connected to the cluster at `address`."""
     try:
         import ray
     except ImportError:
@@ -125,8 +127,11 @@ def _connected(address: str) -> Any:
     try:
         if target.hostname and target.port:
             socket.create_connection((target.hostname, target.port), timeout=CONNECT_SECONDS).close()
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)  # or it would print among our JSON
+        ray.init(address, logging_level=logging.ERROR)
     except Exception as error:  # Ray has no class of its own for what may go wrong here
         said = (error.strerror if isinstance(error, OSError) else None) or str(error).split("\n")[0].rstrip(".")
         raise HarnessError.of(f"a Ray cluster at {address}", said, start) from None
-    return ray
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

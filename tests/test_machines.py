@@ -30,6 +30,7 @@ psutil = pytest.importorskip("psutil")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+JOBS = {"a", "b", "c", "d", *many.MODELS, "altered", "bare", "published"}  # they are called as their fixtures
 PATIENCE = 240  # seconds; only a test that fails waits so long
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
 QUICK_TO_NOTICE = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 3}
@@ -60,14 +61,15 @@ def finish(command, directory):
 
 
 def workers(node):
-    """Return the node's processes that do a job, by its name, which Ray makes their title."""
+    """Return the node's processes that do a job, by its name, which Ray makes their title; no agents of Ray's own."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     found = {}
     for process in raylet.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             title = process.cmdline()[0]
-            if title.startswith("ray::") and title != "ray::IDLE":
-                found[title.removeprefix("ray::").strip()] = process
+            job = title.removeprefix("ray::").strip()
+            if title.startswith("ray::") and set(job.split()) <= JOBS:
+                found[job] = process
     return found
 
 
