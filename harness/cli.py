@@ -7,27 +7,32 @@ import errno
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from harness.cli_checking import add_check_command
 from harness.cli_claims import add_claim_commands
-from harness.cli_fixtures import FAILED, INTERRUPTED, OK, TROUBLE, add_fixture_commands, common_options, write_or_print
+from harness.cli_fixtures import (
+    INTERRUPTED,
+    OK,
+    TROUBLE,
+    add_fixture_commands,
+    common_options,
+    engine_option,
+    write_or_print,
+)
 from harness.cli_looking import add_looking_commands
 from harness.cli_roles import add_role_commands
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from harness.hypothesis import Claim
-    from harness.records import Record
-    from harness.workbench import Workbench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 fine, 1 a claim does not hold, 2 trouble, told in a line each."""
     options = _parser().parse_args(arguments)
+    options.command = shlex.join(["harness", *(sys.argv[1:] if arguments is None else arguments)])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xd7 for ×
@@ -64,13 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="harness", description="Claims about the inside of models, outside pytest.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("check", help="judge the claims of a spec file or directory")
-    command.add_argument("path", type=Path, metavar="FILE|DIR")
-    command.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
-    common_options(command)
-    _engine(command)
-    command.set_defaults(run=_check)
-
+    add_check_command(commands)
     command = commands.add_parser("sweep", help="the notebook's Parts 9-11F as tables")
     command.add_argument("fixture")
     command.add_argument(
@@ -86,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
     common_options(command)
-    _engine(command)
+    engine_option(command)
     command.set_defaults(run=_sweep)
 
     command = commands.add_parser("ask", help="the answer, pattern, loss and case of single questions")
@@ -96,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
     command.add_argument("--reference", default="varied", metavar="Q", help="as in a spec (default: varied)")
     common_options(command)
-    _engine(command)
+    engine_option(command)
     command.set_defaults(run=_ask)
 
     command = commands.add_parser("minimal", help="how few heads or MLPs carry the addition: a claim with keep")
@@ -106,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=77, help="of these questions (default: 77)")
     command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
     common_options(command)
-    _engine(command)
+    engine_option(command)
     command.set_defaults(run=_minimal)
 
     add_looking_commands(commands)
@@ -114,75 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     add_role_commands(commands)
     add_claim_commands(commands)
     return parser
-
-
-def _engine(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--engine", choices=["auto", "cone", "hooks"], default="auto",
-        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
-        "auto (default) is cone where the model's shape allows",
-    )  # fmt: skip
-
-
-def _check(options: argparse.Namespace) -> int:
-    from harness.spec import load_file, spec_files
-
-    hypotheses: list[Claim] = []
-    spec_errors: list[str] = []
-    for path in spec_files(options.path):
-        try:
-            hypotheses += load_file(path, options.fixtures)
-        except HarnessError as error:  # the other files are judged all the same
-            spec_errors += map(str, error.problems)
-    for problem in spec_errors:
-        print(f"harness: {problem}", file=sys.stderr)
-    if not hypotheses:
-        return TROUBLE
-    from harness.failure import failure_text
-    from harness.records import skipped_lines, summary_line
-    from harness.report import terminal_table, to_json
-    from harness.workbench import Workbench
-
-    given = [
-        ("--harness-device", options.device, "auto"), ("--harness-engine", options.engine, "auto"),
-        ("--harness-fixtures", str(options.fixtures), "fixtures"),
-    ]  # fmt: skip
-    rerun_with = [f"{name}={value}" for name, value, default in given if value != default]
-    bench = Workbench(options.device, options.engine)
-    records = [{**record, "options": rerun_with} for record in _judge_all(hypotheses, bench)]
-    if options.json:
-        print(to_json(records, spec_errors), end="")
-    else:
-        for record in records:
-            if record["status"] in ("failed", "xpassed"):
-                print(f"{failure_text(record)}\n")
-        if any(record["verdict"] != "skipped" for record in records):
-            print(f"{terminal_table(records)}\n")
-        print("\n".join([*skipped_lines(records), summary_line(records)]))
-    for record in records:
-        for problem in record["problems"] if record["verdict"] == "error" else []:
-            print(f"harness: {record['key']}: {problem}", file=sys.stderr)
-    statuses = {record["status"] for record in records}
-    if spec_errors or "error" in statuses or statuses == {"skipped"}:
-        return TROUBLE
-    return FAILED if statuses & {"failed", "xpassed"} else OK
-
-
-def _judge_all(hypotheses: Sequence[Claim], bench: Workbench) -> list[Record]:
-    from harness.errors import NotImportedError
-    from harness.evaluate import judge, plan
-    from harness.records import error_record, record_of, skipped_record
-
-    plan(hypotheses, bench)
-    records = []
-    for hypothesis in hypotheses:
-        try:
-            records.append(record_of(judge(hypothesis, bench)))
-        except NotImportedError as error:
-            records.append(skipped_record(hypothesis, error))
-        except HarnessError as error:
-            records.append(error_record(hypothesis, error))
-    return records
 
 
 def _sweep(options: argparse.Namespace) -> int:

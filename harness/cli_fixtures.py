@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.making import How
+    from harness.pins import Pin
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -18,7 +20,9 @@ OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
 def add_fixture_commands(commands: Any) -> None:
     """Add the commands that make fixtures, or show them."""
     command = commands.add_parser("train", help="train a fixture by its recipe; goes on where a killed run stopped")
-    command.add_argument("fixture", metavar="NAME")
+    command.add_argument("fixture", metavar="NAME", nargs="?")
+    command.add_argument("--all", action="store_true", help="every fixture that has a recipe and no weights")
+    ray_option(command)
     start = command.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on from the checkpoint; an error if there is none")
     start.add_argument("--fresh", action="store_true", help="start anew, and replace what was trained before")
@@ -63,6 +67,34 @@ def common_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto (default), cpu or cuda[:N]")
 
 
+def ray_option(command: argparse.ArgumentParser) -> None:
+    """Add the Ray cluster that does what there is to do."""
+    command.add_argument(
+        "--ray", metavar="ADDRESS",
+        help="with --all: hand whole fixtures to this Ray cluster, HOST:PORT or auto; see docs/many-machines.md",
+    )  # fmt: skip
+
+
+def refuse_without_all(options: argparse.Namespace, *names: str) -> None:
+    """Refuse options that only ``--all`` has a use for.
+
+    Raises:
+        HarnessError: one was given.
+    """
+    for name in names:
+        if not options.all and getattr(options, name):
+            raise HarnessError.of(f"--all with --{name}", f"--{name} alone", "add --all")
+
+
+def engine_option(command: argparse.ArgumentParser) -> None:
+    """Add the engine that runs the models."""
+    command.add_argument(
+        "--engine", choices=["auto", "cone", "hooks"], default="auto",
+        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
+        "auto (default) is cone where the model's shape allows",
+    )  # fmt: skip
+
+
 def write_or_print(text: str, out: Path | None) -> None:
     """Write a text to a file, or print it where none is named.
 
@@ -81,6 +113,11 @@ def write_or_print(text: str, out: Path | None) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    refuse_without_all(options, "ray")
+    if options.all:
+        return _train_all(options)
+    if options.fixture is None:
+        raise HarnessError.of("the NAME of a fixture, or --all", "neither", "add one")
     from harness.making import train_fixture
 
     how: How = "fresh" if options.fresh else "resume" if options.resume else "missing"
@@ -96,21 +133,51 @@ def _train(options: argparse.Namespace) -> int:
     if made.pin is None:
         print(f"{place}: stopped at step {made.step:,}; `harness train {options.fixture} --resume` goes on from there")
         return OK
-    uniform = made.pin.measured[0]
     if made.was_there:
         print(f"{place}: has its weights already; --fresh trains new ones")
-    print(f"{place}: weights sha256 {made.pin.weights_sha256}")
-    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    _tell(made.pin, place)
     return OK
 
 
 def _hash(options: argparse.Namespace) -> int:
     from harness.pins import recipe_hash
-    from harness.recipe import recipe_of, to_train
+    from harness.recipe import recipe_of, untrained
 
-    for name in options.fixture or to_train(options.fixtures):
+    for name in options.fixture or untrained(options.fixtures):
         print(f"{recipe_hash(recipe_of(name, options.fixtures))}  {name}")
     return OK
+
+
+def _tell(pin: Pin, place: Path, out: TextIO | None = None) -> None:
+    uniform = pin.measured[0]
+    print(f"{place}: weights sha256 {pin.weights_sha256}", file=out)
+    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest", file=out, flush=True)
+
+
+def _train_all(options: argparse.Namespace) -> int:
+    from harness.recipe import untrained
+
+    if options.fixture or options.resume or options.fresh or options.steps is not None:
+        raise HarnessError.of("--all alone", "a NAME, or an option of one, as well", "leave it out")
+    names = untrained(options.fixtures)
+    if not names:
+        print(f"{options.fixtures}: every fixture that has a recipe to train by has its weights")
+        return OK
+    from harness.machines import machines
+    from harness.making import train_fixture
+
+    failed, out = [], sys.stdout
+    with machines(options.ray, options.fixtures, options.device) as do:
+        jobs = {name: partial(train_fixture, name, options.fixtures, device=options.device) for name in names}
+        for name, made in do(jobs):
+            if isinstance(made, Exception):
+                failed.append(name)
+                for line in str(made).splitlines():
+                    print(f"harness: {name}: {line}", file=sys.stderr)
+            else:
+                _tell(made.pin, options.fixtures / name, out)
+    print(f"{len(names) - len(failed)} of {len(names)} fixtures trained" + "".join(f"; not {n}" for n in failed))
+    return TROUBLE if failed else OK
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -173,9 +240,7 @@ def _import(options: argparse.Namespace) -> int:
         pin = import_published(published, options.fixtures, **how)
     else:
         pin = import_checkpoint(Path(options.checkpoint), options.recipe, options.name, options.fixtures, **how)
-    uniform = pin.measured[0]
-    print(f"{options.fixtures / pin.name}: weights sha256 {pin.weights_sha256}")
-    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    _tell(pin, options.fixtures / pin.name)
     hub = recipe_of(pin.name, options.fixtures).hub
     if hub is not None and hub.sha256 is None and pin.provenance is not None:
         place = options.fixtures / pin.name / RECIPE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -125,13 +125,37 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
 def _judge_runs(claim: AcrossRuns, bench: Workbench) -> Result:
     """Return the verdict on a claim about several fixtures; controls are those of claims about one."""
     results = {member.fixture: judge(member, bench) for member in claim.members}
+    return judge_from_runs(claim, results, [setting_of(name, claim.fixtures, bench) for name in claim.group])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What claims about a fixture are judged with."""
+
+    fixture: str
+    weights_sha256: str
+    device: str
+    engine: str
+
+
+def setting_of(name: str, fixtures: Path, bench: Workbench) -> Setting:
+    """Return what claims about the fixture `name` are judged with.
+
+    Raises:
+        FixtureError: the model cannot be loaded.
+    """
+    fixture = bench.fixture(name, fixtures)
+    return Setting(name, fixture.weights_sha256, str(fixture.device), bench.engine_name(name, fixtures))
+
+
+def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: Sequence[Setting]) -> Result:
+    """Return the verdict on a claim about several fixtures, of what came of each that it was asked of."""
     by_run = {name: record_of(result) for name, result in results.items()}
     share = share_of(claim, {name: result.verdict for name, result in results.items()})
-    fixtures = [bench.fixture(name, claim.fixtures) for name in claim.group]
-    engines = dict.fromkeys(bench.engine_name(name, claim.fixtures) for name in claim.group)
+    engines = dict.fromkeys(setting.engine for setting in settings)
     return Result(
         claim, share.verdict, compare_runs(claim, by_run, share), Runs(by_run),
-        {f.name: f.weights_sha256 for f in fixtures}, str(fixtures[0].device), "; ".join(engines),
+        {setting.fixture: setting.weights_sha256 for setting in settings}, settings[0].device, "; ".join(engines),
         sum(result.seconds for result in results.values()),
     )  # fmt: skip
 

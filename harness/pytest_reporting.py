@@ -120,59 +120,41 @@ class Reporting:
         return judged(self.records.values())
 
     def _write(self, session: pytest.Session) -> None:
-        from harness.files import write_atomically
         from harness.records import ordered
-        from harness.report import markdown, to_json
+        from harness.report import markdown
+        from harness.writing import REPORT, Run
 
-        given = self.config.getoption("--harness-report")
-        base = self.config.invocation_params.dir / given if given else self.config.rootpath / "reports" / "hypotheses"
-        records = ordered(self.records.values())
+        given, here = self.config.getoption("--harness-report"), self.config.invocation_params.dir
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
+        missing = [note for note in self.notes if note.startswith("no ")]
+        run = Run(command, ordered(self.records.values()), self.spec_errors, self.coverage, self.maps, missing)
+        base = here / given if given else self.config.rootpath / "reports" / REPORT
         try:
-            base = base / "hypotheses" if base.is_dir() else base
-            base = base.with_suffix("") if base.suffix in (".md", ".json") else base
-            base.parent.mkdir(parents=True, exist_ok=True)
-            specs = Path(os.path.relpath(self.config.invocation_params.dir, base.parent)).as_posix()
-            for suffix, content in (
-                (".md", markdown(records, self.spec_errors, command, self.coverage, specs)),
-                (".json", to_json(records, self.spec_errors, command, self.coverage)),
-            ):
-                path = base.parent / (base.name + suffix)
-                write_atomically(path, content.encode())
-                self.notes.append(f"wrote {os.path.relpath(path, self.config.invocation_params.dir)}")
+            self.notes += run.write(base, here)
         except OSError as error:
             self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
-            if given and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-                session.exitstatus = pytest.ExitCode.INTERRUPTED  # it was asked for
+            if given:
+                self._asked_for(session)
         if page := self.config.getoption("--harness-html"):
-            self._write_page(session, self.config.invocation_params.dir / page, records, command)
+            try:
+                self.notes.append(run.write_page(here / page, here))
+            except OSError as error:
+                self.notes.append(
+                    f"no page written: {here / page}: {error.strerror}; name a file with --harness-html PATH"
+                )
+                self._asked_for(session)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(markdown(records, self.spec_errors, command, self.coverage))
+                    file.write(markdown(run.records, self.spec_errors, command, self.coverage))
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
 
-    def _write_page(self, session: pytest.Session, path: Path, records: list[Record], command: str) -> None:
-        from harness.files import write_atomically
-        from harness.page import render
-
-        here = self.config.invocation_params.dir
-        missing = [note for note in self.notes if note.startswith("no ")]
-        text = render(
-            records, self.maps, command=command, coverage=self.coverage, spec_errors=self.spec_errors, notes=missing,
-            root=here,
-        )  # fmt: skip
-        try:
-            path = path / "index.html" if path.is_dir() else path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text.encode())
-            took = f"; its maps took {sum(found.seconds for found in self.maps):.1f} s" if self.maps else ""
-            self.notes.append(f"wrote {os.path.relpath(path, here)}{took}")
-        except OSError as error:
-            self.notes.append(f"no page written: {path}: {error.strerror}; name a file with --harness-html PATH")
-            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-                session.exitstatus = pytest.ExitCode.INTERRUPTED  # it was asked for
+    @staticmethod
+    def _asked_for(session: pytest.Session) -> None:
+        """Make trouble of what was asked for and could not be written."""
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the table of claims."""

@@ -167,8 +167,7 @@ def fixture_directory(name: str, fixtures: Path) -> Path:
     check_name(name)
     known = list_fixtures(fixtures)
     directory = fixtures / name
-    if not fixtures.is_dir():
-        raise HarnessError.of("a directory of fixtures", f"{fixtures}, which is none", "name another")
+    _check_directory(fixtures)
     if name not in known:
         if not known:
             fix = "make one (harness import --help) or name another directory of fixtures"
@@ -179,19 +178,32 @@ def fixture_directory(name: str, fixtures: Path) -> Path:
     return directory
 
 
+def _check_directory(fixtures: Path) -> None:
+    if not fixtures.is_dir():
+        raise HarnessError.of("a directory of fixtures", f"{fixtures}, which is none", "name another")
+
+
 def list_fixtures(fixtures: Path) -> list[str]:
     """Return the names of the directories below `fixtures` that hold a recipe."""
     return sorted(path.parent.name for path in fixtures.glob(f"*/{RECIPE}") if _NAME.fullmatch(path.parent.name))
 
 
-def to_train(fixtures: Path) -> list[str]:
-    """Return the names of the fixtures that have a recipe and no weights, and are published nowhere.
+def untrained(fixtures: Path) -> list[str]:
+    """Return the names of the fixtures that have a recipe to train by and no weights; a bad recipe is among them.
 
     Raises:
-        FixtureError: a recipe is wrong.
+        HarnessError: there is no such directory.
     """
+    _check_directory(fixtures)
     bare = [name for name in list_fixtures(fixtures) if not (fixtures / name / PIN).exists()]
-    return [name for name in bare if recipe_of(name, fixtures).hub is None]
+    return [name for name in bare if not _is_published(name, fixtures)]
+
+
+def _is_published(name: str, fixtures: Path) -> bool:
+    try:
+        return recipe_of(name, fixtures).hub is not None
+    except HarnessError:
+        return False  # whoever trains it is told what is wrong
 
 
 def alike(name: str, fixtures: Path) -> list[str]:

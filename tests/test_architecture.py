@@ -14,7 +14,7 @@ ORDER = [
     "errors", "files", "layout", "question_sets", "nodes", "variants", "variables", "selection", "yamlfile", "strict", "recipe", "pins", "each",
     "intervals", "spec_model", "reference", "roles", "series", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
     "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
-    "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "locate", "diff", "findings", "cli_fixtures", "cli_looking", "cli_roles", "cli_claims", "cli",
+    "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "checking", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "writing", "locate", "diff", "findings", "machines", "cli_fixtures", "cli_checking", "cli_looking", "cli_roles", "cli_claims", "cli",
     "gpus", "pytest_reporting", "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"
@@ -29,7 +29,13 @@ TORCH_FREE = [
     "excerpt",
     "broken",
     "page",
+    "writing",
+    "machines",
     "cli_fixtures",
+    "cli_checking",
+    "gpus",
+    "pytest_reporting",
+    "pytest_plugin",
     "cli_roles",
     "cli_claims",
     "diff",

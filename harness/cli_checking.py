@@ -1,0 +1,168 @@
+"""``harness check``: claims are judged outside pytest; all of them, where that is asked, on many machines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli_fixtures import (
+    FAILED,
+    OK,
+    TROUBLE,
+    common_options,
+    engine_option,
+    ray_option,
+    refuse_without_all,
+)
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.hypothesis import Claim
+    from harness.machines import Do
+    from harness.nodemap import NodeMap
+    from harness.records import Record
+    from harness.workbench import Workbench
+    from harness.writing import Run
+
+SPECS, REPORTS = Path("hypotheses"), Path("reports")
+
+
+def add_check_command(commands: Any) -> None:
+    """Add the command that judges claims."""
+    command = commands.add_parser("check", help="judge the claims of spec files or directories")
+    command.add_argument("paths", type=Path, nargs="*", metavar="FILE|DIR")
+    command.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
+    command.add_argument(
+        "--all", action="store_true",
+        help=f"every claim of the project, those below {SPECS} unless PATHs are given; writes the reports of pytest",
+    )  # fmt: skip
+    command.add_argument(
+        "--report", type=Path, metavar="PATH",
+        help=f"with --all: where the report goes, PATH.md and PATH.json, or into a directory (default: {REPORTS})",
+    )  # fmt: skip
+    command.add_argument("--html", type=Path, metavar="PATH", help="with --all: also write it as one HTML page")
+    ray_option(command)
+    common_options(command)
+    engine_option(command)
+    command.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    refuse_without_all(options, "report", "html", "ray")
+    paths = options.paths or [SPECS] * options.all
+    if not paths:
+        raise HarnessError.of("a spec file, a directory of them, or --all", "none", "name one")
+    claims, spec_errors = _read(paths, options.fixtures)
+    for problem in spec_errors:
+        print(f"harness: {problem}", file=sys.stderr)
+    if not claims and not options.all:
+        return TROUBLE
+    from harness.machines import machines
+    from harness.records import ordered
+    from harness.writing import Run
+
+    with machines(options.ray, options.fixtures, options.device) as do:
+        records = ordered(_judge(claims, options, do))
+        run = Run(options.command, records, spec_errors)
+        if options.html:
+            run.maps, run.notes = _maps(records, options, do)
+    _show(run, options)
+    written = _write(run, options) if options.all else True
+    statuses = {record["status"] for record in records}
+    if spec_errors or not written or "error" in statuses or statuses <= {"skipped"}:
+        return TROUBLE
+    return FAILED if statuses & {"failed", "xpassed"} else OK
+
+
+def _read(paths: Sequence[Path], fixtures: Path) -> tuple[list[Claim], list[str]]:
+    """Return the claims of all spec files, and what is wrong with those that are refused."""
+    from harness.spec import load_file, spec_files
+
+    claims: list[Claim] = []
+    problems: list[str] = []
+    for file in dict.fromkeys(file for path in paths for file in spec_files(path)):
+        try:
+            claims += load_file(file, fixtures)
+        except HarnessError as error:  # the other files are judged all the same
+            problems += map(str, error.problems)
+    return claims, problems
+
+
+def _judge(claims: Sequence[Claim], options: argparse.Namespace, do: Do[Any]) -> list[Record]:
+    from tqdm import tqdm
+
+    from harness.checking import do_job, jobs_of, records_of
+
+    bench_for = _bench_for(options)
+    jobs = {title: partial(do_job, job, bench_for) for title, job in jobs_of(claims).items()}
+    hidden = None if options.all and sys.stderr else True  # None: where it is no terminal
+    bar = tqdm(do(jobs), "judging", len(jobs), unit=" fixtures", file=sys.stderr, disable=hidden, leave=False)
+    given = [
+        ("--harness-device", options.device, "auto"), ("--harness-engine", options.engine, "auto"),
+        ("--harness-fixtures", str(options.fixtures), "fixtures"),
+    ]  # fmt: skip
+    return records_of(claims, dict(bar), [f"{name}={value}" for name, value, default in given if value != default])
+
+
+def _bench_for(options: argparse.Namespace) -> partial[Workbench]:
+    """Return what gives a job its bench: one that all share here, or one that it makes where it is done."""
+    from harness.workbench import Workbench
+
+    make = partial(Workbench, options.device, options.engine)
+    return make if options.ray else partial(_same, make())
+
+
+def _same(bench: Workbench) -> Workbench:
+    return bench
+
+
+def _maps(records: Sequence[Record], options: argparse.Namespace, do: Do[Any]) -> tuple[list[NodeMap], list[str]]:
+    """Return the maps of the models that claims look inside of, and a line for each that could not be made."""
+    from harness.checking import map_of
+    from harness.records import named_nodes
+
+    bench_for = _bench_for(options)
+    jobs = {name: partial(map_of, name, options.fixtures, bench_for) for name in sorted(named_nodes(records))}
+    found = dict(do(jobs))
+    made = [result for name in jobs if not isinstance(result := found[name], Exception)]
+    return made, [f"no map of {name}: {found[name]}" for name in jobs if isinstance(found[name], Exception)]
+
+
+def _show(run: Run, options: argparse.Namespace) -> None:
+    from harness.failure import failure_text
+    from harness.records import skipped_lines, summary_line
+    from harness.report import terminal_table, to_json
+
+    if options.json:
+        print(to_json(run.records, run.spec_errors), end="")
+    else:
+        for record in run.records:
+            if record["status"] in ("failed", "xpassed"):
+                print(f"{failure_text(record)}\n")
+        if any(record["verdict"] != "skipped" for record in run.records):
+            print(f"{terminal_table(run.records)}\n")
+        print("\n".join([*skipped_lines(run.records), summary_line(run.records)]))
+    for record in run.records:
+        for problem in record["problems"] if record["verdict"] == "error" else []:
+            print(f"harness: {record['key']}: {problem}", file=sys.stderr)
+    for note in run.notes:
+        print(f"harness: {note}", file=sys.stderr)
+
+
+def _write(run: Run, options: argparse.Namespace) -> bool:
+    """Write the reports; return whether all that was asked for is there."""
+    here, base, out = Path.cwd(), options.report or REPORTS / "hypotheses", sys.stderr if options.json else sys.stdout
+    try:
+        print("\n".join(run.write(here / base, here)), file=out)
+        if options.html:
+            print(run.write_page(here / options.html, here), file=out)
+    except OSError as error:
+        found = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+        line = f"expected reports that can be written, found {found}; name another place"
+        print(f"harness: {line}", file=sys.stderr)
+        return False
+    return True

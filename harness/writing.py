@@ -1,0 +1,71 @@
+"""The reports of a run become files, whoever ran it: Markdown and JSON, and one HTML page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.files import write_atomically
+from harness.records import Record
+from harness.report import markdown, to_json
+
+if TYPE_CHECKING:
+    from harness.coverage import Coverage
+    from harness.nodemap import NodeMap
+
+REPORT = "hypotheses"  # what a report is called that is given no name
+
+
+@dataclass
+class Run:
+    """What is written down of a run."""
+
+    command: str
+    records: Sequence[Record]
+    spec_errors: Sequence[str]
+    coverage: Sequence[Coverage] = ()
+    maps: Sequence[NodeMap] = ()
+    notes: list[str] = field(default_factory=list)  # what is missing, a map that could not be made, say
+
+    def write(self, base: Path, here: Path) -> list[str]:
+        """Write ``BASE.md`` and ``BASE.json``, or both into the directory `base`; return a line for each.
+
+        `here` is where the paths of specs begin.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        base = base / REPORT if base.is_dir() else base
+        base = base.with_suffix("") if base.suffix in (".md", ".json") else base
+        base.parent.mkdir(parents=True, exist_ok=True)
+        specs = Path(os.path.relpath(here, base.parent)).as_posix()
+        lines = []
+        for suffix, content in (
+            (".md", markdown(self.records, self.spec_errors, self.command, self.coverage, specs)),
+            (".json", to_json(self.records, self.spec_errors, self.command, self.coverage)),
+        ):
+            path = base.parent / (base.name + suffix)
+            write_atomically(path, content.encode())
+            lines.append(f"wrote {os.path.relpath(path, here)}")
+        return lines
+
+    def write_page(self, path: Path, here: Path) -> str:
+        """Write the HTML page to `path`, or into that directory, and return the line that says so.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        from harness.page import render
+
+        text = render(
+            self.records, self.maps, command=self.command, coverage=self.coverage, spec_errors=self.spec_errors,
+            notes=self.notes, root=here,
+        )  # fmt: skip
+        path = path / "index.html" if path.is_dir() else path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+        took = f"; its maps took {sum(found.seconds for found in self.maps):.1f} s" if self.maps else ""
+        return f"wrote {os.path.relpath(path, here)}{took}"
