@@ -92,7 +92,7 @@ def _runs_controls_line(controls: Record) -> str:
     parts = [f"values put back on {controls['put_back']} questions of each of {runs} runs change nothing"]
     if controls["compared"]:
         of = f"specific in {controls['specific_runs']} of the {controls['compared']} runs that it holds of"
-        parts.append(f"{of} ({controls['needed']} needed)")
+        parts.append(f"{of} ({controls['needed']} needed{f', {n} open' if (n := controls['open']) else ''})")
     if controls["ranked"]:
         parts.append(f"rank 1 in {controls['first']} of {controls['ranked']}")
     if same := same_elsewhere(controls):
@@ -107,9 +107,10 @@ def run_controls(record: Record, name: str) -> str:
     if not (controls := run.get("controls")):
         return ""
     parts = [] if controls["rank"] is None else [f"rank {controls['rank']} of {len(controls['siblings']) + 1}"]
-    if controls["specific"] is not None:
-        same = same_elsewhere(controls)
-        parts.append(f"so do, or can be spared: {same}" if same else "specific")
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    elif controls["siblings"]:
+        parts.append("specific" if controls["specific"] else "open whether specific")
     parts += [f"{method}: {found}" for method, found in controls["methods"].items() if found != run["verdict"]]
     return "; ".join(parts)
 

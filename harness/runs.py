@@ -102,12 +102,18 @@ class RunsControls:
 
     @property
     def specific(self) -> bool | None:
-        """Whether as large a share of these is specific as the claim needs of the runs; None where there are none."""
-        return self._specific_runs >= self._needed if self.compared else None
+        """Whether as large a share of these is specific as the claim needs of the runs; None where that is open."""
+        if not self.compared or self._specific_runs < self._needed <= self._specific_runs + self._open:
+            return None
+        return self._specific_runs >= self._needed
 
     @property
     def _specific_runs(self) -> int:
-        return sum(bool(row.specific) for row in self.compared)
+        return sum(row.specific is True for row in self.compared)
+
+    @property
+    def _open(self) -> int:
+        return sum(row.specific is None for row in self.compared)
 
     @property
     def _needed(self) -> int:
@@ -119,7 +125,7 @@ class RunsControls:
         ranks = [row.rank for row in every if row.rank is not None]
         return {
             "runs": len(every), "put_back": min(row.put_back for row in every), "specific": self.specific,
-            "compared": len(self.compared), "specific_runs": self._specific_runs, "needed": self._needed,
+            "compared": len(self.compared), "specific_runs": self._specific_runs, "open": self._open, "needed": self._needed,
             "ranked": len(ranks), "first": ranks.count(1), "same": _tally(self.compared),
             "methods": _tally_methods(every),
         }  # fmt: skip

@@ -23,6 +23,7 @@ CONTROLLED = {
     "a-stream": ("ablate: S4L0R\nmethod: zero\nquestions: {all}\nexpect: {{fails: [A0]}}", True, set()),
     "what-suffices": ("keep: {{heads: S3-S4L0H0+H1}}\nquestions: {sample}", True, set()),
     "more-than-suffices": ("keep: {{heads: [S3-S4L0H0+H1, S4L0H2]}}\nquestions: {all}", False, {"S4L0H2"}),
+    "more-than-suffices-for-a-sample": ("keep: {{heads: S3-S4L0H0+H1+H2}}\nquestions: {sample}", False, {"S3L0H2", "S4L0H2"}),
     "what-carries": ("patch: {{node: S3L0M, variable: D0.carry, digits: [A1]}}\npairs: {{n: 900}}", True, set()),
     "two-heads-carry": (
         "patch: {{node: S4L0H0+H1, variable: D0.base_add, digits: [A0]}}\npairs: {{n: 900}}", True, set(),
