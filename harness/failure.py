@@ -102,7 +102,7 @@ def _runs_controls_line(controls: Record) -> str:
 
 
 def run_controls(record: Record, name: str) -> str:
-    """Return what the controls of the run `name` of a claim showed, in short: what is specific, the rank, what differs."""
+    """Return what the controls of a claim's run `name` showed, in short: its rank, what does it too, what differs."""
     run = record["measurement"]["by_run"].get(name) or {}
     if not (controls := run.get("controls")):
         return ""

@@ -180,8 +180,9 @@ def _controls(records: Sequence[Record]) -> list[str]:
 
 
 def _by_method(controls: Record, method: str) -> str:
-    found = controls["methods"].get(method, "")
-    return f"supported in {found} of {controls['runs']}" if "runs" in controls and method in controls["methods"] else found
+    if (found := controls["methods"].get(method)) is None:
+        return ""
+    return f"supported in {found} of {controls['runs']}" if "runs" in controls else str(found)
 
 
 def _ranked(controls: Record) -> str:

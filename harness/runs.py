@@ -125,7 +125,8 @@ class RunsControls:
         ranks = [row.rank for row in every if row.rank is not None]
         return {
             "runs": len(every), "put_back": min(row.put_back for row in every), "specific": self.specific,
-            "compared": len(self.compared), "specific_runs": self._specific_runs, "open": self._open, "needed": self._needed,
+            "compared": len(self.compared), "specific_runs": self._specific_runs, "open": self._open,
+            "needed": self._needed,
             "ranked": len(ranks), "first": ranks.count(1), "same": _tally(self.compared),
             "methods": _tally_methods(every),
         }  # fmt: skip
