@@ -74,6 +74,16 @@ def test_the_rank_is_among_the_other_heads_and_steps(tmp_path, fixtures, bench):
     assert found[2].specific is None
 
 
+def test_a_sibling_that_is_undecided_leaves_open_whether_the_claim_is_specific(tmp_path, fixtures, bench):
+    """Either head breaks A1 on 45% of all sums, which 1,500 questions tell from 40% and 200 do not."""
+    text = "ablate: S3L0H0\nreference: {all}\nquestions: {sample}\nexpect: {{fails: [A1], fail_rate: 0.4}}"
+    result = judge(read(tmp_path, fixtures, text)[0], bench, controls=True)
+    assert result.verdict == "supported"
+    assert {row.what for row in result.controls.siblings if row.finding == "undecided"} == {"S3L0H1"}
+    assert result.controls.specific is None
+    assert not_specific(record_of(result)) is False
+
+
 def test_the_methods_stand_side_by_side(tmp_path, fixtures, bench):
     """Zeroed, no unit is on and A0 is 0, in nine of ten questions wrong; from another question, in nine of ten too."""
     (claim,) = read(tmp_path, fixtures, "ablate: S4L0H0\nquestions: {all}\nexpect: {{fails: [A0], fail_rate: 0.85}}")

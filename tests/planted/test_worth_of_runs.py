@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from several import ASKED, GROUP, KNOWN, read
 
-from harness.controls import CONTROL_N
+from harness.controls import CONTROL_N, Controls
 from harness.evaluate import judge, plan
 from harness.failure import failure_text, run_controls
 from harness.mutants import judge_mutants, mutants_of, plan_mutants
 from harness.page import render
 from harness.records import not_specific, record_of, summary_line
 from harness.report import markdown, shown_verdict
+from harness.runs import RunsControls
 from harness.variants import write_nodes
+from harness.verdict import Comparison
 from harness.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,6 +71,26 @@ def test_the_share_that_the_claim_needs_is_the_share_that_must_be_specific(copie
     assert (result.verdict, result.controls.specific, not_specific(record)) == ("supported", specific, not specific)
     assert record["controls"]["same"] == {"S4L0H0": 1}
     assert [run_controls(record, name) for name in KNOWN] == ["specific", "so do, or can be spared: S4L0H0 (A0 0/1500)"]
+
+
+@pytest.mark.parametrize(
+    ("findings", "at_least", "expected"),
+    [
+        (["holds"] * 7 + ["contradicted"] * 2, "7/9", True),
+        (["holds"] * 6 + ["contradicted"] * 3, "7/9", False),
+        (["holds"] * 6 + ["contradicted"] * 2 + ["undecided"], "7/9", None),
+        (["holds"] * 7 + ["undecided"] * 2, "7/9", True),
+        (["holds"] * 6 + [None] * 3, "1/1", True),  # only runs in which there are siblings tell
+        ([None] * 9, "1/1", None),
+    ],
+)  # fmt: skip
+def test_whether_a_claim_is_specific_follows_from_its_runs(findings, at_least, expected):
+    def controls(finding):
+        row = Comparison("S1L0H0", "does not do it too", "A0 1/2", 0.5, None, None, finding, sibling=True)
+        return Controls(200, 1.0, () if finding is None else (row,), {})
+
+    by_run = {f"run{i}": controls(finding) for i, finding in enumerate(findings)}
+    assert RunsControls(by_run, frozenset(by_run), Fraction(at_least)).specific is expected
 
 
 def test_only_the_runs_that_a_claim_holds_of_tell_whether_it_is_specific(runs, tmp_path):
