@@ -123,16 +123,21 @@ def _anywhere(claim: Claim) -> Claim:
 
 def plan_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:
     """Say that the mutants of a claim will be judged, so that they share what they have in common."""
-    if isinstance(claim, AcrossRuns):
-        for member in claim.members[:1]:  # which refutes most of them: the others are hardly asked
-            plan_mutants(member, bench, ())
-        return
+    known = dict(claim.survivors)
     for mutant in mutants_of(claim, others):
-        if isinstance(mutant.claim, Hypothesis):
-            bench.plan([ablation_of(mutant.claim)], details=False)
-        elif isinstance(mutant.claim, Attend):
-            m = mutant.claim
-            bench.plan_attention(m.fixture, m.fixtures, m.questions, m.nodes)
+        if not isinstance(mutant.claim, AcrossRuns):
+            _plan(mutant.claim, bench)
+            continue
+        # The first run refutes most of them, and the others are not asked; those that are known to survive are.
+        for member in mutant.claim.members[: None if mutant.kind in known else 1]:
+            _plan(member, bench)
+
+
+def _plan(claim: Claim, bench: Workbench) -> None:
+    if isinstance(claim, Hypothesis):
+        bench.plan([ablation_of(claim)], details=False)
+    elif isinstance(claim, Attend):
+        bench.plan_attention(claim.fixture, claim.fixtures, claim.questions, claim.nodes)
 
 
 def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
@@ -173,9 +178,11 @@ def _of_runs(claim: AcrossRuns) -> Iterator[Mutant]:
 
 
 def _about(kind: str, members: Sequence[Claim]) -> str:
-    """Return what the first run's changed claim is about, and that the others are changed alike."""
-    others = f" and so in {len(members) - 1} more" if len(members) > 1 else ""
-    return f"{members[0].target} in {members[0].fixture}{others}"
+    """Return what a changed claim is about: in all runs the same, or the nodes of the first, which stand for all."""
+    about = members[0].target
+    if len({member.target for member in members}) > 1:
+        about += f" (in {members[0].fixture}, and alike in {len(members) - 1} more)"
+    return f"{about}, each in the next run's weights" if kind == "weights" else about
 
 
 def _moves(claim: Hypothesis | Patch | Attend, nodes: Nodes) -> Iterator[tuple[str, Nodes]]:

@@ -154,6 +154,8 @@ def test_the_nodes_of_a_role_are_moved_where_each_run_has_them_and_tried_in_the_
         "head+1": (None, "1/1 runs"), "head-1": (None, "1/1 runs"), "weights": ("one of two is enough", "2/2 runs"),
     }  # fmt: skip
     assert found.stale == ("no-op",)
+    about = next(s.about for s in found.survivors if s.kind == "weights")
+    assert about == "[base_add.A0], each in the next run's weights of run_s[01]"
     # It is not enough to carry what both carry.
     carry = 'patch: {node: "[carry.A1]", variable: D0.tricase, digits: [A1]}\npairs: {n: 1000}\n'
     assert {"weights", "head+1", "head-1"} <= set(mutated(tmp_path, carry, runs).killed)
