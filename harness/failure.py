@@ -19,7 +19,7 @@ def failure_text(record: Record) -> str:
         head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
          _rate(row), interval_text(row), row["finding"])
         for row in record["comparisons"]

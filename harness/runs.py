@@ -144,10 +144,10 @@ def _tally(controls: Iterable[Controls]) -> dict[str, int]:
 
 
 def controls_of_runs(
-    claim: AcrossRuns, found: Mapping[str, Controls | None], verdicts: Mapping[str, Verdict]
+    claim: AcrossRuns, found: Mapping[str, Controls | RunsControls | None], verdicts: Mapping[str, Verdict]
 ) -> RunsControls | None:
     """Return what the controls of each run come to, or None of a claim that does not intervene."""
-    by_run = {name: controls for name, controls in found.items() if controls is not None}
+    by_run = {name: controls for name, controls in found.items() if isinstance(controls, Controls)}
     if not by_run:
         return None
     return RunsControls(by_run, frozenset(name for name in by_run if verdicts[name] == "supported"), claim.at_least)
