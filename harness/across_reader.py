@@ -75,9 +75,6 @@ class ClaimReader:
             return None
         reader = Reader(self.document, self.loc, self.fixture, self.shape, self.fixtures, self.line, self.index)
         group = reader.group_of(model.fixtures, "fixtures")
-        if model.survivors:
-            self.document.report((*self.loc, "survivors"), "no mutants of a claim about several fixtures", "some",
-                                 "remove `survivors`")  # fmt: skip
         if len(group) == 1:
             self.document.report((*self.loc, "fixtures"), "several fixtures", group[0], "name it as `fixture`")
         members, absent = self._members(raw, group)

@@ -5,7 +5,8 @@ effect these nodes' own: how do they rank among their siblings, and does one of 
 method: what do mean, zero and resample ablation say, side by side? A claim can be supported and not specific.
 
 Siblings are asked :data:`CONTROL_N` questions of the claim's description, which all claims share that have it; of a
-census, all. The methods are compared on the claim's own questions.
+census, all; and those of `keep` the claim's own, since so few could not show that a node can be spared. The methods are
+compared on the claim's own questions.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ class Controls:
 
     @property
     def specific(self) -> bool | None:
-        """Whether no sibling does it too; None where there are none."""
-        return not self.same if self.siblings else None
+        """Whether no sibling does it too; None where there are none, or it is open of one and none is known to."""
+        if self.same:
+            return False
+        return True if self.siblings and all(row.finding == "holds" for row in self.siblings) else None
 
     @property
     def same(self) -> tuple[Comparison, ...]:
@@ -79,19 +82,23 @@ def ablations_of(claim: Claim) -> Iterator[Ablation]:
         yield from (ablation_of(claim, method=method) for method in get_args(Method))
 
 
-def _questions(asked: Questions) -> Questions:
-    """Return what controls ask of a claim that is asked `asked`."""
-    return replace(asked, n=CONTROL_N, seed=CONTROL_SEED, auto=False) if isinstance(asked, Sample) else asked
+def _questions(h: Hypothesis) -> Questions:
+    """Return what controls ask of a claim."""
+    asked = h.questions
+    if not isinstance(asked, Sample):
+        return asked
+    asked = replace(asked, auto=False)
+    return asked if isinstance(h, Keep) else replace(asked, n=CONTROL_N, seed=CONTROL_SEED)
 
 
 def _ablation(h: Hypothesis, nodes: Nodes) -> Ablation:
-    return ablation_of(h, nodes=nodes, questions=_questions(h.questions))
+    return ablation_of(h, nodes=nodes, questions=_questions(h))
 
 
 def _put_back(claim: Hypothesis | Patch) -> Ablation:
     asked: Questions = Sample(CONTROL_N, CONTROL_SEED)
     if isinstance(claim, Hypothesis):
-        asked = _questions(claim.questions)
+        asked = _questions(claim)
     return Ablation(claim.fixture, claim.fixtures, claim.nodes, "itself", asked, asked)
 
 
@@ -112,7 +119,7 @@ def _require_unchanged(claim: Hypothesis | Patch, bench: Workbench) -> int:
 
 def _of_ablation(h: Hypothesis, bench: Workbench) -> Controls:
     put_back = _require_unchanged(h, bench)
-    asked = replace(h, questions=_questions(h.questions))
+    asked = replace(h, questions=_questions(h))
 
     def row(nodes: Nodes, name: str) -> Comparison:
         return compare_sibling(asked, name, bench.measure(_ablation(h, nodes), details=False).measurement.digits)

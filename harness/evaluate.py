@@ -21,7 +21,7 @@ from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
 from harness.recipe import PIN, RECIPE, WEIGHTS
 from harness.records import record_of
-from harness.runs import Runs, compare_runs, share_of
+from harness.runs import Runs, RunsControls, compare_runs, controls_of_runs, share_of
 from harness.selection import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 from harness.verdict import Comparison, Verdict, decide, verdict_of
 from harness.workbench import Ablation, Workbench, ablation_of
@@ -52,7 +52,7 @@ class Result:
     device: str
     engine: str
     seconds: float
-    controls: Controls | None = None
+    controls: Controls | RunsControls | None = None
 
     @property
     def status(self) -> Status:
@@ -109,7 +109,7 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
     """
     h = hypothesis
     if isinstance(h, AcrossRuns):
-        return _judge_runs(h, bench or Workbench())
+        return _judge_runs(h, bench or Workbench(), controls)
     bench = bench or _shared_bench(h.fixtures.resolve(), tuple(_stamp(h.fixtures / name) for name in h.models))
     fixtures = [bench.fixture(name, h.fixtures) for name in h.models]
     found = experiment(h, bench)
@@ -122,9 +122,9 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
     )  # fmt: skip
 
 
-def _judge_runs(claim: AcrossRuns, bench: Workbench) -> Result:
-    """Return the verdict on a claim about several fixtures; controls are those of claims about one."""
-    results = {member.fixture: judge(member, bench) for member in claim.members}
+def _judge_runs(claim: AcrossRuns, bench: Workbench, controls: bool) -> Result:
+    """Return the verdict on a claim about several fixtures, and what the controls of all of them come to."""
+    results = {member.fixture: judge(member, bench, controls=controls) for member in claim.members}
     return judge_from_runs(claim, results, [setting_of(name, claim.fixtures, bench) for name in claim.group])
 
 
@@ -150,13 +150,16 @@ def setting_of(name: str, fixtures: Path, bench: Workbench) -> Setting:
 
 def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: Sequence[Setting]) -> Result:
     """Return the verdict on a claim about several fixtures, of what came of each that it was asked of."""
+    claim = replace(claim, members=tuple(result.hypothesis for result in results.values()))  # as they were asked
     by_run = {name: record_of(result) for name, result in results.items()}
-    share = share_of(claim, {name: result.verdict for name, result in results.items()})
+    verdicts = {name: result.verdict for name, result in results.items()}
+    share = share_of(claim, verdicts)
     engines = dict.fromkeys(setting.engine for setting in settings)
     return Result(
         claim, share.verdict, compare_runs(claim, by_run, share), Runs(by_run),
         {setting.fixture: setting.weights_sha256 for setting in settings}, settings[0].device, "; ".join(engines),
         sum(result.seconds for result in results.values()),
+        controls_of_runs(claim, {name: result.controls for name, result in results.items()}, verdicts),
     )  # fmt: skip
 
 

@@ -19,13 +19,17 @@ def failure_text(record: Record) -> str:
         head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
          _rate(row), interval_text(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
     heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
-    table = tabulate(rows, [*heads, "rate", "interval", "finding"], disable_numparse=True)
+    heads += ["rate", "interval", "finding"]
+    if record["verb"] == "across" and record.get("controls"):
+        rows = [(*row, run_controls(record, row[0])) for row in rows]
+        heads += ["controls"]
+    table = tabulate(rows, heads, disable_numparse=True)
     parts = [head, about_line(record), "", table]
     if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
         n = record["settled_by"]
@@ -71,7 +75,9 @@ def _of_how_many(measured: Record) -> str:
 
 
 def controls_line(controls: Record) -> str:
-    """Return what a claim's controls showed, in a line."""
+    """Return what a claim's controls showed, in a line; of several runs, in how many of them."""
+    if "runs" in controls:
+        return _runs_controls_line(controls)
     parts = [f"values put back on {controls['put_back']} questions change nothing"]
     if controls["rank"] is not None:
         parts.append(f"rank {controls['rank']} of {len(controls['siblings']) + 1}")
@@ -81,10 +87,41 @@ def controls_line(controls: Record) -> str:
     return "; ".join(parts)
 
 
+def _runs_controls_line(controls: Record) -> str:
+    runs = controls["runs"]
+    parts = [f"values put back on {controls['put_back']} questions of each of {runs} runs change nothing"]
+    if controls["compared"]:
+        of = f"specific in {controls['specific_runs']} of the {controls['compared']} runs that it holds of"
+        parts.append(f"{of} ({controls['needed']} needed{f', {n} open' if (n := controls['open']) else ''})")
+    if controls["ranked"]:
+        parts.append(f"rank 1 in {controls['first']} of {controls['ranked']}")
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    parts += [f"{method}: supported in {n} of {runs}" for method, n in controls["methods"].items()]
+    return "; ".join(parts)
+
+
+def run_controls(record: Record, name: str) -> str:
+    """Return what the controls of a claim's run `name` showed, in short: its rank, what does it too, what differs."""
+    run = record["measurement"]["by_run"].get(name) or {}
+    if not (controls := run.get("controls")):
+        return ""
+    parts = [] if controls["rank"] is None else [f"rank {controls['rank']} of {len(controls['siblings']) + 1}"]
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    elif controls["siblings"]:
+        parts.append("specific" if controls["specific"] else "open whether specific")
+    parts += [f"{method}: {found}" for method, found in controls["methods"].items() if found != run["verdict"]]
+    return "; ".join(parts)
+
+
 def same_elsewhere(controls: Record) -> str:
     """Return the first of the siblings that do what the claim says of its nodes, and how many more there are."""
-    same = [row for row in controls["siblings"] if row["finding"] == "contradicted"]
-    shown = [f"{row['what']} ({row['observed']})" for row in same[:SIBLINGS_SHOWN]]
+    if "runs" in controls:
+        same = [f"{name} (in {n})" for name, n in controls["same"].items()]
+    else:
+        same = [f"{r['what']} ({r['observed']})" for r in controls["siblings"] if r["finding"] == "contradicted"]
+    shown = same[:SIBLINGS_SHOWN]
     return ", ".join([*shown, *([f"{len(same) - len(shown)} more"] if len(same) > len(shown) else [])])
 
 

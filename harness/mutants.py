@@ -1,6 +1,8 @@
 """Mutants: a claim changed a little, so that it should no longer hold. One that is supported too has survived.
 
-A survivor means that the claim says less than it seems to, or that the model really is so.
+A survivor means that the claim says less than it seems to, or that the model really is so. A claim about several runs
+is changed in each of them alike, at the nodes that its roles have there, and the change survives if it holds of as many
+of the runs as the claim needs.
 
 Source: mutation testing of programs, DeMillo, Lipton and Sayward 1978, "Hints on test data selection".
 """
@@ -11,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.across import AcrossRuns
 from harness.errors import HarnessError
 from harness.evaluate import experiment
 from harness.hypothesis import Claim, Hypothesis, Keep, Patch
@@ -18,8 +21,10 @@ from harness.intervention_reader import FAIL_RATE
 from harness.nodes import Node, all_nodes, reach
 from harness.observations import Attend, Learn
 from harness.records import seen
+from harness.runs import share_of
 from harness.selection import PairSample, Sample
 from harness.variants import Nodes, moved, write_nodes
+from harness.verdict import Verdict
 from harness.workbench import Workbench, ablation_of
 
 MOVES = [(what, by) for what in ("head", "layer", "step") for by in (-1, 1)]
@@ -64,25 +69,49 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
     What the model's shape settles, or what cannot be asked at all, is no mutant.
     """
     killed, survivors, reasons = [], [], dict(claim.survivors)
-    if isinstance(claim.questions, Sample | PairSample):  # as many as settled the claim
-        claim = replace(claim, questions=replace(claim.questions, auto=False))
     for mutant in mutants_of(claim, others):
-        try:
-            anywhere = _anywhere(mutant.claim)
-            found = experiment(anywhere, bench, details=False)
-            # Of what is refuted anyway, no sibling need be asked.
-            if found.verdict == "supported" and anywhere != mutant.claim:
-                found = experiment(mutant.claim, bench, details=False)
-        except HarnessError:  # no pairs, or another model that is not accurate enough
-            continue
-        if found.verdict == "supported":
-            m, observed = mutant.claim, seen(claim.verb, [vars(row) for row in found.comparisons])
+        verdict, observed = _outcome(mutant.claim, bench)
+        if verdict == "supported":
+            m = mutant.claim
             about = f"{m.target} of {m.fixture}" if m.fixture != claim.fixture else m.target
             survivors.append(Survivor(mutant.kind, reasons.get(mutant.kind), about, m.expected, observed))
-        elif found.verdict != "by construction":
+        elif verdict in ("refuted", "inconclusive"):
             killed.append(mutant.kind)
     stale = sorted(set(reasons) - {survivor.kind for survivor in survivors})
     return Mutation(tuple(killed), tuple(survivors), tuple(stale))
+
+
+def _outcome(claim: Claim, bench: Workbench) -> tuple[Verdict | None, str]:
+    """Return what comes of a changed claim, None where it cannot be asked, and what was seen."""
+    if isinstance(claim, AcrossRuns):
+        return _outcome_of_runs(claim, bench)
+    if isinstance(claim.questions, Sample | PairSample):  # as many as settled the claim
+        claim = replace(claim, questions=replace(claim.questions, auto=False))
+    try:
+        anywhere = _anywhere(claim)
+        found = experiment(anywhere, bench, details=False)
+        # Of what is refuted anyway, no sibling need be asked.
+        if found.verdict == "supported" and anywhere != claim:
+            found = experiment(claim, bench, details=False)
+    except HarnessError:  # no pairs, or another model that is not accurate enough
+        return None, ""
+    return found.verdict, seen(claim.verb, [vars(row) for row in found.comparisons])
+
+
+def _outcome_of_runs(claim: AcrossRuns, bench: Workbench) -> tuple[Verdict | None, str]:
+    """Return what comes of a claim that was changed in each run; no run is asked once the others cannot save it."""
+    verdicts: dict[str, Verdict] = {}
+    left = [member.fixture for member in claim.members]
+    for member in claim.members:
+        left.remove(member.fixture)
+        verdict, _ = _outcome(member, bench)
+        if verdict is not None:
+            verdicts[member.fixture] = verdict
+        at_best = share_of(claim, {**verdicts, **dict.fromkeys(left, "supported")})
+        if at_best.verdict in ("refuted", "inconclusive"):
+            return at_best.verdict, ""
+    share = share_of(claim, verdicts)
+    return (share.verdict if verdicts else None), f"{share.holds}/{share.runs} runs"
 
 
 def _anywhere(claim: Claim) -> Claim:
@@ -94,17 +123,28 @@ def _anywhere(claim: Claim) -> Claim:
 
 def plan_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:
     """Say that the mutants of a claim will be judged, so that they share what they have in common."""
+    known = dict(claim.survivors)
     for mutant in mutants_of(claim, others):
-        if isinstance(mutant.claim, Hypothesis):
-            bench.plan([ablation_of(mutant.claim)], details=False)
-        elif isinstance(mutant.claim, Attend):
-            m = mutant.claim
-            bench.plan_attention(m.fixture, m.fixtures, m.questions, m.nodes)
+        if not isinstance(mutant.claim, AcrossRuns):
+            _plan(mutant.claim, bench)
+            continue
+        # The first run refutes most of them, and the others are not asked; those that are known to survive are.
+        for member in mutant.claim.members[: None if mutant.kind in known else 1]:
+            _plan(member, bench)
+
+
+def _plan(claim: Claim, bench: Workbench) -> None:
+    if isinstance(claim, Hypothesis):
+        bench.plan([ablation_of(claim)], details=False)
+    elif isinstance(claim, Attend):
+        bench.plan_attention(claim.fixture, claim.fixtures, claim.questions, claim.nodes)
 
 
 def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
     """Yield the mutants of a claim, no two of which are alike, and none the claim itself."""
-    if isinstance(claim, Keep):
+    if isinstance(claim, AcrossRuns):
+        yield from _of_runs(claim)
+    elif isinstance(claim, Keep):
         yield from _of_keep(claim)
     elif isinstance(claim, Hypothesis):
         yield from _of_ablation(claim)
@@ -116,6 +156,33 @@ def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
         yield Mutant("swapped", replace(claim, first=claim.before, before=claim.first))
     if others and isinstance(claim, Hypothesis | Patch | Attend):
         yield Mutant("weights", replace(claim, fixture=others[-1]))
+
+
+def _of_runs(claim: AcrossRuns) -> Iterator[Mutant]:
+    """Yield the changes that can be made in any of the runs, each made in all that it can be made in."""
+    changed: dict[str, list[Claim]] = {}
+    for member in claim.members:
+        for mutant in mutants_of(member):
+            changed.setdefault(mutant.kind, []).append(mutant.claim)
+    # The nodes that a role has in one run, in the next one: else the weights are those of another run already.
+    following = [*claim.members[1:], *claim.members[:1]]
+    elsewhere = [
+        replace(member, fixture=other.fixture)
+        for member, other in zip(claim.members, following, strict=True)
+        if member.named != other.named and member.shape == other.shape
+    ]
+    if elsewhere:
+        changed["weights"] = elsewhere
+    for kind, members in changed.items():
+        yield Mutant(kind, replace(claim, members=tuple(members), about=_about(kind, members)))
+
+
+def _about(kind: str, members: Sequence[Claim]) -> str:
+    """Return what a changed claim is about: in all runs the same, or the nodes of the first, which stand for all."""
+    about = members[0].target
+    if len({member.target for member in members}) > 1:
+        about += f" (in {members[0].fixture}, and alike in {len(members) - 1} more)"
+    return f"{about}, each in the next run's weights" if kind == "weights" else about
 
 
 def _moves(claim: Hypothesis | Patch | Attend, nodes: Nodes) -> Iterator[tuple[str, Nodes]]:

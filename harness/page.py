@@ -22,7 +22,7 @@ from harness import __version__
 from harness.broken import Broken, broken_patterns, broken_questions, unbroken_questions
 from harness.drawing import STEPS, TICKS, along, draw
 from harness.excerpt import excerpt
-from harness.failure import about_line, controls_line, interval_text
+from harness.failure import about_line, controls_line, interval_text, run_controls
 from harness.mapdrawing import draw_map
 from harness.records import (
     ABLATING,
@@ -146,7 +146,7 @@ def _environment() -> Environment:
         licences=(DATA / "LICENSES.txt").read_text("utf-8"), marks=MARKS, worst_first=WORST_FIRST, ticks=TICKS,
         steps=STEPS, ablating=ABLATING, draw=draw, along=along, about_line=about_line,
         controls_line=controls_line, interval_text=interval_text, digits_seen=digits_seen,
-        shown_verdict=shown_verdict,
+        shown_verdict=shown_verdict, run_controls=run_controls,
     )  # fmt: skip
     env.filters["percent"] = percent
     env.tests["count"] = is_count

@@ -54,6 +54,8 @@ def _settled_by(result: Result) -> int | None:
 
 
 def _plain_controls(controls: Record) -> Record:
+    if "siblings" not in controls:  # of several runs, each of which has its own
+        return controls
     return {**controls, "siblings": [{**row, **_finite_ends(row)} for row in controls["siblings"]]}
 
 

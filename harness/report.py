@@ -163,7 +163,7 @@ def _controls(records: Sequence[Record]) -> list[str]:
     """Return the table of controls, and what it says."""
     rows = [
         (r["id"], f"{shown_verdict(r)}", r["target"], _ranked(r["controls"]), same_elsewhere(r["controls"]),
-         *(r["controls"]["methods"].get(method, "") for method in ("mean", "zero", "resample")))
+         *(_by_method(r["controls"], method) for method in ("mean", "zero", "resample")))
         for r in records
         if r.get("controls")
     ]  # fmt: skip
@@ -175,11 +175,21 @@ def _controls(records: Sequence[Record]) -> list[str]:
         "In each of these claims every node was given the value that it has, and nothing changed. The rank is that of",
         "the claim's nodes among as many other heads of their steps and layers, and the same nodes at other steps. Of",
         "a claim about what suffices, the others are the nodes that can be spared. Under a method's name stands the",
-        "verdict by that method.", "", _table(rows, heads),
+        "verdict by that method. Of a claim about several runs: in how many of them it is so.", "", _table(rows, heads),
     ]  # fmt: skip
 
 
+def _by_method(controls: Record, method: str) -> str:
+    if (found := controls["methods"].get(method)) is None:
+        return ""
+    return f"supported in {found} of {controls['runs']}" if "runs" in controls else str(found)
+
+
 def _ranked(controls: Record) -> str:
+    if "runs" in controls:
+        specific = f"specific in {controls['specific_runs']} of {controls['compared']}" if controls["compared"] else ""
+        first = f"1 in {controls['first']} of {controls['ranked']}" if controls["ranked"] else ""
+        return "; ".join(filter(None, [first, specific]))
     return "" if controls["rank"] is None else f"{controls['rank']} of {len(controls['siblings']) + 1}"
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import Any, get_args
 
 from harness.across import AcrossRuns
+from harness.controls import Controls
 from harness.intervals import exact_interval
 from harness.records import Record, seen
+from harness.spec_model import Method
 from harness.variants import write_nodes
 from harness.verdict import Comparison, Finding, Verdict
 
@@ -81,3 +85,69 @@ def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Record], share: Share) 
         share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
     )  # fmt: skip
     return (*rows, together)
+
+
+@dataclass(frozen=True)
+class RunsControls:
+    """What the controls of each run come to."""
+
+    by_run: Mapping[str, Controls]  # of every run that was asked
+    holds: frozenset[str]  # the runs that the claim holds of
+    at_least: Fraction
+
+    @property
+    def compared(self) -> tuple[Controls, ...]:
+        """Of the runs that the claim holds of, those in which there are siblings."""
+        return tuple(row for name, row in self.by_run.items() if name in self.holds and row.siblings)
+
+    @property
+    def specific(self) -> bool | None:
+        """Whether as large a share of these is specific as the claim needs of the runs; None where that is open."""
+        if not self.compared or self._specific_runs < self._needed <= self._specific_runs + self._open:
+            return None
+        return self._specific_runs >= self._needed
+
+    @property
+    def _specific_runs(self) -> int:
+        return sum(row.specific is True for row in self.compared)
+
+    @property
+    def _open(self) -> int:
+        return sum(row.specific is None for row in self.compared)
+
+    @property
+    def _needed(self) -> int:
+        return math.ceil(self.at_least * len(self.compared))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values; what each run's controls are in full stands with its run."""
+        every = self.by_run.values()
+        ranks = [row.rank for row in every if row.rank is not None]
+        return {
+            "runs": len(every), "put_back": min(row.put_back for row in every), "specific": self.specific,
+            "compared": len(self.compared), "specific_runs": self._specific_runs, "open": self._open,
+            "needed": self._needed,
+            "ranked": len(ranks), "first": ranks.count(1), "same": _tally(self.compared),
+            "methods": _tally_methods(every),
+        }  # fmt: skip
+
+
+def _tally_methods(controls: Iterable[Controls]) -> dict[str, int]:
+    """Return in how many runs each method supports the claim."""
+    rows = [row.methods for row in controls if row.methods]
+    return {method: sum(row[method] == "supported" for row in rows) for method in get_args(Method) if rows}
+
+
+def _tally(controls: Iterable[Controls]) -> dict[str, int]:
+    """Return in how many runs each sibling does it too, the most frequent first."""
+    return dict(Counter(row.what for found in controls for row in found.same).most_common())
+
+
+def controls_of_runs(
+    claim: AcrossRuns, found: Mapping[str, Controls | RunsControls | None], verdicts: Mapping[str, Verdict]
+) -> RunsControls | None:
+    """Return what the controls of each run come to, or None of a claim that does not intervene."""
+    by_run = {name: controls for name, controls in found.items() if isinstance(controls, Controls)}
+    if not by_run:
+        return None
+    return RunsControls(by_run, frozenset(name for name in by_run if verdicts[name] == "supported"), claim.at_least)

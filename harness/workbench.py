@@ -102,7 +102,7 @@ class Workbench:
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=16)(self._load)
         self.tokens = lru_cache(maxsize=64)(self._tokens)
-        self.means = lru_cache(maxsize=8)(self._means)
+        self.means = lru_cache(maxsize=64)(self._means)  # small: one value a node; claims about many runs take turns
         self.clean = lru_cache(maxsize=128)(self._clean)
 
     def _load(self, name: str, fixtures: Path) -> Fixture:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from planted import RECIPE, planted_weights
+from several import ORDERS, write_run
 from tiny import write_tiny
 
 from harness.workbench import Workbench
@@ -20,3 +23,17 @@ def fixtures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bench():
     return Workbench("cpu")
+
+
+@pytest.fixture(scope="package")
+def runs(tmp_path_factory):
+    """Three runs; the third has no roles file."""
+    path = tmp_path_factory.mktemp("runs")
+    for name in ORDERS:
+        write_run(path, name)
+    return path
+
+
+@pytest.fixture
+def copied(runs, tmp_path):
+    return shutil.copytree(runs, tmp_path / "fixtures")

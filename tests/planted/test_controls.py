@@ -23,6 +23,7 @@ CONTROLLED = {
     "a-stream": ("ablate: S4L0R\nmethod: zero\nquestions: {all}\nexpect: {{fails: [A0]}}", True, set()),
     "what-suffices": ("keep: {{heads: S3-S4L0H0+H1}}\nquestions: {sample}", True, set()),
     "more-than-suffices": ("keep: {{heads: [S3-S4L0H0+H1, S4L0H2]}}\nquestions: {all}", False, {"S4L0H2"}),
+    "more-than-suffices-for-a-sample": ("keep: {{heads: S3-S4L0H0+H1+H2}}\nquestions: {sample}", False, {"S3L0H2", "S4L0H2"}),
     "what-carries": ("patch: {{node: S3L0M, variable: D0.carry, digits: [A1]}}\npairs: {{n: 900}}", True, set()),
     "two-heads-carry": (
         "patch: {{node: S4L0H0+H1, variable: D0.base_add, digits: [A0]}}\npairs: {{n: 900}}", True, set(),
@@ -71,6 +72,16 @@ def test_the_rank_is_among_the_other_heads_and_steps(tmp_path, fixtures, bench):
     }  # fmt: skip
     assert [controls.rank for controls in found] == [1, 3, None]
     assert found[2].specific is None
+
+
+def test_a_sibling_that_is_undecided_leaves_open_whether_the_claim_is_specific(tmp_path, fixtures, bench):
+    """Either head breaks A1 on 45% of all sums, which 1,500 questions tell from 40% and 200 do not."""
+    text = "ablate: S3L0H0\nreference: {all}\nquestions: {sample}\nexpect: {{fails: [A1], fail_rate: 0.4}}"
+    result = judge(read(tmp_path, fixtures, text)[0], bench, controls=True)
+    assert result.verdict == "supported"
+    assert {row.what for row in result.controls.siblings if row.finding == "undecided"} == {"S3L0H1"}
+    assert result.controls.specific is None
+    assert not_specific(record_of(result)) is False
 
 
 def test_the_methods_stand_side_by_side(tmp_path, fixtures, bench):

@@ -15,7 +15,8 @@ import pytest
 import scipy.stats  # noqa: F401
 import transformer_lens.model_bridge  # noqa: F401
 from planted import RECIPE, planted_weights
-from tiny import read_claim, refusal, write_tiny
+from several import ASKED, GROUP, IDLE, KNOWN, SIZES, read, write_run
+from tiny import refusal, write_tiny
 
 from harness import __version__
 from harness.across import Absent, AcrossRuns
@@ -34,55 +35,6 @@ from harness.variants import write_nodes
 from harness.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SIZES = {key: getattr(RECIPE, key) for key in ("n_digits", "n_layers", "n_heads", "d_model", "d_mlp")}
-ORDERS = {"run_s0": [0, 1, 2], "run_s1": [2, 0, 1], "run_s2": [0, 1, 2]}  # the planted heads, as each run has them
-# Of s0, head 0 and head 1 copy the digits; of s1, these are heads 1 and 2. Written by hand: the oracle.
-KNOWN = {
-    "run_s0": {"base_add.A0": "S4L0H0+H1", "carry.A1": "S3L0H0+H1"},
-    "run_s1": {"base_add.A0": "S4L0H1+H2", "carry.A1": "S3L0H1+H2"},
-}
-IDLE = {
-    "run_s0": {"base_add.A0": "S4L0H2", "carry.A1": "S3L0H2"},
-    "run_s1": {"base_add.A0": "S4L0H0", "carry.A1": "S3L0H0"},
-}
-GROUP = 'fixtures: ["run_s[01]"]\n'
-
-
-def weights_of(order):
-    return {
-        name: tensor[order] if ".attn." in name and name.split(".")[-1] != "b_O" else tensor
-        for name, tensor in planted_weights().items()
-    }
-
-
-def write_run(path, name, order=None, roles=True):
-    write_tiny(path, name, weights=weights_of(order or ORDERS[name]), **SIZES)
-    if roles and name in KNOWN:
-        base, carry = KNOWN[name]["base_add.A0"], KNOWN[name]["carry.A1"]
-        text = f"version: 1\nroles:\n  base_add: {{A0: {base}}}\n  carry: {{A1: {carry}}}\n"
-        (path / name / "roles.yaml").write_text(text, "utf-8")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Three runs; the third has no roles file."""
-    path = tmp_path_factory.mktemp("runs")
-    for name in ORDERS:
-        write_run(path, name)
-    return path
-
-
-@pytest.fixture
-def copied(runs, tmp_path):
-    return shutil.copytree(runs, tmp_path / "fixtures")
-
-
-def read(tmp_path, text, runs):
-    return read_claim(tmp_path, text, runs, "run_s0")
-
-
-ASKED = "questions: {n: 1500, seed: 3}\n"
-
 
 # Where the roles are.
 
@@ -287,7 +239,6 @@ def test_the_failure_names_the_run_and_its_questions(runs, tmp_path):
         (GROUP + "ablate: S4L0H0\nquestions: ba\nexpect: {fails: [A0], at_least: most}", "expected text that matches"),
         ("fixtures: [run_s0]\nablate: S4L0H0\nquestions: ba\nexpect: {fails: [A0]}", "expected several fixtures, found run_s0"),
         ("fixtures: [nobody]\nablate: S4L0H0\nquestions: ba\nexpect: {fails: [A0]}", "found nobody"),
-        (GROUP + "ablate: S4L0H0\nquestions: ba\nexpect: {fails: [A0]}\nsurvivors: {no-op: x}", "remove `survivors`"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_of_several_runs_is_told_in_a_line(runs, tmp_path, text, complaint):
