@@ -74,7 +74,10 @@ class ClaimReader:
         if model is None or self.shape is None:
             return None
         reader = Reader(self.document, self.loc, self.fixture, self.shape, self.fixtures, self.line, self.index)
+        before = len(self.document.problems)
         group = reader.group_of(model.fixtures, "fixtures")
+        if len(self.document.problems) > before:
+            return None
         if model.survivors:
             self.document.report((*self.loc, "survivors"), "no mutants of a claim about several fixtures", "some",
                                  "remove `survivors`")  # fmt: skip

@@ -27,12 +27,14 @@ from harness.nodes import Shape, read_nodes
 from harness.pins import read_pin
 from harness.recipe import PIN, ROLES, Sha256, fixture_directory, recipe_of
 from harness.spec_model import DigitName, Nodes, Rate, Text, VariableName
-from harness.strict import Strict, Version, validate
+from harness.strict import Spelled, Strict, Version, validate
 from harness.yamlfile import read_yaml
 
-RoleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Place = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9']{0,19}$")]
-FullName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$")]
+RoleName = Annotated[str, Spelled(r"^[a-z][a-z0-9_]{0,39}$", "a role of at most 40 of a-z, 0-9 and _, like base_add")]
+Place = Annotated[str, Spelled(r"^[A-Za-z][A-Za-z0-9']{0,19}$", "a place of at most 20 letters and digits, like A4")]
+FullName = Annotated[
+    str, Spelled(r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$", "a role with its place, like base_add.A4")
+]
 
 
 class Evidence(Strict):

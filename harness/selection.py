@@ -167,7 +167,7 @@ def make_strata(
             raise HarnessError.of(
                 f"a cascade length 0 to {longest_possible}",
                 str(length),
-                "a carry from D0 can run through no more",
+                "name one of these; a carry from D0 can run through no more",
             )
     places = [f"D{place}" for place in range(layout.n_digits)]
     for column in columns:

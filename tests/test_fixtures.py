@@ -261,7 +261,7 @@ PIN_AS_WRITTEN = "expected a pin as `harness import` writes it, found"
         (lambda pin: "", f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
         (lambda pin: pin[:-3], f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
         (lambda pin: "[" * 100_000, f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
-        (lambda pin: "[]", f"{PIN_AS_WRITTEN} the file: Input should be an object"),
+        (lambda pin: "[]", f"{PIN_AS_WRITTEN} the file: an empty list, not a mapping; restore it"),
         (lambda pin: "\udcff", "expected a readable file, found 'utf-8' codec can't decode"),
         (with_value(colour="red"), f"{PIN_AS_WRITTEN} colour: "),
         (with_value(version=2), f"{PIN_AS_WRITTEN} version: "),
