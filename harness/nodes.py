@@ -87,7 +87,7 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         return _read_role(text, role, shape)
     match = _NODES.fullmatch(text) if isinstance(text, str) else None
     if not isinstance(text, str) or not text or match is None:
-        if text in shape.roles:
+        if isinstance(text, str) and text in shape.roles:
             raise HarnessError.of(_GRAMMAR, f"the role {text}", f'write "[{text}]", in quotes')
         near = text.upper().replace(" ", "") if isinstance(text, str) else ""
         fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else _SPELLING
