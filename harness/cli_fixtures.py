@@ -88,11 +88,11 @@ def _train(options: argparse.Namespace) -> int:
     if made.pin is None:
         print(f"{place}: stopped at step {made.step:,}; `harness train {options.fixture} --resume` goes on from there")
         return OK
-    uniform = made.pin.measured[0]
     if made.was_there:
         print(f"{place}: has its weights already; --fresh trains new ones")
     print(f"{place}: weights sha256 {made.pin.weights_sha256}")
-    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
+    for uniform in made.pin.measured[:1]:  # there is none in a pin that somebody wrote by hand
+        print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest")
     return OK
 
 
