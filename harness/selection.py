@@ -108,13 +108,13 @@ class PairSample:
 Pairs = PairList | PairSample
 
 
-def read_pair(text: str, layout: Layout) -> Pair:
+def read_pair(text: object, layout: Layout) -> Pair:
     """Return the pair that `text` writes: ``77711+22711 -> 44444+55555``, from the first into the second.
 
     Raises:
         HarnessError: it is none.
     """
-    source, arrow, base = text.partition("->")
+    source, arrow, base = text.partition("->") if isinstance(text, str) else ("", "", "")
     if not arrow:
         raise HarnessError.of("a pair like 77711+22711 -> 44444+55555", shorten(text), "write source -> base")
     return Pair(layout.read_question(source.strip()), layout.read_question(base.strip()))
