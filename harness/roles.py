@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -72,19 +73,30 @@ def read_roles(name: str, fixtures: Path) -> RolesFile | None:
     path = fixture_directory(name, fixtures) / ROLES
     if not path.exists():
         return None
+    shape = recipe_of(name, fixtures).shape
     try:
-        document = read_yaml(path)
-        found = validate(RolesFile, document, document.data, (), recipe_of(name, fixtures).shape)
-        document.raise_problems()
+        stat = path.stat()
+        found = _load_once(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), shape)
+    except OSError:
+        found = _load_once.__wrapped__(path, None, shape)  # says what is wrong with it
     except SpecError as error:
         raise FixtureError(*error.problems) from None
-    assert found is not None  # no problem was noted, so it is valid
     pinned = read_pin(name, fixtures).weights_sha256 if (fixtures / name / PIN).exists() else None
     if found.weights_sha256 is not None and pinned not in (None, found.weights_sha256):
         fix = f"find them anew: harness locate {name}"
         raise FixtureError(
             Problem(f"roles of the weights {pinned[:12]}", f"of {found.weights_sha256[:12]}", fix, str(path))
         )
+    return found
+
+
+@lru_cache(maxsize=256)
+def _load_once(path: Path, stamp: object, shape: Shape) -> RolesFile:
+    """Return the roles at `path` as they were when it had this `stamp`; a claim about a group reads them per row."""
+    document = read_yaml(path)
+    found = validate(RolesFile, document, document.data, (), shape)
+    document.raise_problems()
+    assert found is not None  # no problem was noted, so it is valid
     return found
 
 
