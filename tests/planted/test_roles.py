@@ -153,7 +153,10 @@ def test_roles_of_other_weights_are_refused(copied):
     ("text", "complaint"),
     [
         ("version: 1\nroles: {base_add: {A0: S4L0H7}}", "2:24: expected a head H0 to H2, found H7 in S4L0H7"),
-        ("version: 1\nroles: {Base: {A0: S4L0H1}}", "expected a role of at most 40 of a-z, 0-9 and _, like base_add, found Base"),
+        (
+            "version: 1\nroles: {Base: {A0: S4L0H1}}",
+            "expected a role of at most 40 of a-z, 0-9 and _, like base_add, found Base",
+        ),
         ("version: 1\nrolls: {}", "expected a known key, found rolls; did you mean 'roles'?"),
         ("version: 1\nroles: {base_add: {A0: 3}}", "found 3"),
     ],
