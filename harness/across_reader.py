@@ -74,7 +74,10 @@ class ClaimReader:
         if model is None or self.shape is None:
             return None
         reader = Reader(self.document, self.loc, self.fixture, self.shape, self.fixtures, self.line, self.index)
+        before = len(self.document.problems)
         group = reader.group_of(model.fixtures, "fixtures")
+        if len(self.document.problems) > before:
+            return None
         if len(group) == 1:
             self.document.report((*self.loc, "fixtures"), "several fixtures", group[0], "name it as `fixture`")
         members, absent = self._members(raw, group)

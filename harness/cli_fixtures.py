@@ -149,9 +149,10 @@ def _hash(options: argparse.Namespace) -> int:
 
 
 def _tell(pin: Pin, place: Path, out: TextIO | None = None) -> None:
-    uniform = pin.measured[0]
-    print(f"{place}: weights sha256 {pin.weights_sha256}", file=out)
-    print(f"{uniform.right} of {uniform.n} uniform questions right; README.md there has the rest", file=out, flush=True)
+    print(f"{place}: weights sha256 {pin.weights_sha256}", file=out, flush=True)
+    for uniform in pin.measured[:1]:  # there is none in a pin that somebody wrote by hand
+        right = f"{uniform.right} of {uniform.n} uniform questions right"
+        print(f"{right}; README.md there has the rest", file=out, flush=True)
 
 
 def _train_all(options: argparse.Namespace) -> int:

@@ -16,6 +16,12 @@ _FILLED = (
     "expect", "tags",
 )  # fmt: skip
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
+# What is expected of the rows, of one of them, and of a value in it.
+_SHAPES = (
+    ("a list of rows like {step: S12, digit: A4}", "write one mapping per claim"),
+    ("a row like {step: S12, digit: A4}", "write one mapping per claim"),
+    ("a text, a number, true or false", "write a row for each value"),
+)
 _ROWS = TypeAdapter(list[dict[str, str | int | float | bool]], config=ConfigDict(strict=True))
 
 
@@ -45,9 +51,10 @@ def _rows(document: Document, loc: Loc, rows: Any, used: set[str]) -> list[dict[
     before = len(document.problems)
     try:
         _ROWS.validate_python(rows)
-    except ValidationError:
-        example = "a list of rows like {step: S12, digit: A4}"
-        document.report(at, example, "something else", "write one mapping per claim")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        expected, fix = _SHAPES[min(len(first["loc"]), 2)]
+        document.report((*at, *first["loc"]), expected, shorten(first["input"]), fix)
         return []
     if not 0 < len(rows) <= MAX_ROWS:
         document.report(at, f"1 to {MAX_ROWS} rows", str(len(rows)), "add a row, or split the claim")

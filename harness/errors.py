@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from unicodedata import category, name
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def is_plain(text: str) -> bool:
     """Return whether `text` is one line without control characters, which a terminal or a table would act on."""
-    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+    return not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+
+
+def in_ascii(text: object) -> str:
+    """Return what to do about the first letter of `text` that is not of ASCII, if there is one: it may look as if."""
+    for letter in text if isinstance(text, str) else "":
+        if not letter.isascii():
+            return f"write it in ASCII: {shorten(letter)} is U+{ord(letter):04X}, {name(letter, 'unnamed')}"
+    return ""
 
 
 def shorten(value: object, limit: int = 60) -> str:
     """Return `value` as a person would have typed it, cut to `limit` characters, control characters escaped."""
-    text = value if isinstance(value, str) else str(value)
+    if isinstance(value, (dict, list)):
+        return f"{'a' if value else 'an empty'} {'mapping' if isinstance(value, dict) else 'list'}"
+    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = repr(text) if not text or not text.isprintable() or text != text.strip() else text
     return text if len(text) <= limit else text[: limit - 1] + "…"

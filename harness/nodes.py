@@ -27,6 +27,7 @@ _INDEX = "(0|[1-9][0-9]{0,5})"
 _NODES = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?((?:H{_INDEX})(?:\+H{_INDEX})*|M|R)?")
 _ROLE = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?\[([^\[\]]*)\]")
 _GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
+_SPELLING = "write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R"
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         return _read_role(text, role, shape)
     match = _NODES.fullmatch(text) if isinstance(text, str) else None
     if not isinstance(text, str) or not text or match is None:
+        if isinstance(text, str) and text in shape.roles:
+            raise HarnessError.of(_GRAMMAR, f"the role {text}", f'write "[{text}]", in quotes')
         near = text.upper().replace(" ", "") if isinstance(text, str) else ""
-        fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else "see the node grammar"
+        fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else _SPELLING
         raise HarnessError.of(_GRAMMAR, shorten(text), fix)
     layer, part = match[3], match[4]
     steps, layers = _places(match, text, shape)
@@ -143,7 +146,9 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
         raise NoSuchRoleError.of("a role that the fixture's roles.yaml has", shorten(match[4]), fix)
     bound = sorted({node for role in found for node in shape.roles[role]})
     if not bound:
-        raise RoleNotFoundError.of(f"nodes that have the role {match[4]}", "none were found", "see roles.yaml")
+        raise RoleNotFoundError.of(
+            f"nodes that have the role {match[4]}", "none", "claim another; its roles.yaml says why"
+        )
     there = [node for node in bound if node.step in steps and node.layer in layers]
     if not there:
         elsewhere = ", ".join(map(str, bound))

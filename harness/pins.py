@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from harness.errors import FixtureError, NotImportedError, Problem, shorten
 from harness.recipe import PIN, WEIGHTS, Recipe, Sha256, fixture_directory, missing_weights, recipe_of
-from harness.strict import Strict, Version, newer
+from harness.strict import Strict, Version, in_words, newer
 
 
 class Accuracy(Strict):
@@ -58,7 +59,9 @@ class Pin(Strict):
     @model_validator(mode="after")
     def _from_one_source(self) -> Pin:
         if (self.provenance is None) == (self.trained is None):
-            raise ValueError("either `provenance` or `trained`")
+            found = "neither" if self.trained is None else "both"
+            parts = {"expected": "one of `provenance` and `trained`", "found": found}
+            raise PydanticCustomError("harness", "{expected}", parts)
         return self
 
 
@@ -93,9 +96,7 @@ def read_pin(name: str, fixtures: Path) -> Pin:
     except ValidationError as error:
         if new := _newer(text):
             raise FixtureError(Problem(*new, str(path))) from None
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        found = f"{place}: {first['msg']}"
+        found = in_words(Pin, error)
         raise FixtureError(Problem("a pin as `harness import` writes it", found, "restore it", str(path))) from None
     if pin.name != name:
         raise FixtureError(Problem(f"the pin of {name}", f"that of {shorten(pin.name)}", "restore it", str(path)))

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, shorten
+from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, in_ascii, shorten
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
 from harness.nodes import Node, Shape
-from harness.strict import Strict, Version, validate
+from harness.strict import Spelled, Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
 # The files of a fixture.
@@ -25,8 +25,19 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-HubPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HubPath = Annotated[
+    str,
+    Field(max_length=200),
+    Spelled(
+        r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", "a path inside the repository, like a/b.pth"
+    ),
+]
+HubRepo = Annotated[
+    str,
+    Field(max_length=96),
+    Spelled(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", "a repository, like owner/name"),
+]
+Sha256 = Annotated[str, Spelled(r"^[0-9a-f]{64}$", "a sha256, 64 of 0-9 and a-f")]
 
 
 class Optimiser(Strict):
@@ -74,7 +85,7 @@ class Enrichment(Strict):
 class Hub(Strict):
     """Where weights that somebody published are: a file of a repository on the Hugging Face hub."""
 
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=96)]
+    repo: HubRepo
     file: HubPath
     revision: HubPath = "main"
     sha256: Sha256 | None = None
@@ -154,7 +165,7 @@ def check_name(name: str) -> None:
         raise HarnessError.of(
             "a fixture name of letters, digits, `_`, `-` and `.`",
             shorten(name),
-            "name a directory below fixtures/",
+            in_ascii(name) or "name a directory below fixtures/",
         )
 
 

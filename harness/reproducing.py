@@ -60,7 +60,8 @@ def trained_here(names: Sequence[str], fixtures: Path) -> list[str]:
     ]
     for name in names:
         if not any(fnmatchcase(other, name) for other in known):
-            raise HarnessError.of(f"a fixture trained here, in {fixtures}", name, did_you_mean(name, known))
+            fix = did_you_mean(name, known) if known else "train one: harness train --help"
+            raise HarnessError.of(f"a fixture trained here, in {fixtures}", name, fix)
     return [other for other in known if any(fnmatchcase(other, name) for name in names)]
 
 

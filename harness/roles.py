@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,14 @@ from harness.nodes import Shape, read_nodes
 from harness.pins import read_pin
 from harness.recipe import PIN, ROLES, Sha256, fixture_directory, recipe_of
 from harness.spec_model import DigitName, Nodes, Rate, Text, VariableName
-from harness.strict import Strict, Version, validate
+from harness.strict import Spelled, Strict, Version, validate
 from harness.yamlfile import read_yaml
 
-RoleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Place = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9']{0,19}$")]
-FullName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$")]
+RoleName = Annotated[str, Spelled(r"^[a-z][a-z0-9_]{0,39}$", "a role of at most 40 of a-z, 0-9 and _, like base_add")]
+Place = Annotated[str, Spelled(r"^[A-Za-z][A-Za-z0-9']{0,19}$", "a place of at most 20 letters and digits, like A4")]
+FullName = Annotated[
+    str, Spelled(r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$", "a role with its place, like base_add.A4")
+]
 
 
 class Evidence(Strict):
@@ -70,19 +73,30 @@ def read_roles(name: str, fixtures: Path) -> RolesFile | None:
     path = fixture_directory(name, fixtures) / ROLES
     if not path.exists():
         return None
+    shape = recipe_of(name, fixtures).shape
     try:
-        document = read_yaml(path)
-        found = validate(RolesFile, document, document.data, (), recipe_of(name, fixtures).shape)
-        document.raise_problems()
+        stat = path.stat()
+        found = _load_once(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), shape)
+    except OSError:
+        found = _load_once.__wrapped__(path, None, shape)  # says what is wrong with it
     except SpecError as error:
         raise FixtureError(*error.problems) from None
-    assert found is not None  # no problem was noted, so it is valid
     pinned = read_pin(name, fixtures).weights_sha256 if (fixtures / name / PIN).exists() else None
     if found.weights_sha256 is not None and pinned not in (None, found.weights_sha256):
         fix = f"find them anew: harness locate {name}"
         raise FixtureError(
             Problem(f"roles of the weights {pinned[:12]}", f"of {found.weights_sha256[:12]}", fix, str(path))
         )
+    return found
+
+
+@lru_cache(maxsize=256)
+def _load_once(path: Path, stamp: object, shape: Shape) -> RolesFile:
+    """Return the roles at `path` as they were when it had this `stamp`; a claim about a group reads them per row."""
+    document = read_yaml(path)
+    found = validate(RolesFile, document, document.data, (), shape)
+    document.raise_problems()
+    assert found is not None  # no problem was noted, so it is valid
     return found
 
 

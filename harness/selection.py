@@ -108,13 +108,13 @@ class PairSample:
 Pairs = PairList | PairSample
 
 
-def read_pair(text: str, layout: Layout) -> Pair:
+def read_pair(text: object, layout: Layout) -> Pair:
     """Return the pair that `text` writes: ``77711+22711 -> 44444+55555``, from the first into the second.
 
     Raises:
         HarnessError: it is none.
     """
-    source, arrow, base = text.partition("->")
+    source, arrow, base = text.partition("->") if isinstance(text, str) else ("", "", "")
     if not arrow:
         raise HarnessError.of("a pair like 77711+22711 -> 44444+55555", shorten(text), "write source -> base")
     return Pair(layout.read_question(source.strip()), layout.read_question(base.strip()))
@@ -167,7 +167,7 @@ def make_strata(
             raise HarnessError.of(
                 f"a cascade length 0 to {longest_possible}",
                 str(length),
-                "a carry from D0 can run through no more",
+                "name one of these; a carry from D0 can run through no more",
             )
     places = [f"D{place}" for place in range(layout.n_digits)]
     for column in columns:

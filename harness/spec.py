@@ -101,6 +101,8 @@ def read_questions(text: str, shape: Shape) -> Questions:
         SpecError: what it should have been.
     """
     document = parse_yaml(text, "questions")
+    document.places = {("questions", *loc): place for loc, place in document.places.items()}
+    document.keys = {("questions", *loc): place for loc, place in document.keys.items()}
     asked = validate(AskedModel, document, {"questions": document.data}, (), shape)
     document.raise_problems()
     assert asked is not None

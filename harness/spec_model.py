@@ -20,7 +20,7 @@ from harness.errors import HarnessError, is_plain, shorten
 from harness.nodes import read_nodes
 from harness.question_sets import NAMES
 from harness.selection import Case, Stratify, TriCase, read_pair
-from harness.strict import Strict, Version, checked
+from harness.strict import Spelled, Strict, Version, checked, expecting
 from harness.variables import read_variable
 
 DEFAULT_GATE = 0.99
@@ -66,7 +66,11 @@ DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
 _MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) A(0|[1-9][0-9]*)|no-op|wider|keep nothing|weights|swapped"
 MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$"), checked(lambda name, _: _check_mutant(name))]
-TagName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
+TagName = Annotated[
+    str,
+    Spelled(r"^[A-Za-z][A-Za-z0-9_-]*$", "a tag of letters, digits, _ and -"),
+    checked(lambda tag, _: _check_tag(tag)),
+]
 Cases = Annotated[
     Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
     Discriminator(_one_or_many),
@@ -89,7 +93,7 @@ _RESERVED_TAGS = frozenset(
 def _check_mutant(name: object) -> None:
     if isinstance(name, str) and not re.fullmatch(_MUTANTS, name):
         expected = "a mutant (head+1, step-1, digit+1, drop A4, weights, …)"
-        raise HarnessError.of(expected, shorten(name), "see the README")
+        raise HarnessError.of(expected, shorten(name), "name one that --harness-mutate reports")
 
 
 def _check_tag(tag: object) -> None:
@@ -97,11 +101,21 @@ def _check_tag(tag: object) -> None:
         raise HarnessError.of("a tag that pytest does not act on", str(tag), "rename it")
 
 
+ClaimId = Annotated[
+    str,
+    Field(max_length=100),
+    Spelled(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", "a name of letters, digits and ._+-, without spaces"),
+]
 StepName = Annotated[str, checked(lambda name, shape: shape.layout.step_of(name))]
 FixtureNames = Annotated[
     Annotated[Text, Tag("one")] | Annotated[list[Text], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
 ]
-ShareText = Annotated[str, Field(pattern=r"^[1-9]\d{0,3}/[1-9]\d{0,3}$"), AfterValidator(_share)]
+ShareText = Annotated[
+    str,
+    Spelled(r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}$", "a share like 7/8"),
+    AfterValidator(_share),
+    expecting("a share like 7/8", lambda value: isinstance(value, str)),
+]
 # A bound at the end of its range could not fail, and is refused.
 AtLeast = Annotated[float, Field(gt=0, le=1)]
 AtMost = Annotated[float, Field(ge=0, lt=1)]
@@ -122,6 +136,7 @@ def _size_or_auto(value: object) -> str:
 SampleSize = Annotated[
     Annotated[int, Field(ge=1, le=1_000_000), Tag("n")] | Annotated[Literal["auto"], Tag("auto")],
     Discriminator(_size_or_auto),
+    expecting("a whole number, or auto", lambda value: value == "auto" or not isinstance(value, str)),
 ]
 
 
@@ -143,6 +158,7 @@ QuestionsModel = Annotated[
     | Annotated[list[QuestionText], Field(min_length=1), Tag("list")]
     | Annotated[SampleModel, Tag("sample")],
     Discriminator(_shape_of_questions),
+    expecting("a named set, a list or a sample {n: …}", lambda value: isinstance(value, (str, list, dict))),
 ]
 
 
@@ -179,9 +195,7 @@ class XfailModel(Strict):
 class ClaimModel(Strict):
     """What every claim has."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)] = Field(
-        description="its name, once in a file"
-    )
+    id: ClaimId = Field(description="its name, once in a file")
     claim: Text = Field(description="the claim in a sentence")
     source: Text | None = Field(None, description="who claims it, and where")
     xfail: XfailModel | None = Field(None, description="known to be refuted or inconclusive; strict")
@@ -265,6 +279,7 @@ class PatchModel(ClaimModel):
     pairs: Annotated[
         Annotated[list[PairText], Field(min_length=1), Tag("many")] | Annotated[PairSampleModel, Tag("one")],
         Discriminator(_one_or_many),
+        expecting("a list of pairs, or a sample {n: …}", lambda value: isinstance(value, (list, dict))),
     ] = Field(description="from which question into which: a list, or a sample")
     expect: FollowModel = Field(FollowModel(), description="how often the digits follow")
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on the questions of the pairs")
@@ -289,6 +304,7 @@ class AnswerModel(ClaimModel):
     answer: Annotated[
         Annotated[Literal["whole"], Tag("one")] | Annotated[list[DigitName], Field(min_length=1), Tag("many")],
         Discriminator(_one_or_many),
+        expecting("`whole`, or a list of digits", lambda value: value == "whole" or isinstance(value, list)),
     ] = Field(description="what must be right: the answer as a `whole`, or each of these digits")
     free_running: bool = Field(False, description="the model reads its own digits, not the true ones")
     than: FixtureNames | None = Field(None, description="the fixtures that `gain_at_…` compares with")

@@ -5,13 +5,23 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from harness import __version__
-from harness.errors import HarnessError, shorten
+from harness.errors import HarnessError, in_ascii, shorten
 from harness.yamlfile import Document, Loc
 
 
@@ -33,9 +43,7 @@ def newer(version: object, newest: int = FORMAT) -> tuple[str, str, str] | None:
 
 def _only_whole(value: object) -> object:
     if not isinstance(value, int) or isinstance(value, bool):  # Python has 1 == 1.0 == True
-        raise PydanticCustomError(
-            "harness", "1", {"expected": "1", "found": _show_quoted(value), "fix": "correct `version`"}
-        )
+        raise PydanticCustomError("harness", "1", {"expected": "1", "found": _show_quoted(value)})
     return value
 
 
@@ -70,7 +78,7 @@ def validate(model: type[Model], document: Document, data: Any, at: Loc = (), co
         for detail in error.errors(include_url=False):
             loc = (*at, *detail["loc"])
             name = str(([part for part in document.known(loc) if isinstance(part, str)] or ["the file"])[-1])
-            at_key = detail["type"] == "extra_forbidden"
+            at_key = detail["type"] == "extra_forbidden" or loc[-1:] == ("[key]",)
             document.report(loc, *_explain(model, detail, name), at_key=at_key)
         return None
 
@@ -84,8 +92,50 @@ def checked(read: Callable[[Any, Any], object]) -> BeforeValidator:
                 read(value, info.context)
             except HarnessError as error:
                 problem = error.problems[0]
-                parts = {"expected": problem.expected, "found": problem.found, "fix": problem.fix}
+                fix = in_ascii(value) or problem.fix
+                parts = {"expected": problem.expected, "found": problem.found, "fix": fix}
                 raise PydanticCustomError("harness", "{expected}", parts) from None
+        return value
+
+    return BeforeValidator(check)
+
+
+def in_words(model: type[BaseModel], error: ValidationError) -> str:
+    """Return the first thing that is wrong with JSON: at which key, what was found, and what is due there."""
+    detail: Any = error.errors(include_url=False)[0]
+    place = ".".join(map(str, detail["loc"])) or "the file"
+    if detail["type"] in ("json_invalid", "missing", "extra_forbidden"):
+        told = {"missing": "none", "extra_forbidden": "no key that is known"}
+        return f"{place}: {told.get(detail['type'], detail['msg'])}"
+    expected, found, _ = _explain(model, detail, place)
+    return f"{place}: {found}, not {expected}"
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """What a text must look like: a pattern, which the JSON schema has too, and how it is told."""
+
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"pattern": self.pattern, **handler(schema)}
+
+    def _check(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise PydanticCustomError("harness", "{expected}", {"expected": self.words, "fix": in_ascii(text)})
+        return text
+
+
+def expecting(words: str, fits: Callable[[object], bool]) -> BeforeValidator:
+    """Return a validator that refuses in these words what does not fit at all, whichever kind it was taken for."""
+
+    def check(value: object) -> object:
+        if not fits(value):
+            raise PydanticCustomError("harness", "{expected}", {"expected": words})
         return value
 
     return BeforeValidator(check)
@@ -95,11 +145,12 @@ def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, 
     """Return what was expected, what was found, and what to do, for one of pydantic's errors."""
     kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "harness":
-        return context["expected"], context["found"], context["fix"]
+        return context["expected"], context.get("found") or shorten(found), context.get("fix") or f"correct `{name}`"
     if kind == "extra_forbidden":
         known = _fields_at(model, detail["loc"][:-1])
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
         fix = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        fix = in_ascii(detail["loc"][-1]) or fix
         return "a known key", shorten(detail["loc"][-1]), fix
     if kind == "missing":
         return f"the key `{detail['loc'][-1]}`", "none", f"add `{detail['loc'][-1]}: …`"
@@ -109,35 +160,24 @@ def _explain(model: type[BaseModel], detail: Any, name: str) -> tuple[str, str, 
         expected = f"a number {words} {limit:,}" if isinstance(limit, int) else f"a number {words} {limit:g}"
     elif kind == "literal_error":
         expected = context["expected"].replace("'", "")
-    elif kind == "too_short":
-        expected = f"at least {context['min_length']} in `{name}`"
-    elif kind == "too_long":
-        expected = f"at most {context['max_length']} in `{name}`"
+    elif kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        expected, found = f"{bound} in `{name}`", f"a list of {len(found)}" if found else found
     elif kind == "string_too_short":
         expected = "text"
     elif kind == "string_too_long":
         expected = f"at most {context['max_length']} characters"
-    elif kind == "string_pattern_mismatch":
-        expected = f"text that matches {context['pattern']}"
     else:
         expected = _EXPECTED.get(kind, detail["msg"])
     fix = "quote it" if kind == "string_type" and isinstance(found, (int, float)) else f"correct `{name}`"
     wrong_type = isinstance(found, str) and kind in ("int_type", "float_type", "bool_type")
-    return expected, _show_quoted(found) if wrong_type else _show(found), fix
+    return expected, _show_quoted(found) if wrong_type else shorten(found), fix
 
 
 def _show_quoted(found: object) -> str:
-    """Return `found` as :func:`_show` does, in quotes where it would look like a number or a truth value without."""
+    """Return `found` as :func:`shorten` does, in quotes where it would look like a number or a truth value without."""
     looks_other = isinstance(found, str) and re.fullmatch(r"[-+0-9.eE_]+|true|false", found, re.IGNORECASE)
-    return f"'{shorten(found)}'" if looks_other else _show(found)
-
-
-def _show(found: object) -> str:
-    if isinstance(found, (dict, list)):
-        return f"{'a' if found else 'an empty'} {'mapping' if isinstance(found, dict) else 'list'}"
-    if found is None:
-        return "nothing"
-    return str(found).lower() if isinstance(found, bool) else shorten(found)
+    return f"'{shorten(found)}'" if looks_other else shorten(found)
 
 
 def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:

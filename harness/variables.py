@@ -32,13 +32,13 @@ class Variable:
         return tuple(digit for digit in layout.answer_digits if int(digit[1:]) >= lowest)
 
 
-def read_variable(text: str, layout: Layout) -> Variable:
+def read_variable(text: object, layout: Layout) -> Variable:
     """Return the variable that `text` names.
 
     Raises:
         HarnessError: no such column or kind, or one that is always the same.
     """
-    found = _NAME.fullmatch(text)
+    found = _NAME.fullmatch(text) if isinstance(text, str) else None
     if not found:
         raise HarnessError.of("a variable like D2.tricase or D4.T1", shorten(text), "name a column and a variable")
     column, kind = int(found[1]), found[2]

@@ -7,6 +7,7 @@ Built on ruamel.yaml's event stream, which resolves nothing and constructs nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,21 @@ from harness.errors import HarnessError, Problem, SpecError, shorten
 MAX_BYTES = 64 * 1024  # 800 lines or so; ruamel.yaml reads about 100 KiB/s, and a bad spec is refused at once
 MAX_DEPTH = 16
 MAX_PROBLEMS = 100
+MAX_INT = 100  # characters; Python stops at 4,300 digits
+
+# What ruamel.yaml says → what was found, and what to do.
+_NOT_CLOSED = "found unexpected end of stream"
+_SAID = {
+    _NOT_CLOSED: ("a quote that is not closed", "close it"),
+    "mapping values are not allowed here": ("a colon where no key can be", "quote the text, or check the indentation"),
+    "found character '\\t' that cannot start any token": ("a tab", "write spaces"),
+}
+_TOKEN = re.compile("'?<([a-z ]+)>'?")
+_TOKENS = {
+    "stream end": "the end of the file", "document start": "---", "document end": "...", "scalar": "text",
+    "block end": "the end of what is indented so", "block mapping start": "an indented mapping",
+    "block sequence start": "an indented list", "alias": "an alias", "anchor": "an anchor", "tag": "a tag",
+}  # fmt: skip
 
 Loc = tuple[str | int, ...]
 
@@ -45,6 +61,7 @@ class Document:
     places: dict[Loc, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Loc, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    refused: set[Loc] = field(default_factory=set)  # as YAML: what is made of them is not complained of again
 
     def known(self, loc: Loc) -> Loc:
         """Return `loc` without the parts that are not in the file: what is nearest to it that is."""
@@ -65,8 +82,10 @@ class Document:
 
     def report(self, loc: Loc, expected: str, found: str, fix: str, *, at_key: bool = False) -> None:
         """Note a problem with the value at `loc`, or with its key."""
-        place = self.keys.get(self.known(loc)) if at_key else None
-        self.problems.append(Problem(expected, found, fix, self.path, *(place or self.place(loc))))
+        known = self.known(loc)
+        place = self.keys.get(known) if at_key else None
+        if known not in self.refused:
+            self.problems.append(Problem(expected, found, fix, self.path, *(place or self.place(loc))))
 
     def raise_problems(self) -> None:
         """Raise all problems noted so far, in the order of the file, if there are any."""
@@ -109,7 +128,7 @@ def parse_yaml(text: str, shown: str) -> Document:
     document = Document(shown)
     yaml = YAML(typ="safe", pure=True)
     try:
-        builder = _Builder(document, yaml.parse(text))
+        builder = _Builder(document, text, yaml.parse(text))
         builder.build()
     except YAMLError as error:
         raise SpecError(*document.problems, _syntax_problem(error, text, shown)) from None
@@ -126,21 +145,27 @@ def _syntax_problem(error: YAMLError, text: str, shown: str) -> Problem:
         before = text[: error.position]
         line, col = before.count("\n") + 1, error.position - before.rfind("\n")
         return Problem("printable text", f"the character U+{error.character:04X}", "remove it", shown, line, col)
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    detail = str(getattr(error, "problem", None) or error).partition("\n")[0]
+    said = str(getattr(error, "problem", None) or error).partition("\n")[0]
+    found, fix = _SAID.get(said, ("", "check quotes, colons and indentation"))
+    # A quote that is not closed is known by where it was opened, not by the end of the file.
+    marks = ("context_mark", "problem_mark") if said == _NOT_CLOSED else ("problem_mark", "context_mark")
+    mark = next((mark for name in marks if (mark := getattr(error, name, None))), None)
+    place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if found:
+        return Problem("YAML", found, fix, shown, *place)
+    detail = _TOKEN.sub(lambda token: _TOKENS.get(token[1], token[0]), said)
     expected, _, found = detail.removeprefix("expected ").partition(", but ")
-    fix = "check quotes, colons and indentation"
     if detail.startswith("expected ") and found:
-        return Problem(f"YAML ({expected})", found.removeprefix("found ").removeprefix("got "), fix, shown, line, col)
-    return Problem("YAML", detail.removeprefix("found "), fix, shown, line, col)
+        return Problem(f"YAML ({expected})", found.removeprefix("found ").removeprefix("got "), fix, shown, *place)
+    return Problem("YAML", detail.removeprefix("found "), fix, shown, *place)
 
 
 class _Builder:
     """Turns the event stream into values. A class only to share the stream between the mutual recursion."""
 
-    def __init__(self, document: Document, events: Iterator[Event]) -> None:
+    def __init__(self, document: Document, text: str, events: Iterator[Event]) -> None:
         self.document = document
+        self.text = text
         self.events = events
         self.resolver = YAML(typ="safe", pure=True).resolver
 
@@ -157,7 +182,9 @@ class _Builder:
                         "put it into a file of its own",
                     )
                 elif event.tags or event.version:
-                    self._refuse(event, "no YAML directives", "a %TAG or %YAML line", "remove it")
+                    lines = enumerate(self.text.splitlines(), 1)
+                    line = next((i for i, line in lines if line.startswith("%")), 1)
+                    self._refuse((line, 1), "no YAML directives", "a %TAG or %YAML line", "remove it")
             elif isinstance(event, (ScalarEvent, AliasEvent, MappingStartEvent, SequenceStartEvent)):
                 value = self._value(event, ())
                 if documents == 1:
@@ -168,16 +195,12 @@ class _Builder:
         nothing = isinstance(event, ScalarEvent) and event.implicit[0] and not event.value
         place = self.document.keys.get(loc) if nothing else None
         self.document.places[loc] = place or _position(event)
+        if self._refuse_marks(event, "a plain value"):
+            self.document.refused.add(loc)
         if isinstance(event, AliasEvent):
-            self._refuse(event, "a value", f"the alias *{getattr(event, 'anchor', '')}", "write the value out")
             return None
-        if anchor := getattr(event, "anchor", None):
-            self._refuse(event, "a plain value", f"the anchor &{anchor}", "write the value out where it is needed")
-        if tag := getattr(event, "tag", None):
-            name = str(tag).replace("tag:yaml.org,2002:", "!!")
-            self._refuse(event, "a plain value", f"the tag {shorten(name)}", "remove the tag")
         if isinstance(event, ScalarEvent):
-            return self._scalar(event)
+            return self._scalar(event, loc)
         if depth >= MAX_DEPTH:
             # The parser's time grows with the square of the depth: what follows is not worth reading.
             self._refuse(event, f"at most {MAX_DEPTH} levels", "deeper nesting", "flatten it")
@@ -198,10 +221,12 @@ class _Builder:
 
     def _key(self, event: Event, loc: Loc, mapping: dict[str, Any]) -> str | None:
         """Return the key, or None for one that is refused."""
-        if not isinstance(event, ScalarEvent) or event.anchor or getattr(event, "tag", None):
-            self._refuse(event, "a plain word as key", "something else", "write the key as a word")
-            if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
-                raise SpecError(*self.document.problems)  # where the key ends is not worth finding out
+        self._refuse_marks(event, "a plain word as key")
+        if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+            found = "a mapping" if isinstance(event, MappingStartEvent) else "a list"
+            self._refuse(event, "a plain word as key", found, "write the key as a word")
+            raise SpecError(*self.document.problems)  # where the key ends is not worth finding out
+        if not isinstance(event, ScalarEvent):  # an alias
             return None
         key = self._text(event)
         if key in mapping:
@@ -211,25 +236,33 @@ class _Builder:
         self.document.keys[(*loc, key)] = _position(event)
         return key
 
-    def _scalar(self, event: ScalarEvent) -> Any:
+    def _refuse_marks(self, event: Event, expected: str) -> bool:
+        """Refuse an alias, an anchor or a tag; return whether there was one."""
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if isinstance(event, AliasEvent):
+            self._refuse(event, expected, f"the alias *{anchor}", "write it out")
+        elif anchor:
+            self._refuse(event, expected, f"the anchor &{anchor}", "remove it, and write out what refers to it")
+        if tag:
+            name = str(tag).replace("tag:yaml.org,2002:", "!!")
+            self._refuse(event, expected, f"the tag {shorten(name)}", "remove the tag")
+        return bool(anchor or tag)
+
+    def _scalar(self, event: ScalarEvent, loc: Loc) -> Any:
         """Return the value by YAML 1.2's core schema: null, true, 12, 0.5, text."""
         text = self._text(event)
+        if text != event.value:
+            self.document.refused.add(loc)
         if not event.implicit[0]:
             return text
         tag = str(self.resolver.resolve(ScalarNode, text, event.implicit)).rpartition(":")[2]
-        try:
-            match tag:
-                case "null":
-                    return None
-                case "bool":
-                    return text.lower() == "true"
-                case "int":
-                    return int(text.replace("_", ""), 0) if not text.lstrip("+-").startswith("0") else int(text, 10)
-                case "float":
-                    return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
-        except ValueError:
-            pass
-        return text
+        if tag == "null":
+            return None
+        if tag == "int" and len(text) > MAX_INT:
+            found = f"one of {len(text):,} characters"
+            self._refuse(event, f"a number of at most {MAX_INT} characters", found, "write a smaller one")
+            self.document.refused.add(loc)
+        return _value_of(tag, text)
 
     def _text(self, event: ScalarEvent) -> str:
         text = str(event.value)
@@ -238,10 +271,26 @@ class _Builder:
             return ""
         return text
 
-    def _refuse(self, event: Event, expected: str, found: str, fix: str) -> None:
-        self.document.problems.append(Problem(expected, found, fix, self.document.path, *_position(event)))
+    def _refuse(self, at: Event | tuple[int, int], expected: str, found: str, fix: str) -> None:
+        place = at if isinstance(at, tuple) else _position(at)
+        self.document.problems.append(Problem(expected, found, fix, self.document.path, *place))
 
 
 def _position(event: Event) -> tuple[int, int]:
     mark = event.start_mark
     return (mark.line + 1, mark.column + 1)
+
+
+def _value_of(tag: str, text: str) -> bool | int | float | str:
+    """Return what a plain text that is not null says; the text itself where the core schema has it as no number."""
+    try:
+        match tag:
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                return int(text.replace("_", ""), 0) if not text.lstrip("+-").startswith("0") else int(text, 10)
+            case "float":
+                return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
+    except ValueError:
+        pass
+    return text

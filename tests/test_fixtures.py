@@ -263,7 +263,7 @@ NEWER = f"expected version 1, the newest that harness {__version__} reads, found
         (lambda pin: "", f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
         (lambda pin: pin[:-3], f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
         (lambda pin: "[" * 100_000, f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
-        (lambda pin: "[]", f"{PIN_AS_WRITTEN} the file: Input should be an object"),
+        (lambda pin: "[]", f"{PIN_AS_WRITTEN} the file: an empty list, not a mapping; restore it"),
         (lambda pin: "\udcff", "expected a readable file, found 'utf-8' codec can't decode"),
         (with_value(colour="red"), f"{PIN_AS_WRITTEN} colour: "),
         (with_value(version=0), f"{PIN_AS_WRITTEN} version: "),

@@ -102,29 +102,30 @@ def test_a_bare_step_is_the_residual_stream_after_layer_0(n_layers):
 
 
 GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
+SPELLING = "write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R"
 MODEL_HAS = "name one that the model has"
 
 
 @pytest.mark.parametrize(
     ("text", "shape", "message"),
     [
-        ("", TWO, f"{GRAMMAR}, found ''; see the node grammar"),
+        ("", TWO, f"{GRAMMAR}, found ''; {SPELLING}"),
         ([], TWO, f"{GRAMMAR}, found an empty list; name at least one node"),
         ((), TWO, f"{GRAMMAR}, found an empty list; name at least one node"),
-        (None, TWO, f"{GRAMMAR}, found None; see the node grammar"),
-        (8, TWO, f"{GRAMMAR}, found 8; see the node grammar"),
-        (["S8", 8], TWO, f"{GRAMMAR}, found 8; see the node grammar"),
-        ("D4", TWO, f"{GRAMMAR}, found D4; see the node grammar"),
-        ("S", TWO, f"{GRAMMAR}, found S; see the node grammar"),
-        ("S08", TWO, f"{GRAMMAR}, found S08; see the node grammar"),
-        ("S8-9", TWO, f"{GRAMMAR}, found S8-9; see the node grammar"),
-        ("S8H0L0", TWO, f"{GRAMMAR}, found S8H0L0; see the node grammar"),
-        ("S8L0H0+M", TWO, f"{GRAMMAR}, found S8L0H0+M; see the node grammar"),
-        ("S8L0+S9L0", TWO, f"{GRAMMAR}, found S8L0+S9L0; see the node grammar"),
-        ("S1234567L0M", TWO, f"{GRAMMAR}, found S1234567L0M; see the node grammar"),
+        (None, TWO, f"{GRAMMAR}, found nothing; {SPELLING}"),
+        (8, TWO, f"{GRAMMAR}, found 8; {SPELLING}"),
+        (["S8", 8], TWO, f"{GRAMMAR}, found 8; {SPELLING}"),
+        ("D4", TWO, f"{GRAMMAR}, found D4; {SPELLING}"),
+        ("S", TWO, f"{GRAMMAR}, found S; {SPELLING}"),
+        ("S08", TWO, f"{GRAMMAR}, found S08; {SPELLING}"),
+        ("S8-9", TWO, f"{GRAMMAR}, found S8-9; {SPELLING}"),
+        ("S8H0L0", TWO, f"{GRAMMAR}, found S8H0L0; {SPELLING}"),
+        ("S8L0H0+M", TWO, f"{GRAMMAR}, found S8L0H0+M; {SPELLING}"),
+        ("S8L0+S9L0", TWO, f"{GRAMMAR}, found S8L0+S9L0; {SPELLING}"),
+        ("S1234567L0M", TWO, f"{GRAMMAR}, found S1234567L0M; {SPELLING}"),
         ("s11l0h2", TWO, f"{GRAMMAR}, found s11l0h2; did you mean S11L0H2?"),
         ("S0 - S7 L0R", TWO, f"{GRAMMAR}, found S0 - S7 L0R; did you mean S0-S7L0R?"),
-        ("S8\n", TWO, rf"{GRAMMAR}, found 'S8\n'; see the node grammar"),
+        ("S8\n", TWO, rf"{GRAMMAR}, found 'S8\n'; {SPELLING}"),
         ("S7-S0", TWO, "a step range that ascends, found S7-S0 in S7-S0; write S0-S7"),
         ("S18", TWO, f"a step S0 to S17, found S18 in S18; {MODEL_HAS}"),
         ("S0-S18L0M", TWO, f"a step S0 to S17, found S18 in S0-S18L0M; {MODEL_HAS}"),

@@ -92,7 +92,7 @@ def test_each_writes_a_claim_per_row(tmp_path):
         ),
         (
             {"ablate": "[S12L0H0, 7]"},
-            "6:23: expected nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1, found 7; see the node grammar",
+            "6:23: expected nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1, found 7; write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R",
         ),
         ({"ablate": "[]"}, "6:13: expected at least 1 in `ablate`, found an empty list; correct `ablate`"),
         ({"ablate": None}, "4:5: expected the key `ablate`, found none; add `ablate: …`"),
@@ -123,7 +123,7 @@ def test_each_writes_a_claim_per_row(tmp_path):
         ({"questions": "{n: true}"}, "7:20: expected a whole number, found true; correct `n`"),
         (
             {"questions": "{n: 1000, where: {cascade: 5}}"},
-            "7:33: expected a cascade length 0 to 4, found 5; a carry from D0 can run through no more",
+            "7:33: expected a cascade length 0 to 4, found 5; name one of these; a carry from D0 can run through no more",
         ),
         (
             {"questions": "{n: 1000, where: {case: BA, cascade: 2}}"},
@@ -164,7 +164,7 @@ def test_each_writes_a_claim_per_row(tmp_path):
             "remove by_construction",
         ),
         ({"gate": "-0.1"}, "9:11: expected a number of at least 0, found -0.1; correct `gate`"),
-        ({"tags": "[_x]"}, "9:12: expected text that matches ^[A-Za-z][A-Za-z0-9_-]*$, found _x; correct `tags`"),
+        ({"tags": "[_x]"}, "9:12: expected a tag of letters, digits, _ and -, found _x; correct `tags`"),
         ({"id": '"a-{step}"'}, "4:5: expected `each`, whose rows fill in {step}, found no such key; add it, or drop the braces"),
         ({"claim": '"a\\e[31m"'}, "5:12: expected a line of printable text, found 'a\\x1b[31m'; rewrite it"),
         ({"questions": "{n: 1000, sede: 1}"}, "7:26: expected a known key, found sede; did you mean 'seed'?"),

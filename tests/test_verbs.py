@@ -229,7 +229,7 @@ def test_what_is_shown_of_it(tmp_path):
         ("answer: [A1, A0]\nthan: two\nquestions: {n: 99}\nexpect: {gain_at_least: 0.1}",
          "s.yaml:6:13: expected `whole`, or one digit, with `than`, found 2 digits; write a claim each"),
         ("answer: half\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
-         "s.yaml:6:13: expected whole, found half; correct `answer`"),
+         "s.yaml:6:13: expected `whole`, or a list of digits, found half; correct `answer`"),
         ("answer: [A7]\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
          "s.yaml:6:14: expected an answer digit A2 to A0, found A7; write one of A0, A1, A2"),
         ("answer: whole\nfixtures: three\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
