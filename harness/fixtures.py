@@ -21,7 +21,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from harness.errors import FixtureError, HarnessError, Problem
-from harness.files import write_atomically, write_together
+from harness.files import remove_parts, write_atomically, write_together
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
@@ -141,6 +141,7 @@ def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tenso
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with lock(directory):
+            remove_parts(directory)
             refuse_existing(directory, recipe)
             put(directory, files, pin)
     except OSError as error:
