@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.files import SPEC_SUFFIXES
+from harness.pytest_asked import Asked, asks_for_claims, fixtures_directory
 
 if TYPE_CHECKING:
     from harness.coverage import Coverage
@@ -17,37 +17,11 @@ if TYPE_CHECKING:
     from harness.records import Record
 
 
-def asks_for_claims(config: pytest.Config) -> bool:
-    """Return whether this run's arguments include a spec file or a directory of specs."""
-    below = roots(config)
-    for argument in config.args:
-        path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
-        if path.suffix in SPEC_SUFFIXES or any(path.is_relative_to(r) or r.is_relative_to(path) for r in below):
-            return True
-    return False
-
-
-def roots(config: pytest.Config) -> list[Path]:
-    """Return the directories whose YAML files are specs."""
-    return [Path(root).resolve() for root in config.getini("harness_paths")]
-
-
-def fixtures_directory(config: pytest.Config) -> Path:
-    """Return where the fixtures are, shown relative to where pytest was started if it is below that."""
-    given = config.getoption("--harness-fixtures")
-    return _near(config, config.invocation_params.dir / given if given else config.rootpath / "fixtures")
-
-
-def _near(config: pytest.Config, path: Path) -> Path:
-    here = config.invocation_params.dir
-    return path.relative_to(here) if path.is_relative_to(here) and Path.cwd() == here else path
-
-
 class Reporting:
     """Gathers and writes, on the one process that reports: the only one, or xdist's controller."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
+    def __init__(self, config: pytest.Config, asked: Asked) -> None:
+        self.config, self.asked = config, asked
         self.records: dict[str, Record] = {}
         self.spec_errors: list[str] = []
         self.foreign_errors = 0
@@ -59,6 +33,7 @@ class Reporting:
         """Keep a claim's record."""
         if record := getattr(report, "harness_record", None):
             self.records[record["key"]] = record
+            self.asked.reached.add(report.nodeid)
 
     def pytest_collectreport(self, report: Any) -> None:
         """Keep a spec's errors, and count the errors that are not ours."""
@@ -76,6 +51,8 @@ class Reporting:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the reports; make trouble with specs and fixtures exit code 2, and nothing evaluated never green."""
         ok, failed = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+        if self.asked.worker_died:
+            self._tell_what_was_lost()
         stopped = session.exitstatus == pytest.ExitCode.INTERRUPTED  # whoever pressed Ctrl-C does not wait for a sweep
         trouble = self.spec_errors or any(record["status"] == "error" for record in self.records.values())
         if trouble and session.exitstatus in (ok, failed):
@@ -91,8 +68,23 @@ class Reporting:
             if least is not None and any(100 * found.share < least for found in self.coverage):
                 self.notes.append(f"coverage is under the {least:g} per cent asked for")
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+        if unreached := self.asked.unreached():
+            self.notes.append(f"no verdict on {len(unreached)} more, as the run was stopped")
         if self.records or self.spec_errors:
             self._write(session)
+
+    def _tell_what_was_lost(self) -> None:
+        """Make errors of the claims that got no verdict because workers died."""
+        from harness.errors import HarnessError
+
+        try:
+            found = self.asked.lost()
+        except HarnessError as error:  # somebody edited a spec meanwhile
+            self.spec_errors += map(str, error.problems)
+            return
+        for record in found:
+            self.records[record["key"]] = record
+            self.notes += [f"not judged: {problem}" for problem in record["problems"]]
 
     def _sweep(self, covered: bool) -> None:
         """Cut each node of each model that a claim looks inside of: for the page's maps and, if asked for, coverage."""
@@ -120,7 +112,7 @@ class Reporting:
         return judged(self.records.values())
 
     def _write(self, session: pytest.Session) -> None:
-        from harness.files import write_atomically
+        from harness.files import write_in_turn
         from harness.records import ordered
         from harness.report import markdown, to_json
 
@@ -133,13 +125,13 @@ class Reporting:
             base = base.with_suffix("") if base.suffix in (".md", ".json") else base
             base.parent.mkdir(parents=True, exist_ok=True)
             specs = Path(os.path.relpath(self.config.invocation_params.dir, base.parent)).as_posix()
-            for suffix, content in (
-                (".md", markdown(records, self.spec_errors, command, self.coverage, specs)),
-                (".json", to_json(records, self.spec_errors, command, self.coverage)),
-            ):
-                path = base.parent / (base.name + suffix)
-                write_atomically(path, content.encode())
-                self.notes.append(f"wrote {os.path.relpath(path, self.config.invocation_params.dir)}")
+            texts = {
+                ".md": markdown(records, self.spec_errors, command, self.coverage, specs, self.asked.unreached()),
+                ".json": to_json(records, self.spec_errors, command, self.coverage, self.asked.unreached()),
+            }
+            files = {base.parent / (base.name + suffix): text.encode() for suffix, text in texts.items()}
+            write_in_turn(files)
+            self.notes += [f"wrote {os.path.relpath(path, self.config.invocation_params.dir)}" for path in files]
         except OSError as error:
             self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
             if given and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -149,12 +141,13 @@ class Reporting:
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(markdown(records, self.spec_errors, command, self.coverage))
+                    unreached = self.asked.unreached()
+                    file.write(markdown(records, self.spec_errors, command, self.coverage, unreached=unreached))
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
 
     def _write_page(self, session: pytest.Session, path: Path, records: list[Record], command: str) -> None:
-        from harness.files import write_atomically
+        from harness.files import write_in_turn
         from harness.page import render
 
         here = self.config.invocation_params.dir
@@ -166,7 +159,7 @@ class Reporting:
         try:
             path = path / "index.html" if path.is_dir() else path
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text.encode())
+            write_in_turn({path: text.encode()})
             took = f"; its maps took {sum(found.seconds for found in self.maps):.1f} s" if self.maps else ""
             self.notes.append(f"wrote {os.path.relpath(path, here)}{took}")
         except OSError as error:

@@ -15,7 +15,7 @@ ORDER = [
     "intervals", "spec_model", "reference", "roles", "series", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
     "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
     "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "locate", "diff", "findings", "cli_fixtures", "cli_looking", "cli_roles", "cli_claims", "cli",
-    "pytest_reporting", "pytest_plugin",
+    "scheduling", "pytest_asked", "pytest_reporting", "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"
 TORCH_FREE = [
@@ -36,6 +36,8 @@ TORCH_FREE = [
     "findings",
     "cli_looking",
     "cli",
+    "scheduling",
+    "pytest_asked",
     "pytest_reporting",
     "pytest_plugin",
 ]
