@@ -58,7 +58,9 @@ def import_checkpoint(
     check_tensors(found, recipe, checkpoint)
     # Each in memory of its own: tensors of a checkpoint may share some, which safetensors does not store.
     tensors = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in found.items()}
-    weights_sha256 = hashlib.sha256(serialise(tensors)).hexdigest()
+    weights = serialise(tensors)
+    refuse_existing(directory, recipe_bytes, weights)
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
     fixture = fixture_of(name, recipe, weights_sha256, tensors, where)
     pin = Pin(
         version=1,

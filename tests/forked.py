@@ -75,8 +75,11 @@ def do(program, arguments, directory, log):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         if program == "harness":
-            return int(harness.cli.main(arguments))
-        return int(pytest.main(["-p", "harness.pytest_plugin", "-p", "no:cacheprovider", *arguments]))
+            code = harness.cli.main(arguments)
+        else:
+            code = int(pytest.main(["-p", "harness.pytest_plugin", "-p", "no:cacheprovider", *arguments]))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is done
+        return code
     except KeyboardInterrupt:
         return 130
 
