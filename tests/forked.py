@@ -24,7 +24,7 @@ from harness import making
 from harness.files import PART
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PATIENCE = 120  # seconds; only a test that fails waits so long
+PATIENCE = 600  # seconds; only a test that fails waits so long
 WRITING = {"open", "tempfile.mkdtemp", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}  # events of Python's audit
 
 
@@ -34,6 +34,7 @@ def start_server(module, directory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OMP_WAIT_POLICY", "passive")  # two threads on a busy machine must not spin
         patch.setenv("MPLCONFIGDIR", mpl.get_configdir())
         PROCESSES.set_forkserver_preload([module])
         forkserver.ensure_running()
@@ -70,6 +71,7 @@ def do(program, arguments, directory, log):
     for name in list(os.environ):  # of whoever runs these tests
         if name.startswith("PYTEST") or name in ("CI", "GITHUB_STEP_SUMMARY"):
             del os.environ[name]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others cost time
     making.CHECKPOINT_EVERY = 5
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
