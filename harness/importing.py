@@ -86,7 +86,7 @@ def import_published(name: str, fixtures: Path, *, note: str = "", device: str =
     if recipe.hub is None:
         problem = Problem("the key `hub`", "none", "name a repository and file", str(directory / RECIPE))
         raise FixtureError(problem)
-    refuse_existing(directory, (directory / RECIPE).read_bytes())
+    refuse_existing(directory, (directory / RECIPE).read_bytes(), b"")  # whatever is there, nothing is fetched
     checkpoint = download(recipe.hub, name, fixtures)
     source = f"{recipe.hub.repo}/{recipe.hub.file} ({recipe.hub.revision}) on the Hugging Face hub"
     return import_checkpoint(checkpoint, directory / RECIPE, name, fixtures, source=source, note=note, device=device)

@@ -14,6 +14,7 @@ import random
 import re
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,20 @@ FEW = {
     "quick/comparisons.yaml": "units-are|cascades-of-2",
     "universal/layers.yaml": "ba-no-head",
 }  # which claims of a file: those in whose ids this is found
+QUICK = {
+    "add_d5_l2_h3/part14a.yaml": "D4",
+    "add_d5_l2_h3/interchange.yaml": "published-pair",
+    "quick/comparisons.yaml": "units-are",
+}
 MORE = {
     **dict.fromkeys(FEW, ""),
     "add_d5_l2_h3/cases.yaml": "",
     "quick/comparisons.yaml": "units-are|first|top|with-cascades|help",
     "universal/layers.yaml": "ba-|uc1-",
 }
+
+
+SELECTED = {"QUICK": QUICK, "FEW": FEW, "MORE": MORE}
 
 
 def claims_of(selected):
@@ -63,7 +72,7 @@ def judge_all(out, log, selected, threads, seed, engine, chunk):
     in_child(log)
     torch.set_num_threads(threads)
     os.chdir(ROOT)
-    claims = claims_of(selected)
+    claims = claims_of(SELECTED[selected])
     if seed is not None:
         random.Random(seed).shuffle(claims)
     bench = Workbench("cpu", engine, chunk)
@@ -87,9 +96,9 @@ def judged(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def few(judged):
-    """A few claims judged as usual."""
-    return judged(FEW)
+def expected(judged):
+    """Return a function that returns the report of selected claims, judged once, as usual."""
+    return lru_cache(judged)
 
 
 def without_times(text):
@@ -114,11 +123,17 @@ def largest_difference(one, other, where=""):
 
 
 def differ(one, other):
-    """Return by how much two reports differ at most; they are of the same claims, and of every verb."""
+    """Return by how much two reports of the same claims differ at most."""
     found, expected = ({claim["key"]: claim for claim in json.loads(text)["claims"]} for text in (one, other))
-    verbs = {claim["verb"] for claim in expected.values()}
-    assert verbs == {"ablate", "keep", "patch", "attend", "answer", "learn", "across"}
+    assert expected
     return largest_difference(found, expected)
+
+
+@pytest.mark.parametrize("selected", [FEW, MORE])
+def test_the_claims_are_of_every_verb(selected, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    verbs = {claim.verb for claim in claims_of(selected)}
+    assert verbs == {"ablate", "keep", "patch", "attend", "answer", "learn", "across"}
 
 
 def test_a_difference_is_noticed():
@@ -147,22 +162,21 @@ WAYS_OF_FEW = {
 AT_ONCE = {"another order, batches of 64 questions, two threads": {"chunk": 64, "seed": 2, "threads": 2}}
 
 
-def test_whichever_way_claims_are_judged(judged, few, many, figure):
-    trials = [(FEW, few, many(WAYS_OF_FEW, AT_ONCE))]
-    if many(True, False):
-        trials.append((MORE, judged(MORE), WAYS))
-    for selected, expected, ways in trials:
-        n = len(json.loads(expected)["claims"])
-        for name, options in ways.items():
-            largest = differ(judged(selected, **options), expected)
-            figure(f"claims of every verb: {name}", n, n, f"floats within {largest:.0e}")
+def test_whichever_way_claims_are_judged(judged, expected, many, figure):
+    for name, ways in many({"FEW": WAYS_OF_FEW, "MORE": WAYS}, {"QUICK": AT_ONCE}).items():
+        usual = expected(name)
+        n = len(json.loads(usual)["claims"])
+        for way, options in ways.items():
+            largest = differ(judged(name, **options), usual)
+            figure(f"claims of every verb: {way}", n, n, f"floats within {largest:.0e}")
 
 
-def test_fresh_processes_write_the_same_bytes(judged, few, many, figure):
-    texts = [few, *(judged(FEW) for _ in range(many(4, 1)))]
+def test_fresh_processes_write_the_same_bytes(judged, expected, many, figure):
+    name = many("FEW", "QUICK")
+    texts = [expected(name), *(judged(name) for _ in range(many(4, 1)))]
     stripped = {without_times(text) for text in texts}
     assert len(stripped) == 1
-    n = len(json.loads(few)["claims"])
+    n = len(json.loads(texts[0])["claims"])
     assert stripped.pop()[1] >= n
     figure("JSON of equal runs", len(texts), len(texts), f"the same bytes apart from seconds, {n} claims each")
 
@@ -181,13 +195,14 @@ def run_pytest(report, workers):
     return report.read_text("utf-8")
 
 
-def test_with_workers_and_without(few, tmp_path, many, figure, monkeypatch):
+def test_with_workers_and_without(expected, tmp_path, many, figure, monkeypatch):
     if not many(True, False):
         pytest.skip("`make reliability` starts pytest four times; test_plugin.py compares workers with none, too")
     monkeypatch.chdir(ROOT)
-    n, report = len(json.loads(few)["claims"]), tmp_path / "report.json"
+    usual = expected("FEW")
+    n, report = len(json.loads(usual)["claims"]), tmp_path / "report.json"
     for workers in (0, 2):
         texts = [run_pytest(report, workers) for _ in range(2)]
         assert len(set(map(without_times, texts))) == 1
-        largest = max(differ(text, few) for text in texts)
+        largest = max(differ(text, usual) for text in texts)
         figure(f"claims of every verb: pytest -n {workers}", 2 * n, 2 * n, f"floats within {largest:.0e}")
