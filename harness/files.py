@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 SPEC_SUFFIXES = (".yaml", ".yml")
-PART = ".part"  # how the names of unfinished files end
+PART = ".part"  # how the names of unfinished files' directories end
+TURN = ".harness.lock"  # whoever writes reports into a directory holds it
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -18,45 +21,70 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written, or is no regular file; the old one, if any, is untouched.
     """
+    write_together({_regular(path): content})
+
+
+def write_in_turn(files: Mapping[Path, bytes]) -> None:
+    """Write several files of one directory together, one process after the other. Links are followed.
+
+    So they are all of one process, whoever else writes there; what killed processes left of them is removed.
+
+    Raises:
+        OSError: they could not be written; nothing has changed.
+    """
+    from filelock import FileLock
+
+    with FileLock(next(iter(files)).parent / TURN):
+        whole = {_regular(path): content for path, content in files.items()}
+        for path in whole:
+            remove_parts(path.parent, path.name)
+        write_together(whole)
+
+
+def _regular(path: Path) -> Path:
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
-    write_together({path: content})
+    return path
 
 
 def write_together(files: Mapping[Path, bytes], retract: Path | None = None) -> None:
     """Write several files: each is whole beside its old self before the first takes its name, in the order given.
 
     `retract`, say what vouches for the files, is removed before any of them changes. A process that is killed
-    leaves at most its ``.part`` files behind; see :func:`remove_parts`.
+    leaves at most one ``.part`` in each directory behind; see :func:`remove_parts`.
 
     Raises:
         OSError: they could not be written; nothing has changed.
     """
-    staged: dict[Path, Path] = {}
+    staging: dict[Path, Path] = {}  # a directory, and the one in it where its new files wait
     try:
         for path, content in files.items():
             if path.is_dir():  # no name for a file: the renaming would stop half-way
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
-            staged[path] = Path(temporary)
-            with os.fdopen(handle, "wb") as file:
+            if path.parent not in staging:
+                made = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+                staging[path.parent] = Path(made)
+            with (staging[path.parent] / path.name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            staged[path].chmod(0o666 & ~mask)
         if retract is not None:
             retract.unlink(missing_ok=True)
-        for path, whole in staged.items():
-            whole.replace(path)
+        for path in files:
+            (staging[path.parent] / path.name).replace(path)
     finally:
-        for part in staged.values():
+        for part in staging.values():
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_parts(directory: Path, name: str = "") -> None:
+    """Remove what killed processes left of files they were writing, all or those of `name`.
+
+    Only where no other process writes.
+    """
+    for part in directory.glob(f".{glob.escape(name)}*{PART}"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:  # of a version of this that made files
             part.unlink(missing_ok=True)
-
-
-def remove_parts(directory: Path) -> None:
-    """Remove what killed processes left of files they were writing; only where no other process writes."""
-    for part in directory.glob(f".*{PART}"):
-        part.unlink(missing_ok=True)

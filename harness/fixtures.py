@@ -21,7 +21,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from harness.errors import FixtureError, HarnessError, Problem
-from harness.files import write_atomically, write_together
+from harness.files import remove_parts, write_atomically, write_together
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
@@ -141,7 +141,8 @@ def write_fixture(directory: Path, recipe_text: str, tensors: Mapping[str, Tenso
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with lock(directory):
-            refuse_existing(directory, recipe)
+            remove_parts(directory)
+            refuse_existing(directory, recipe, files[WEIGHTS])
             put(directory, files, pin)
     except OSError as error:
         raise unwritable(directory, error) from None
@@ -183,15 +184,20 @@ def unwritable(directory: Path, error: OSError) -> FixtureError:
     )
 
 
-def refuse_existing(directory: Path, recipe: bytes) -> None:
+def refuse_existing(directory: Path, recipe: bytes, weights: bytes | None = None) -> None:
     """Refuse to write over weights, or over another recipe; a card is remade with the weights that it describes.
+
+    Without a pin, `weights` themselves may be there: a process that put them there was killed before it pinned them.
+    While it is not known what is to be written, None, any may.
 
     Raises:
         FixtureError: there are some.
     """
     check_name(directory.name)
     for name in (PIN, WEIGHTS):
-        if os.path.lexists(directory / name):
+        path = directory / name
+        same = name == WEIGHTS and (weights is None or (path.is_file() and path.read_bytes() == weights))
+        if os.path.lexists(path) and not same:
             fix = "choose another name, or remove it yourself"
             raise FixtureError(Problem("a fixture without weights", f"{name} already there", fix, str(directory)))
     if (directory / RECIPE).exists() and (directory / RECIPE).read_bytes() != recipe:

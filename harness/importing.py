@@ -58,7 +58,9 @@ def import_checkpoint(
     check_tensors(found, recipe, checkpoint)
     # Each in memory of its own: tensors of a checkpoint may share some, which safetensors does not store.
     tensors = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in found.items()}
-    weights_sha256 = hashlib.sha256(serialise(tensors)).hexdigest()
+    weights = serialise(tensors)
+    refuse_existing(directory, recipe_bytes, weights)
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
     fixture = fixture_of(name, recipe, weights_sha256, tensors, where)
     pin = Pin(
         version=1,
@@ -84,7 +86,7 @@ def import_published(name: str, fixtures: Path, *, note: str = "", device: str =
     if recipe.hub is None:
         problem = Problem("the key `hub`", "none", "name a repository and file", str(directory / RECIPE))
         raise FixtureError(problem)
-    refuse_existing(directory, (directory / RECIPE).read_bytes())
+    refuse_existing(directory, (directory / RECIPE).read_bytes(), b"")  # whatever is there, nothing is fetched
     checkpoint = download(recipe.hub, name, fixtures)
     source = f"{recipe.hub.repo}/{recipe.hub.file} ({recipe.hub.revision}) on the Hugging Face hub"
     return import_checkpoint(checkpoint, directory / RECIPE, name, fixtures, source=source, note=note, device=device)

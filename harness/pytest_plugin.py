@@ -1,7 +1,6 @@
 """Every claim a pytest item. A thin shell: it collects, asks ``evaluate.judge``, and shows ``report``'s texts.
 
-Only this module and ``pytest_reporting.py`` import pytest. Nothing heavy is imported before a claim is judged, and
-nothing is
+Only the modules ``pytest_*.py`` import pytest. Nothing heavy is imported before a claim is judged, and nothing is
 collected but YAML below the ini key ``harness_paths`` or named on the command line.
 """
 
@@ -19,7 +18,8 @@ import pytest
 
 from harness.errors import HarnessError, NotImportedError
 from harness.files import SPEC_SUFFIXES
-from harness.pytest_reporting import Reporting, asks_for_claims, fixtures_directory, roots
+from harness.pytest_asked import Asked, asks_for_claims, fixtures_directory, roots
+from harness.pytest_reporting import Reporting
 
 if TYPE_CHECKING:
     from harness.evaluate import Result
@@ -85,7 +85,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--harness-train") == "always" and workers:
         raise pytest.UsageError("--harness-train always: expected one process, found -n; each worker would train")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Reporting(config), "harness-reporting")
+        asked = Asked(config)
+        config.pluginmanager.register(asked, "harness-asked")
+        config.pluginmanager.register(Reporting(config, asked), "harness-reporting")
     elif config.getoption("--harness-device") in ("auto", "cuda") and asks_for_claims(config):
         from harness.gpus import VISIBLE, gpu_of, visible_gpus
 
@@ -318,14 +320,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the claims of one file on one worker, so that what they share (model, clean runs) is made once there."""
+    """Keep the claims of one file on one worker."""
     if config.getvalue("dist") != "load" or not asks_for_claims(config):
         return None
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            path = Path(nodeid.split("::", maxsplit=1)[0])
-            return str(path) if path.suffix in SPEC_SUFFIXES else nodeid
+    from harness.scheduling import ByFile
 
     return ByFile(config, log)

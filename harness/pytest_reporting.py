@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.files import SPEC_SUFFIXES
+from harness.pytest_asked import Asked, asks_for_claims, fixtures_directory
 
 if TYPE_CHECKING:
     from harness.coverage import Coverage
@@ -17,37 +17,11 @@ if TYPE_CHECKING:
     from harness.records import Record
 
 
-def asks_for_claims(config: pytest.Config) -> bool:
-    """Return whether this run's arguments include a spec file or a directory of specs."""
-    below = roots(config)
-    for argument in config.args:
-        path = (config.invocation_params.dir / argument.split("::")[0]).resolve()
-        if path.suffix in SPEC_SUFFIXES or any(path.is_relative_to(r) or r.is_relative_to(path) for r in below):
-            return True
-    return False
-
-
-def roots(config: pytest.Config) -> list[Path]:
-    """Return the directories whose YAML files are specs."""
-    return [Path(root).resolve() for root in config.getini("harness_paths")]
-
-
-def fixtures_directory(config: pytest.Config) -> Path:
-    """Return where the fixtures are, shown relative to where pytest was started if it is below that."""
-    given = config.getoption("--harness-fixtures")
-    return _near(config, config.invocation_params.dir / given if given else config.rootpath / "fixtures")
-
-
-def _near(config: pytest.Config, path: Path) -> Path:
-    here = config.invocation_params.dir
-    return path.relative_to(here) if path.is_relative_to(here) and Path.cwd() == here else path
-
-
 class Reporting:
     """Gathers and writes, on the one process that reports: the only one, or xdist's controller."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
+    def __init__(self, config: pytest.Config, asked: Asked) -> None:
+        self.config, self.asked = config, asked
         self.records: dict[str, Record] = {}
         self.spec_errors: list[str] = []
         self.foreign_errors = 0
@@ -59,6 +33,7 @@ class Reporting:
         """Keep a claim's record."""
         if record := getattr(report, "harness_record", None):
             self.records[record["key"]] = record
+            self.asked.reached.add(report.nodeid)
 
     def pytest_collectreport(self, report: Any) -> None:
         """Keep a spec's errors, and count the errors that are not ours."""
@@ -76,6 +51,8 @@ class Reporting:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the reports; make trouble with specs and fixtures exit code 2, and nothing evaluated never green."""
         ok, failed = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+        if self.asked.worker_died:
+            self._tell_what_was_lost()
         stopped = session.exitstatus == pytest.ExitCode.INTERRUPTED  # whoever pressed Ctrl-C does not wait for a sweep
         trouble = self.spec_errors or any(record["status"] == "error" for record in self.records.values())
         if trouble and session.exitstatus in (ok, failed):
@@ -91,8 +68,23 @@ class Reporting:
             if least is not None and any(100 * found.share < least for found in self.coverage):
                 self.notes.append(f"coverage is under the {least:g} per cent asked for")
                 session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+        if unreached := self.asked.unreached():
+            self.notes.append(f"no verdict on {len(unreached)} more, as the run was stopped")
         if self.records or self.spec_errors:
             self._write(session)
+
+    def _tell_what_was_lost(self) -> None:
+        """Make errors of the claims that got no verdict because workers died."""
+        from harness.errors import HarnessError
+
+        try:
+            found = self.asked.lost()
+        except HarnessError as error:  # somebody edited a spec meanwhile
+            self.spec_errors += map(str, error.problems)
+            return
+        for record in found:
+            self.records[record["key"]] = record
+            self.notes += [f"not judged: {problem}" for problem in record["problems"]]
 
     def _sweep(self, covered: bool) -> None:
         """Cut each node of each model that a claim looks inside of: for the page's maps and, if asked for, coverage."""
@@ -127,7 +119,10 @@ class Reporting:
         given, here = self.config.getoption("--harness-report"), self.config.invocation_params.dir
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
         missing = [note for note in self.notes if note.startswith("no ")]
-        run = Run(command, ordered(self.records.values()), self.spec_errors, self.coverage, self.maps, missing)
+        run = Run(
+            command, ordered(self.records.values()), self.spec_errors, self.coverage, self.maps, missing,
+            self.asked.unreached(),
+        )  # fmt: skip
         base = here / given if given else self.config.rootpath / "reports" / REPORT
         try:
             self.notes += run.write(base, here)
@@ -146,7 +141,7 @@ class Reporting:
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(markdown(run.records, self.spec_errors, command, self.coverage))
+                    file.write(markdown(run.records, self.spec_errors, command, self.coverage, unreached=run.unreached))
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
 

@@ -104,15 +104,19 @@ def markdown(
     command: str = "",
     coverage: Sequence[Coverage] = (),
     specs: str | None = None,
+    unreached: Sequence[str] = (),
 ) -> str:
     """Return the Markdown report of the run that `command` started, which may have been of some claims only.
 
+    `unreached` are the claims that it was stopped before.
     `specs` is where the paths of specs begin, seen from the report; with it, claims link to their lines.
     """
     by_construction = [r for r in records if r["verdict"] == "by construction"]
     skipped = [r for r in records if r["verdict"] == "skipped"]
     others = [r for r in records if r["verdict"] not in ("by construction", "skipped")]
     parts = ["# Claims", "", f"`{command}`: {summary_line(records)}." if command else f"{summary_line(records)}.", ""]
+    if unreached:
+        parts += ["## Not judged, as the run was stopped", "", *(f"- `{key}`" for key in unreached), ""]
     if spec_errors:
         parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
     parts += [_markdown_table(others, specs)] if others else []
@@ -248,6 +252,7 @@ def to_json(
     spec_errors: Sequence[str] = (),
     command: str = "",
     coverage: Sequence[Coverage] = (),
+    unreached: Sequence[str] = (),
 ) -> str:
     """Return the JSON report."""
     body = {
@@ -256,6 +261,7 @@ def to_json(
         "summary": counts(records),
         "spec_errors": list(spec_errors),
         "claims": list(records),
+        "unreached": list(unreached),
         "coverage": {found.fixture: found.as_dict() for found in coverage},
     }
     return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.files import write_atomically
+from harness.files import write_in_turn
 from harness.records import Record
 from harness.report import markdown, to_json
 
@@ -29,6 +29,7 @@ class Run:
     coverage: Sequence[Coverage] = ()
     maps: Sequence[NodeMap] = ()
     notes: list[str] = field(default_factory=list)  # what is missing, a map that could not be made, say
+    unreached: Sequence[str] = ()  # the claims that it was stopped before
 
     def write(self, base: Path, here: Path) -> list[str]:
         """Write ``BASE.md`` and ``BASE.json``, or both into the directory `base`; return a line for each.
@@ -42,15 +43,13 @@ class Run:
         base = base.with_suffix("") if base.suffix in (".md", ".json") else base
         base.parent.mkdir(parents=True, exist_ok=True)
         specs = Path(os.path.relpath(here, base.parent)).as_posix()
-        lines = []
-        for suffix, content in (
-            (".md", markdown(self.records, self.spec_errors, self.command, self.coverage, specs)),
-            (".json", to_json(self.records, self.spec_errors, self.command, self.coverage)),
-        ):
-            path = base.parent / (base.name + suffix)
-            write_atomically(path, content.encode())
-            lines.append(f"wrote {os.path.relpath(path, here)}")
-        return lines
+        texts = {
+            ".md": markdown(self.records, self.spec_errors, self.command, self.coverage, specs, self.unreached),
+            ".json": to_json(self.records, self.spec_errors, self.command, self.coverage, self.unreached),
+        }
+        files = {base.parent / (base.name + suffix): text.encode() for suffix, text in texts.items()}
+        write_in_turn(files)
+        return [f"wrote {os.path.relpath(path, here)}" for path in files]
 
     def write_page(self, path: Path, here: Path) -> str:
         """Write the HTML page to `path`, or into that directory, and return the line that says so.
@@ -66,6 +65,6 @@ class Run:
         )  # fmt: skip
         path = path / "index.html" if path.is_dir() else path
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+        write_in_turn({path: text.encode()})
         took = f"; its maps took {sum(found.seconds for found in self.maps):.1f} s" if self.maps else ""
         return f"wrote {os.path.relpath(path, here)}{took}"

@@ -35,3 +35,11 @@ def one_thread():
     """Run a file's torch on one thread: its models are too small for two."""
     with tiny.one_thread():
         yield
+
+
+@pytest.fixture(scope="module")
+def server(request):
+    """Start the server that a file's processes are forked from."""
+    import forked  # which imports much
+
+    forked.start_server(request.module.__name__, request.path.parent)

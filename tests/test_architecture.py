@@ -15,7 +15,7 @@ ORDER = [
     "intervals", "spec_model", "reference", "roles", "series", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "addition", "causal", "sampling", "pairs", "curves", "models", "transformer", "training", "fixtures", "interventions",
     "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
     "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "checking", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "writing", "locate", "diff", "findings", "machines", "cli_fixtures", "cli_checking", "cli_looking", "cli_roles", "cli_claims", "cli",
-    "gpus", "pytest_reporting", "pytest_plugin",
+    "gpus", "scheduling", "pytest_asked", "pytest_reporting", "pytest_plugin",
 ]  # fmt: skip
 HARNESS = ROOT / "harness"
 TORCH_FREE = [
@@ -43,6 +43,8 @@ TORCH_FREE = [
     "cli_looking",
     "cli",
     "gpus",
+    "scheduling",
+    "pytest_asked",
     "pytest_reporting",
     "pytest_plugin",
 ]

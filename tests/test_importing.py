@@ -390,6 +390,19 @@ def test_an_import_never_writes_over_weights(missing):
     assert contents(Path()) == before
 
 
+def test_an_import_that_was_killed_before_its_pin_can_be_done_again():
+    RECIPE.write_text(recipe_text(**SMALLEST))
+    save_checkpoint(CHECKPOINT, random_weights(make_recipe(**SMALLEST)))
+    import_tiny()
+    whole = contents(ROOT)
+    (TINY / "model.json").unlink()
+    (TINY / ".recipe.yaml.1.part").mkdir()
+    (TINY / ".recipe.yaml.1.part" / "recipe.yaml").write_bytes(b"half")
+    import_tiny()
+    assert contents(ROOT) == whole
+    assert not list(TINY.glob(".*.part"))
+
+
 def test_an_import_does_not_follow_a_link():
     Path("elsewhere").mkdir()
     ROOT.mkdir()

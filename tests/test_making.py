@@ -661,11 +661,16 @@ def test_files_whose_directory_is_missing_are_not_written():
 
 def test_only_parts_are_removed():
     kept = ["a.part", ".a.parts", "part", ".part.a", "a", LOCK]
-    for name in [*kept, ".a.part", f".{PIN}.4xq.part"]:
+    for name in [*kept, ".a.part"]:
         Path(name).write_bytes(b"")
-    Path("inside").mkdir()
-    Path("inside/.a.part").write_bytes(b"")
+    for name in ("inside/.a.part", f".{PIN}.4xq.part/{PIN}", ".b.1.part/b", ".[b].1.part/b"):
+        Path(name).parent.mkdir()
+        Path(name).write_bytes(b"")
+    remove_parts(Path(), "[b]")
+    assert Path(".b.1.part/b").exists()
+    assert not Path(".[b].1.part").exists()
     remove_parts(Path())
+    assert not Path(".b.1.part").exists()
     assert contents(Path()).keys() == {*kept, "inside/.a.part"}
     remove_parts(Path())
     remove_parts(Path("nowhere"))

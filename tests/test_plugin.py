@@ -350,6 +350,20 @@ def test_a_device_that_is_not_here(project):
     result.stdout.fnmatch_lines(["expected a device auto, cpu or cuda[[]:N], found tpu; choose one of them"])
 
 
+def test_what_a_stopped_run_did_not_reach_is_told_and_listed(project):
+    write(project, text=spec(REFUTED, SUPPORTED))
+    result = run(project, "-x")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["no verdict on 1 more, as the run was stopped"])
+    body = report(project)
+    assert body["unreached"] == ["claims/a.yaml::s12-breaks-a4"]
+    assert body["summary"] == {"refuted": 1}
+    text = (project.path / "reports" / "hypotheses.md").read_text("utf-8")
+    assert "## Not judged, as the run was stopped\n\n- `claims/a.yaml::s12-breaks-a4`\n" in text
+    run(project)
+    assert report(project)["unreached"] == []
+
+
 def test_collecting_alone_judges_nothing_and_writes_nothing(project):
     write(project)
     result = run(project, "--collect-only", "-q")
