@@ -56,6 +56,24 @@ def write_together(files: Mapping[Path, bytes], retract: Path | None = None) -> 
             part.unlink(missing_ok=True)
 
 
+def is_directory(path: Path) -> bool:
+    """Return whether there is a directory; of a name that is too long for there to be any, no."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def refuse_outside(path: Path, root: Path) -> None:
+    """Refuse to write where nobody asked to, because links lead there: a default place that is not below `root`.
+
+    Raises:
+        OSError: it is not.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise OSError(errno.EXDEV, f"a link that leads outside {root.resolve().name}")
+
+
 def remove_parts(directory: Path) -> None:
     """Remove what killed processes left of files they were writing; only where no other process writes."""
     for part in directory.glob(f".*{PART}"):

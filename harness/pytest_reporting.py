@@ -88,9 +88,8 @@ class Reporting:
         covered = self.config.getoption("--harness-coverage") or least is not None
         if self.records and not stopped and (covered or self.config.getoption("--harness-html")):
             self._sweep(covered)
-            if least is not None and any(100 * found.share < least for found in self.coverage):
-                self.notes.append(f"coverage is under the {least:g} per cent asked for")
-                session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+            if least is not None:
+                self._require_coverage(session, least)
         if self.records or self.spec_errors:
             self._write(session)
 
@@ -114,13 +113,26 @@ class Reporting:
             if covered:
                 self.coverage.append(coverage_of(found, named))
 
+    def _require_coverage(self, session: pytest.Session, least: float) -> None:
+        """Fail where less than `least` per cent of a model is covered, and where nothing could be measured."""
+        if any(note.startswith("no coverage") for note in self.notes):
+            session.exitstatus = max(session.exitstatus, pytest.ExitCode.INTERRUPTED)
+            return
+        if not self.coverage:
+            self.notes.append("no coverage: no claim that was judged looks inside of a model")
+        elif any(100 * found.share < least for found in self.coverage):
+            self.notes.append(f"coverage is under the {least:g} per cent asked for")
+        else:
+            return
+        session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+
     def _judged(self) -> list[Record]:
         from harness.records import judged
 
         return judged(self.records.values())
 
     def _write(self, session: pytest.Session) -> None:
-        from harness.files import write_atomically
+        from harness.files import refuse_outside, write_atomically
         from harness.records import ordered
         from harness.report import markdown, to_json
 
@@ -131,6 +143,8 @@ class Reporting:
         try:
             base = base / "hypotheses" if base.is_dir() else base
             base = base.with_suffix("") if base.suffix in (".md", ".json") else base
+            for suffix in () if given else (".md", ".json"):
+                refuse_outside(base.parent / (base.name + suffix), self.config.rootpath)
             base.parent.mkdir(parents=True, exist_ok=True)
             specs = Path(os.path.relpath(self.config.invocation_params.dir, base.parent)).as_posix()
             for suffix, content in (
