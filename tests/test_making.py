@@ -878,6 +878,7 @@ def test_a_closed_standard_error_does_not_stop_training(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert train(until=2).step == 2
 
+
 @pytest.mark.parametrize("how", ["missing", "resume", "fresh"])
 def test_weights_that_are_not_the_pinned_ones_are_somebodys_and_stay(copied, how):
     other = b"somebody's"
