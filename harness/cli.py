@@ -26,7 +26,7 @@ from harness.cli_fixtures import (
 )
 from harness.cli_looking import add_looking_commands
 from harness.cli_roles import add_role_commands
-from harness.errors import HarnessError
+from harness.errors import HarnessError, Problem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return OK
     except OSError as error:
+        if error.filename is not None:  # a name that the system does not take: too long, say
+            problem = Problem("a path that can be used", error.strerror or str(error), "name another", error.filename)
+            print(f"harness: {problem}", file=sys.stderr)
+            return TROUBLE
         if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):  # not about our output
             raise
         _drop_output()

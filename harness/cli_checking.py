@@ -157,7 +157,7 @@ def _write(run: Run, options: argparse.Namespace) -> bool:
     """Write the reports; return whether all that was asked for is there."""
     here, base, out = Path.cwd(), options.report or REPORTS / "hypotheses", sys.stderr if options.json else sys.stdout
     try:
-        print("\n".join(run.write(here / base, here)), file=out)
+        print("\n".join(run.write(here / base, here, within=None if options.report else here)), file=out)
         if options.html:
             print(run.write_page(here / options.html, here), file=out)
     except OSError as error:

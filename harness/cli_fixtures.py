@@ -211,15 +211,21 @@ def _curves(options: argparse.Namespace) -> int:
     )
     print(tabulate(final_losses(curves), "keys", disable_numparse=True))
     print(task_shares(curves))
-    from harness.files import write_atomically
+    from harness.files import refuse_outside, write_atomically
     from harness.plots import FORMATS, draw, figures_of
 
     out = options.out or Path("reports", "curves", options.fixture)
+    files = {
+        out / f"{figure}.{suffix}": (figure, suffix)
+        for figure in figures_of(curves)
+        for suffix in options.format or FORMATS
+    }
     try:
+        for path in files if options.out is None else ():
+            refuse_outside(path, Path())
         out.mkdir(parents=True, exist_ok=True)
-        for figure in figures_of(curves):
-            for file_format in options.format or FORMATS:
-                write_atomically(out / f"{figure}.{file_format}", draw(curves, figure, file_format))
+        for path, (figure, file_format) in files.items():
+            write_atomically(path, draw(curves, figure, file_format))
     except OSError as error:
         raise HarnessError.of("a directory that can be written", error.strerror or "", "choose another", out) from None
     print(f"wrote {', '.join(figures_of(curves))} to {out}")

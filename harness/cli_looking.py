@@ -75,11 +75,22 @@ def _attention(options: argparse.Namespace) -> int:
         titles = [name for name, questions in examples.items() for _ in questions]
     maps = [mean_map(fixture, over)] if over is not None else []
     maps += attention_maps(fixture, asked, titles) if asked else []
+    if options.out is None:
+        _refuse_outside(out)
     files = {out: draw_attention(fixture, maps, file_format)}
     if options.html is not None:
         files[options.html] = attention_page(fixture, maps).encode()
     _write(files)
     return OK
+
+
+def _refuse_outside(path: Path) -> None:
+    from harness.files import refuse_outside
+
+    try:
+        refuse_outside(path, Path())
+    except OSError as error:
+        raise _unwritable("file", path, error) from None
 
 
 def _format_of(path: Path) -> Format:

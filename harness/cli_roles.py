@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _locate(options: argparse.Namespace) -> int:
     from harness.recipe import ROLES, fixture_directory
 
     there = fixture_directory(options.fixture, options.fixtures) / ROLES
-    if there.exists() and not options.force and not options.dry_run:  # told before the search, not after it
+    if os.path.lexists(there) and not options.force and not options.dry_run:  # told before the search, not after it
         raise HarnessError.of("no roles file yet", str(there), "write over it with --force, or look with --dry-run")
     from harness.fixtures import put_roles
     from harness.locate import locate, roles_file, to_markdown

@@ -30,8 +30,8 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """The fraction of the nodes that matter that is named; 1 where none matters."""
-        return len(self.named) / len(self.matter) if self.matter else 1.0
+        """The fraction of the nodes that matter that is named; 0 where none matters, as nothing was shown."""
+        return len(self.named) / len(self.matter) if self.matter else 0.0
 
     @property
     def missing(self) -> dict[str, str]:

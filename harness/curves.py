@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,6 +194,8 @@ def read_curves(path: Path, layout: Layout) -> Curves:
         heads = ["step", *column_names(layout)]
         if not rows or rows[0] != heads or any(len(row) != len(heads) for row in rows):
             raise ValueError("other columns")
+        if not all(math.isfinite(float(cell)) for row in rows[1:] for cell in row if cell):
+            raise ValueError("a loss that is not finite")
         values = [[float(cell or "nan") for cell in row[1:]] for row in rows[1:]]
         return Curves(layout, torch.tensor(values, dtype=torch.float64).reshape(len(values), len(heads) - 1))
     except FileNotFoundError:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.records import Record, percent
+from harness.records import Record, judged, percent
 from harness.report import VERSION
 from harness.strict import newer
+
+_KEYS = frozenset({"key", "id", "verdict", "verb", "target", "fixture", "named", "path"})  # what is read of every claim
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def read_report(path: Path) -> dict[str, Record]:
     if version != VERSION or not isinstance(report.get("claims"), list):
         expected, found = f"a JSON report of version {VERSION}", f"version {version}"
         raise HarnessError.of(expected, found, "write it anew: pytest hypotheses/", path)
+    if not all(isinstance(record, dict) and record.keys() >= _KEYS for record in report["claims"]):
+        keys = f"claims with {', '.join(sorted(_KEYS))}"
+        raise HarnessError.of(keys, "another", "write it anew: pytest hypotheses/", path)
+    if not judged(report["claims"]):
+        raise HarnessError.of("claims that were judged", "none", "write it anew: pytest hypotheses/", path)
     return {record["key"]: record for record in report["claims"]}
 
 

@@ -88,3 +88,21 @@ def remove_parts(directory: Path, name: str = "") -> None:
             shutil.rmtree(part, ignore_errors=True)
         else:  # of a version of this that made files
             part.unlink(missing_ok=True)
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether there is a directory; of a name that is too long for there to be any, no."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def refuse_outside(path: Path, root: Path) -> None:
+    """Refuse to write where nobody asked to, because links lead there: a default place that is not below `root`.
+
+    Raises:
+        OSError: it is not.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise OSError(errno.EXDEV, f"a link that leads outside {root.resolve().name}")

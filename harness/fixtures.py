@@ -21,7 +21,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from harness.errors import FixtureError, HarnessError, Problem
-from harness.files import remove_parts, write_atomically, write_together
+from harness.files import remove_parts, write_together
 from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Shape
@@ -168,10 +168,10 @@ def put_roles(name: str, fixtures: Path, text: str, *, force: bool) -> Path:
         FixtureError: it cannot be written.
     """
     path = fixture_directory(name, fixtures) / ROLES
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise HarnessError.of("no roles file yet", str(path), "write over it with --force")
     try:
-        write_atomically(path, text.encode())
+        write_together({path: text.encode()})  # in the place of a link, not where that leads
     except OSError as error:
         raise unwritable(path.parent, error) from None
     return path

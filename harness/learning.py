@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.curves import Curves, read_curves
-from harness.errors import FixtureError, Problem
+from harness.errors import FixtureError, MeasurementError, Problem
 from harness.intervals import exact_interval
 from harness.layout import Layout
 from harness.observations import Learn
@@ -39,6 +39,7 @@ def measure_learning(claim: Learn) -> Learned:
 
     Raises:
         FixtureError: a fixture has no learning curves, or not those of all its steps.
+        MeasurementError: a series that had no case.
     """
     found = {}
     for name in claim.group:
@@ -48,6 +49,9 @@ def measure_learning(claim: Learn) -> Learned:
         if len(curves.values) != recipe.steps:
             steps = f"{len(curves.values):,}"
             raise FixtureError(Problem(f"the curves of {recipe.steps:,} steps", steps, "restore them", str(path)))
+        for series in (*claim.first, *claim.before):
+            if bool(curves[series].isnan().all()):  # what was never seen is not learned later either
+                raise MeasurementError(Problem(f"losses of {series}", "none in any step", "claim another", str(path)))
         found[name] = {series: learned_at(curves[series], claim.below) for series in (*claim.first, *claim.before)}
     return Learned(found)
 

@@ -21,7 +21,7 @@ from harness.accuracy import measure_accuracy
 from harness.card import model_card
 from harness.curves import Curves, to_csv_gz
 from harness.errors import FixtureError, HarnessError, Problem
-from harness.files import remove_parts, write_atomically
+from harness.files import remove_parts, write_together
 from harness.fixtures import fixture_of, lock, put, read_weights, serialise, unwritable
 from harness.models import resolve_device
 from harness.pins import Pin, Trained, read_pin, recipe_hash
@@ -124,10 +124,17 @@ def _refuse_what_was_not_trained_here(name: str, fixtures: Path) -> None:
     directory = fixtures / name
     if not any((directory / file).exists() for file in (PIN, CHECKPOINT)) and (directory / WEIGHTS).exists():
         raise FixtureError(Problem(f"no weights without a {PIN}", WEIGHTS, "remove it yourself", str(directory)))
-    if (directory / PIN).exists() and (provenance := read_pin(name, fixtures).provenance) is not None:
-        found = f"weights imported from {provenance.source}"
+    if not (directory / PIN).exists():
+        return
+    pin = read_pin(name, fixtures)
+    if pin.provenance is not None:
+        found = f"weights imported from {pin.provenance.source}"
         fix = "they are not written over; copy the recipe to another name"
         raise FixtureError(Problem("weights that were trained here, or none", found, fix, str(fixtures / name)))
+    weights = directory / WEIGHTS
+    if weights.exists() and (other := hashlib.sha256(weights.read_bytes()).hexdigest()) != pin.weights_sha256:
+        fix = "they are not written over; remove them yourself"
+        raise FixtureError(Problem(f"weights of sha256 {pin.weights_sha256}", f"sha256 {other}", fix, str(weights)))
 
 
 def _run(training: Training, until: int, name: str, directory: Path) -> None:
@@ -152,7 +159,7 @@ def _run(training: Training, until: int, name: str, directory: Path) -> None:
 def _save(training: Training, path: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in training.checkpoint().items()}
     about = {"recipe_sha256": recipe_hash(training.recipe), "state_sha256": _digest(state)}
-    write_atomically(path, safetensors.save(state, about))
+    write_together({path: safetensors.save(state, about)})  # in the place of a link, not where that leads
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -6,7 +6,9 @@ collected but YAML below the ini key ``harness_paths`` or named on the command l
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -46,13 +48,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
         "auto (default) is cone where the model's shape allows",
     )  # fmt: skip
-    group.addoption("--harness-fixtures", metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)")
     group.addoption(
-        "--harness-report", metavar="PATH",
+        "--harness-fixtures", type=_path, metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)"
+    )
+    group.addoption(
+        "--harness-report", type=_path, metavar="PATH",
         help="where the report goes: PATH.md and PATH.json, or into a directory (default: ROOTDIR/reports)",
     )  # fmt: skip
     group.addoption(
-        "--harness-html", metavar="PATH",
+        "--harness-html", type=_path, metavar="PATH",
         help="also write the report as one HTML page, with a map of each model that claims look inside of",
     )  # fmt: skip
     group.addoption(
@@ -73,10 +77,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="report which nodes measurably matter, and which of these no supported claim names",
     )  # fmt: skip
     group.addoption(
-        "--harness-coverage-fail-under", type=float, metavar="N",
+        "--harness-coverage-fail-under", type=_per_cent, metavar="N",
         help="fail if less than N per cent of a model's nodes that matter are named (implies --harness-coverage)",
     )  # fmt: skip
     parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
+
+
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("expected a path, found a NUL in it")
+    return text
+
+
+def _per_cent(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 100:  # of nan too
+        raise argparse.ArgumentTypeError(f"expected per cent from 0 to 100, found {text}")
+    return share
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -124,10 +144,16 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Collect specs, and leave every other YAML file alone."""
     if file_path.suffix not in SPEC_SUFFIXES:
         return None
-    below = any(file_path.resolve().is_relative_to(root) for root in roots(parent.config))
+    # Where it is called, or where it leads: a link to a spec is one too, and no claim is left out unnoticed.
+    places = (file_path, file_path.resolve())
+    below = any(place.is_relative_to(root) for place in places for root in _as_called(parent.config))
     if below or parent.session.isinitpath(file_path):
         return SpecFile.from_parent(parent, path=file_path)
     return None
+
+
+def _as_called(config: pytest.Config) -> list[Path]:
+    return [*roots(config), *map(Path, config.getini("harness_paths"))]
 
 
 class SpecFile(pytest.File):

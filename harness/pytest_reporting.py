@@ -65,9 +65,8 @@ class Reporting:
         covered = self.config.getoption("--harness-coverage") or least is not None
         if self.records and not stopped and (covered or self.config.getoption("--harness-html")):
             self._sweep(covered)
-            if least is not None and any(100 * found.share < least for found in self.coverage):
-                self.notes.append(f"coverage is under the {least:g} per cent asked for")
-                session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+            if least is not None:
+                self._require_coverage(session, least)
         if unreached := self.asked.unreached():
             self.notes.append(f"no verdict on {len(unreached)} more, as the run was stopped")
         if self.records or self.spec_errors:
@@ -106,6 +105,19 @@ class Reporting:
             if covered:
                 self.coverage.append(coverage_of(found, named))
 
+    def _require_coverage(self, session: pytest.Session, least: float) -> None:
+        """Fail where less than `least` per cent of a model is covered, and where nothing could be measured."""
+        if any(note.startswith("no coverage") for note in self.notes):
+            session.exitstatus = max(session.exitstatus, pytest.ExitCode.INTERRUPTED)
+            return
+        if not self.coverage:
+            self.notes.append("no coverage: no claim that was judged looks inside of a model")
+        elif any(100 * found.share < least for found in self.coverage):
+            self.notes.append(f"coverage is under the {least:g} per cent asked for")
+        else:
+            return
+        session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+
     def _judged(self) -> list[Record]:
         from harness.records import judged
 
@@ -125,7 +137,7 @@ class Reporting:
         )  # fmt: skip
         base = here / given if given else self.config.rootpath / "reports" / REPORT
         try:
-            self.notes += run.write(base, here)
+            self.notes += run.write(base, here, within=None if given else self.config.rootpath)
         except OSError as error:
             self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
             if given:

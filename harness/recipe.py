@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, in_ascii, shorten
+from harness.files import is_directory
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
 from harness.nodes import Node, Shape
 from harness.strict import Spelled, Strict, Version, validate
@@ -190,12 +191,14 @@ def fixture_directory(name: str, fixtures: Path) -> Path:
 
 
 def _check_directory(fixtures: Path) -> None:
-    if not fixtures.is_dir():
+    if not is_directory(fixtures):
         raise HarnessError.of("a directory of fixtures", f"{fixtures}, which is none", "name another")
 
 
 def list_fixtures(fixtures: Path) -> list[str]:
     """Return the names of the directories below `fixtures` that hold a recipe."""
+    if not is_directory(fixtures):
+        return []
     return sorted(path.parent.name for path in fixtures.glob(f"*/{RECIPE}") if _NAME.fullmatch(path.parent.name))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from harness.across_reader import ClaimReader
 from harness.each import expand
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, shorten
-from harness.files import SPEC_SUFFIXES
+from harness.files import SPEC_SUFFIXES, is_directory
 from harness.hypothesis import Claim
 from harness.nodes import Shape
 from harness.reader import make_questions, one_verb
@@ -48,7 +48,7 @@ def spec_files(path: str | Path) -> list[Path]:
         SpecError: a directory without any.
     """
     root = Path(path)
-    if not root.is_dir():
+    if not is_directory(root):
         return [root]
     files = sorted(file for file in root.rglob("*") if file.suffix in SPEC_SUFFIXES and not file.is_dir())
     if not files:

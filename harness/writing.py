@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.files import write_in_turn
+from harness.files import refuse_outside, write_in_turn
 from harness.records import Record
 from harness.report import markdown, to_json
 
@@ -31,23 +31,27 @@ class Run:
     notes: list[str] = field(default_factory=list)  # what is missing, a map that could not be made, say
     unreached: Sequence[str] = ()  # the claims that it was stopped before
 
-    def write(self, base: Path, here: Path) -> list[str]:
+    def write(self, base: Path, here: Path, *, within: Path | None = None) -> list[str]:
         """Write ``BASE.md`` and ``BASE.json``, or both into the directory `base`; return a line for each.
 
-        `here` is where the paths of specs begin.
+        `here` is where the paths of specs begin. A place that nobody named must be `within` the project.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: they cannot be written, or a link leads out.
         """
         base = base / REPORT if base.is_dir() else base
         base = base.with_suffix("") if base.suffix in (".md", ".json") else base
+        places = {suffix: base.parent / (base.name + suffix) for suffix in (".md", ".json")}
+        if within:
+            for path in places.values():
+                refuse_outside(path, within)
         base.parent.mkdir(parents=True, exist_ok=True)
         specs = Path(os.path.relpath(here, base.parent)).as_posix()
         texts = {
             ".md": markdown(self.records, self.spec_errors, self.command, self.coverage, specs, self.unreached),
             ".json": to_json(self.records, self.spec_errors, self.command, self.coverage, self.unreached),
         }
-        files = {base.parent / (base.name + suffix): text.encode() for suffix, text in texts.items()}
+        files = {places[suffix]: text.encode() for suffix, text in texts.items()}
         write_in_turn(files)
         return [f"wrote {os.path.relpath(path, here)}" for path in files]
 

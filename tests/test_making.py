@@ -882,3 +882,22 @@ def test_a_closed_standard_error_does_not_stop_training(monkeypatch):
     write_recipe()
     monkeypatch.setattr(sys, "stderr", None)
     assert train(until=2).step == 2
+
+
+@pytest.mark.parametrize("how", ["missing", "resume", "fresh"])
+def test_weights_that_are_not_the_pinned_ones_are_somebodys_and_stay(copied, how):
+    other = b"somebody's"
+    (TINY / WEIGHTS).write_bytes(other)
+    before = contents(TINY)
+    expected = f"expected weights of sha256 {read_pin('tiny', ROOT).weights_sha256}, "
+    found = f"found sha256 {hashlib.sha256(other).hexdigest()}"
+    assert refusal(FixtureError, train, how).startswith(f"{TINY / WEIGHTS}: {expected}{found}")
+    assert contents(TINY) == before
+
+
+def test_a_checkpoint_is_written_in_the_place_of_a_link_and_not_where_that_leads():
+    write_recipe()
+    (TINY / CHECKPOINT).symlink_to(Path.cwd() / "elsewhere")
+    train(until=20)
+    assert not Path("elsewhere").exists()
+    assert not (TINY / CHECKPOINT).is_symlink()
