@@ -93,7 +93,7 @@ def listed(place):
         ("new tiny S3 --questions varied", "expected a sample, with its n, found varied; ask {n: 1000}: the claim is judged on questions other than those it was made from"),
         ("diff none.json report.json", "none.json: expected a readable file, found No such file or directory; name a JSON report"),
         ("diff text report.json", "text: expected a JSON report, found Expecting value: line 1 column 1 (char 0); write one: pytest hypotheses/"),
-        ("findings report.json", "expected claims about several fixtures in the report, found none; judge some: make findings"),
+        ("findings report.json", "report.json: expected claims that were judged, found none; write it anew: pytest hypotheses/"),
         ("attention tiny 1+1 --out x.txt", f"expected {FORMAT}, found x.txt; choose one of these"),
         ("describe tiny --out text/x", "text/x: expected a directory that can be written, found Not a directory; choose another"),
     ],

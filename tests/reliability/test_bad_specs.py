@@ -235,6 +235,8 @@ ELSEWHERE = {
     "a directory of fixtures": "no such directory, in test_fixtures.py",
     "a fixture in {fixtures} {name}, but there": "a directory of fixtures without any, in test_fixtures.py",
     "a fixture inside": "a link, in test_fixtures.py",
+    "('version',) *new": "a newer format, in test_spec.py and test_recipe.py",
+    "*new str(path)": "a newer format, in test_fixtures.py",
 }
 
 

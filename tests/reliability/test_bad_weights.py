@@ -174,7 +174,7 @@ def test_no_command_writes_over_somebodys_file(origin, figure, capsys):
             if origin == "trained here":
                 say_trained_here()
             change()
-            save_checkpoint(Path("old.pth"), random_weights(make_recipe(**SMALLEST)))
+            save_checkpoint(Path("old.pth"), random_weights(make_recipe(**SMALLEST), 9))
             before = stamped(ROOT)
             try:
                 refused = command() == 2  # the command's exit code
