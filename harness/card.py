@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from harness.layout import Layout
 from harness.pins import Accuracy, Pin
+from harness.positions import Positions
 from harness.recipe import CURVES, Recipe
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
     optimiser = recipe.optimiser
     schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     facts = [
-        ("task", f"addition of two {recipe.n_digits}-digit numbers, ended by `{recipe.equals}` (n_ctx {layout.n_ctx})"),
+        ("task", f"{layout.description} (n_ctx {layout.n_ctx})"),
         ("model", f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads, "
                   f"d_model {recipe.d_model}, d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, "
                   f"{recipe.act_fn}, {recipe.normalisation}"),
@@ -57,7 +57,7 @@ always: both models read the same until the first wrong digit.
 {_training(pin, curves) if curves else ""}"""
 
 
-def accuracy_table(pin: Pin, layout: Layout) -> str:
+def accuracy_table(pin: Pin, layout: Positions) -> str:
     """Return the accuracy by kind of question, as it was when the weights were pinned, as a Markdown table."""
     heads = ["questions", "n", "wholly right", "loss (nats/digit)", *layout.answer_digits]
     rows = [_row(accuracy) for accuracy in pin.measured]

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _engine(command)
     command.set_defaults(run=_ask)
 
-    command = commands.add_parser("minimal", help="how few heads or MLPs carry the addition: a claim with keep")
+    command = commands.add_parser("minimal", help="how few heads or MLPs carry the whole answer: a claim with keep")
     command.add_argument("fixture")
     command.add_argument("--part", choices=["heads", "mlps"], default="heads", help="what is cut (default: heads)")
     command.add_argument("--n", type=int, default=400, help="questions to search with (default: 400)")

@@ -64,13 +64,13 @@ def _attention(options: argparse.Namespace) -> int:
     from harness.fixtures import load_fixture
     from harness.pattern_page import attention_page, require_circuitsvis
     from harness.pattern_pictures import draw_attention
-    from harness.patterns import attention_maps, example_questions, mean_map
+    from harness.patterns import attention_maps, mean_map
 
     if options.html is not None:
         require_circuitsvis()
     fixture, titles = load_fixture(options.fixture, options.fixtures, options.device), []
     if not asked and over is None:
-        examples = example_questions(fixture.layout)
+        examples = fixture.task.examples()
         asked = [question for questions in examples.values() for question in questions]
         titles = [name for name, questions in examples.items() for _ in questions]
     maps = [mean_map(fixture, over)] if over is not None else []

@@ -11,15 +11,15 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from harness.addition import encode
 from harness.card import accuracy_table
 from harness.circuits import circuits, norms
 from harness.fixtures import Fixture
 from harness.hooked import hook_point
-from harness.layout import Layout, Question
 from harness.models import expected_tensors
 from harness.nodes import Node, Shape
 from harness.pins import Pin, read_pin
+from harness.positions import Positions
+from harness.selection import Sample
 
 # What a TransformerLens config says of a model like ours, in words of the notebook; the rest are its defaults.
 _CONFIG = (
@@ -90,7 +90,7 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
 @torch.inference_mode()
 def hook_values(fixture: Fixture) -> dict[str, Tensor]:
     """Return the value at every hook point that fires when the model reads a question, by TransformerLens's cache."""
-    tokens = encode([Question(0, 0)], fixture.layout).to(fixture.device)
+    tokens = fixture.task.tokens_for(Sample(1, 0)).to(fixture.device)
     _, cache = fixture.model.run_with_cache(tokens)
     return {name: cache[name] for name in cache}
 
@@ -141,7 +141,7 @@ def by_layer(hooks: Mapping[str, tuple[int, ...]]) -> list[tuple[str, tuple[int,
     return [(name, size, ", ".join(layers)) for (name, size), layers in grouped.items()]
 
 
-def _accuracy(pin: Pin, layout: Layout) -> list[str]:
+def _accuracy(pin: Pin, layout: Positions) -> list[str]:
     if not pin.measured:
         return ["None was measured when the weights were pinned.", ""]
     said = "Of random questions, when the weights were pinned; a digit's cell is its share of right answers, "

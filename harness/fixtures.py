@@ -22,10 +22,10 @@ from torch import Tensor
 
 from harness.errors import FixtureError, HarnessError, Problem
 from harness.files import write_atomically, write_together
-from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
-from harness.nodes import Shape
+from harness.nodes import Node, Shape
 from harness.pins import Pin, read_pin, recipe_hash
+from harness.positions import Positions
 from harness.recipe import (
     CARD,
     LOCK,
@@ -38,6 +38,7 @@ from harness.recipe import (
     fixture_directory,
     recipe_of,
 )
+from harness.tasks import AnyTask, task_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -59,14 +60,23 @@ class Fixture:
         return build_model(self.recipe, self.weights, self.device)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> Positions:
         """The task's token positions."""
         return self.recipe.layout
+
+    @property
+    def task(self) -> AnyTask:
+        """The task: its questions, cases and variables."""
+        return task_of(self.layout)
 
     @property
     def shape(self) -> Shape:
         """Which nodes the model has."""
         return self.recipe.shape
+
+    def width(self, node: Node) -> int:
+        """Return the number of components of a node's value."""
+        return self.recipe.d_head if node.kind == "head" else self.recipe.d_model
 
 
 def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "auto") -> Fixture:

@@ -203,9 +203,10 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
 
 
 def _figures(curves: Curves) -> dict[str, bytes]:
-    from harness.plots import CARD_FIGURES, draw  # matplotlib, which only a run that was finished needs
+    from harness.plots import CARD_FIGURES, draw, figures_of  # matplotlib, which only a run that was finished needs
 
-    return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in CARD_FIGURES}
+    shown = [figure for figure in CARD_FIGURES if figure in figures_of(curves)]
+    return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in shown}
 
 
 def device_name(device: torch.device) -> str:

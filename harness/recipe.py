@@ -12,7 +12,8 @@ from pydantic import Field
 
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, shorten
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
-from harness.nodes import Node, Shape
+from harness.nodes import Shape
+from harness.positions import Positions
 from harness.strict import Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
@@ -70,6 +71,14 @@ class Enrichment(Strict):
     cascade_share: Share = 0.0
     near_share: Share = 0.0
 
+    def as_shares(self) -> dict[str, float]:
+        """Return the shares by the names that :func:`harness.sampling.sample_uniform` has for them."""
+        return {
+            "sum9_batch_share": self.batch_share, "sum9_digit_share": self.digit_share,
+            "sum9_question_share": self.question_share, "cascade_share": self.cascade_share,
+            "near_share": self.near_share,
+        }  # fmt: skip
+
 
 class Hub(Strict):
     """Where weights that somebody published are: a file of a repository on the Hugging Face hub."""
@@ -102,9 +111,14 @@ class Recipe(Strict):
     hub: Hub | None = None
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> Positions:
         """The task's token positions."""
         return Layout(self.n_digits, self.equals)
+
+    @property
+    def enriched(self) -> dict[str, float]:
+        """How questions to train on are enriched."""
+        return {} if self.enrichment is None else self.enrichment.as_shares()
 
     @property
     def shape(self) -> Shape:
@@ -115,10 +129,6 @@ class Recipe(Strict):
     def d_head(self) -> int:
         """Width of a head: ``d_model / n_heads``."""
         return self.d_model // self.n_heads
-
-    def width(self, node: Node) -> int:
-        """Return the number of components of a node's value."""
-        return self.d_head if node.kind == "head" else self.d_model
 
 
 def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
