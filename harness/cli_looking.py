@@ -104,7 +104,7 @@ def _describe(options: argparse.Namespace) -> int:
     if options.out is None:
         print(to_markdown(found), end="")
         return OK
-    layers = range(fixture.shape.n_layers)
+    layers = range(fixture.shape.n_layers if found.circuits else 0)
     files = {f"circuits-L{layer}.png": draw_circuits(fixture, circuits(fixture, layer), "png") for layer in layers}
     text = to_markdown(found, list(files))
     try:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from harness.built import build_own
 from harness.errors import FixtureError, HarnessError, Problem
 from harness.files import write_atomically, write_together
 from harness.models import build_model, check_tensors, resolve_device
@@ -33,6 +34,7 @@ from harness.recipe import (
     RECIPE,
     ROLES,
     WEIGHTS,
+    BuiltRecipe,
     Recipe,
     check_name,
     fixture_directory,
@@ -57,6 +59,8 @@ class Fixture:
     @cached_property
     def model(self) -> TransformerBridge:
         """The weights as a TransformerBridge, made when first asked for: TransformerLens takes seconds to import."""
+        if isinstance(self.recipe, BuiltRecipe):
+            return build_own(self.recipe, self.weights, self.device)
         return build_model(self.recipe, self.weights, self.device)
 
     @property
@@ -76,7 +80,8 @@ class Fixture:
 
     def width(self, node: Node) -> int:
         """Return the number of components of a node's value."""
-        return self.recipe.d_head if node.kind == "head" else self.recipe.d_model
+        sizes = self.model.cfg if isinstance(self.recipe, BuiltRecipe) else self.recipe
+        return int(sizes.d_head if node.kind == "head" else sizes.d_model)
 
 
 def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "auto") -> Fixture:

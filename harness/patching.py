@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harness import interventions
 from harness.addition import answers
-from harness.errors import HarnessError, MeasurementError
+from harness.errors import FixtureError, HarnessError, MeasurementError
 from harness.hypothesis import Patch
 from harness.intervals import exact_interval
 from harness.interventions import Intervention
@@ -67,6 +67,8 @@ def measure_patch(
     layout = fixture.layout
     try:
         drawn = draw_pairs(claim.questions, claim.variable, claim.digits, layout)
+    except FixtureError:  # of the task's own code
+        raise
     except HarnessError as error:
         placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
         raise MeasurementError(*placed) from None

@@ -101,6 +101,6 @@ def _patterns(
 def _labels(layout: Positions, tokens: Sequence[int]) -> tuple[str, ...]:
     """Return the name of each step with its token; what is always the same token is its own name."""
     return tuple(
-        f"{name}={layout.vocabulary[token]}" if name in layout.nameable else name
+        f"{name}={layout.vocabulary[token]}" if name in layout.nameable and layout.vocabulary[token] != name else name
         for name, token in zip(layout.names, tokens, strict=True)
     )

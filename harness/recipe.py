@@ -8,11 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from harness.brought import brought_task
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, shorten
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
 from harness.nodes import Shape
+from harness.own_code import REFERENCE
 from harness.positions import Positions
 from harness.strict import Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
@@ -27,6 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 HubPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
+Reference = Annotated[str, Field(pattern=REFERENCE, max_length=200)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -131,6 +134,56 @@ class Recipe(Strict):
         return self.d_model // self.n_heads
 
 
+class BroughtRecipe(Recipe):
+    """A recipe for a task of one's own, ``task: mymodule:task``, trained like any other."""
+
+    task: Reference  # type: ignore[assignment]
+    n_digits: int = 0
+    enrichment: Enrichment | None = None
+    _directory: Path = PrivateAttr(default=Path())  # where the recipe lies, beside which code is sought
+
+    @property
+    def layout(self) -> Positions:
+        """The task, which knows where its tokens stand.
+
+        Raises:
+            FixtureError: code is not allowed, or it is wrong.
+        """
+        return super().layout if self.task == "addition" else brought_task(self.task, self._directory)
+
+    @property
+    def directory(self) -> Path:
+        """Where the recipe lies."""
+        return self._directory
+
+
+class BuiltRecipe(BroughtRecipe):
+    """A recipe whose model a function builds, ``model: mymodule:build``; how it was trained is not told here."""
+
+    model: Reference
+    task: Literal["addition"] | Reference
+    d_model: int = 0
+    d_mlp: int = 0
+    seed: int = 0
+    steps: int = 0
+
+
+# What only recipes by which something is trained have; and of these, what only those for addition have.
+_OF_ADDITION = ("n_digits", "equals", "enrichment")
+_OF_TRAINING = (
+    "d_model",
+    "d_mlp",
+    "act_fn",
+    "normalisation",
+    "init",
+    "seed",
+    "batch_size",
+    "steps",
+    "optimiser",
+    "hub",
+)
+
+
 def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
     """Return the recipe in the file at `path`.
 
@@ -141,17 +194,43 @@ def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
     recipe = _check(document)
     document.raise_problems()
     assert recipe is not None  # no problem was noted, so it is valid
+    if isinstance(recipe, BroughtRecipe):
+        recipe._directory = path.parent
     return recipe
 
 
 def _check(document: Document) -> Recipe | None:
-    recipe = validate(Recipe, document, document.data)
+    kind = _kind(document.data)
+    recipe = validate(kind, document, document.data)
+    if kind is not Recipe:
+        _only_used(document, kind)
     if recipe is not None and recipe.d_model % recipe.n_heads:
         document.report(
             ("d_model",), f"a multiple of n_heads ({recipe.n_heads})", str(recipe.d_model),
             f"write {recipe.d_model // recipe.n_heads * recipe.n_heads or recipe.n_heads}",
         )  # fmt: skip
     return recipe
+
+
+def _only_used(document: Document, kind: type[Recipe]) -> None:
+    """Note the keys that say nothing of a task of one's own, or of a model that code builds."""
+    adds = document.data.get("task") == "addition"
+    unused = [] if adds else [(key, "a task of one's own") for key in _OF_ADDITION]
+    if kind is BuiltRecipe:
+        unused += [(key, "a model that code builds") for key in (*_OF_TRAINING, "enrichment")]
+        if adds and "n_digits" not in document.data:
+            document.report(("n_digits",), "the key `n_digits`", "none", "add `n_digits: …`")
+    for key, whose in dict(reversed(unused)).items():
+        if key in document.data:
+            document.report((key,), f"no `{key}` in a recipe of {whose}", "one", "remove it", at_key=True)
+
+
+def _kind(data: object) -> type[Recipe]:
+    """Return what kind of recipe it is, by the keys that tell."""
+    if isinstance(data, dict) and "model" in data:
+        return BuiltRecipe
+    task = data.get("task") if isinstance(data, dict) else None
+    return BroughtRecipe if isinstance(task, str) and re.fullmatch(REFERENCE, task) else Recipe
 
 
 def check_name(name: str) -> None:
@@ -196,9 +275,11 @@ def list_fixtures(fixtures: Path) -> list[str]:
 
 def alike(name: str, fixtures: Path) -> list[str]:
     """Return the other pinned fixtures whose models have the same nodes and the same layout as those of `name`."""
-    shape = recipe_of(name, fixtures).shape
+    recipe = recipe_of(name, fixtures)
     others = [other for other in list_fixtures(fixtures) if other != name and (fixtures / other / PIN).exists()]
-    return [other for other in others if recipe_of(other, fixtures).shape == shape]
+    # Of another task nothing need be known, and no code be run.
+    others = [other for other in others if recipe_of(other, fixtures).task == recipe.task]
+    return [other for other in others if recipe_of(other, fixtures).shape == recipe.shape]
 
 
 def recipe_of(name: str, fixtures: Path) -> Recipe:
@@ -226,8 +307,10 @@ def _load_once(path: Path, stamp: object) -> Recipe:
 
 def missing_weights(name: str, fixtures: Path) -> Problem:
     """Return what to say of a fixture that has a recipe but no weights."""
-    published = recipe_of(name, fixtures).hub is not None
-    command = f"import them: harness import hub:{name}" if published else f"train them: harness train {name}"
+    recipe = recipe_of(name, fixtures)
+    command = f"import them: harness import hub:{name}" if recipe.hub else f"train them: harness train {name}"
+    if isinstance(recipe, BuiltRecipe):
+        command = f"pin them: harness import FILE --recipe {fixtures / name / RECIPE} --name {name} --allow-code"
     return Problem(f"weights pinned in {fixtures / name / PIN}", "no such file", command + elsewhere(fixtures))
 
 

@@ -49,6 +49,11 @@ class AnyTask(ABC):
     def spreads(self) -> tuple[Stratify, ...]:
         """By what a sample can be stratified; the last one spreads questions over what is hard."""
 
+    @property
+    @abstractmethod
+    def swept(self) -> tuple[str, ...]:
+        """The questions that a sweep asks unless told, as a spec writes them; the first are its reference too."""
+
     @abstractmethod
     def question_set(self, name: str) -> tuple[AnyQuestion, ...]:
         """Return the questions of one of its sets.
@@ -158,6 +163,7 @@ class Addition(AnyTask):
     sets = NAMES
     cases = CASES
     spreads: tuple[Stratify, ...] = ("case", "cascade")
+    swept = ("varied", "ba", "uc1", "simple_us9", "cascade_us9")
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
