@@ -17,11 +17,6 @@ def allow_code(allowed: bool = True) -> bool:
     return before
 
 
-def code_allowed() -> bool:
-    """Return whether code that a recipe names may be run."""
-    return _granted[0]
-
-
 def require_permission(key: str, reference: str, where: object) -> None:
     """Refuse to go on where a recipe names code and nobody allowed it.
 

@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+
+from paths import ROOT
 
 from harness.fixtures import serialise, write_fixture
 from harness.models import expected_tensors
 from harness.pins import Pin, Provenance, recipe_hash
 from harness.recipe import load_recipe
 
-TASK = """\
-import torch
-
-from harness import Task
-
-
-class Sort(Task):
-    vocabulary = "abcd="
-    names = ("x", "y", "=", "low", "high")
-    n_answer = 2
-    cases = ("same", "up", "down")
-    question_sets = {"twins": ["aa=", "bb="]}
-    variables = {"least": ["low"]}
-
-    def sample(self, n, generator, case=None):
-        x, y = torch.randint(0, 4, (2, n), generator=generator)
-        if case == "same":
-            y = x
-        elif case is not None:
-            low, high = torch.rand(n, 4, generator=generator).argsort(1)[:, :2].sort(1).values.T
-            x, y = (low, high) if case == "up" else (high, low)
-        return torch.stack([x, y, torch.full_like(x, 4)], dim=1)
-
-    def answer(self, questions):
-        return questions[:, :2].sort(1).values
-
-    def cases_of(self, questions):
-        return [self.cases[(x != y) + (x > y)] for x, y, _ in questions.tolist()]
-
-    def value_of(self, variable, questions):
-        return questions[:, :2].amin(1)
-
-    def answers_with(self, variable, values, questions):
-        return torch.stack([values, questions[:, :2].amax(1)], dim=1)
-
-
-task = Sort()
-"""
-RECIPE = """\
-version: 1
-task: letters:task
-n_layers: 1
-n_heads: 2
-d_model: 16
-d_mlp: 32
-seed: 0
-batch_size: 32
-steps: 300
-optimiser: {lr: 1.0e-2, weight_decay: 0.0, betas: [0.9, 0.95]}
-"""
+_PAGE = (ROOT / "docs" / "own-model.md").read_text("utf-8")
+# The page's own example, so that what it shows is what is tested.
+TASK, RECIPE, CLAIMS, *_ = re.findall(r"^```(?:python|yaml)\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE)
 BUILD = """
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge

@@ -93,11 +93,11 @@ def test_a_model_of_ones_own_may_add(tmp_path):
 
 
 WRONG = {
-    "raises": ("    config = Tr", "    1 / 0\n    config = Tr", "expected code that works (letters:build of 26 tensors), found ZeroDivisionError: division by zero; correct it"),
+    "raises": ("    config = Tr", "    1 / 0\n    config = Tr", "expected code that works (letters:build of 22 tensors), found ZeroDivisionError: division by zero; correct it"),
     "no bridge": ("    return model", "    return torch.nn.Linear(2, 2)", "expected a TransformerLens bridge, which has `cfg`, from letters:build, found Linear; return one"),
     "heads": ("n_heads=2", "n_heads=1", "expected n_heads: 1, as letters:build builds it, found 2; correct it"),
     "vocabulary": ("d_vocab_out=5", "d_vocab_out=6", "expected logits of shape (2, 5, 5) from the model, found (2, 5, 6); build a model of the task's vocabulary"),
-    "hooks": ("    return model", "    model.__class__ = type('M', (type(model),), {'hook_dict': {}})\n    return model", "expected the hook point blocks.0.attn.hook_pattern in the model, found none; "),
+    "hooks": ("    return model", "    model.__class__ = type('M', (type(model),), {'hook_dict': {}})\n    return model", "expected the hook point blocks.0.attn.hook_z in the model, found none; "),
     "not a function": ("def build(", "build = 3\ndef built(", "expected a function letters:build, found int; write one"),
 }  # fmt: skip
 
