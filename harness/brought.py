@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import FixtureError, HarnessError, Problem, did_you_mean, is_plain, shorten
-from harness.own_code import call, calling, load_object
+from harness.brought_positions import BroughtPositions
+from harness.errors import FixtureError, HarnessError, Problem, did_you_mean, shorten
+from harness.own_code import call, load_object
 from harness.positions import AnyQuestion, Positions
 from harness.selection import CaseStratum, NamedSet, QuestionList, Questions, Stratify, Stratum, TriCase
 from harness.task import Task
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 EXAMPLES, SEED = 3, 13  # questions that stand for a case, and where they are drawn from
 SWEPT = 200  # questions of each kind that a sweep asks
 TRIED = 4  # questions by which a task is tried out
-LONGEST = 20  # letters of a name
-_CURVES = ("step", "loss", "right")  # what the learning curves call their other columns
 
 
 @dataclass(frozen=True)
@@ -48,88 +47,15 @@ class BroughtVariable(AnyVariable):
         return self.feeds
 
 
-class BroughtTask(Positions, AnyTask):
-    """A user's :class:`~harness.task.Task`, and where its tokens stand."""
+class BroughtTask(BroughtPositions, AnyTask):
+    """A user's :class:`~harness.task.Task`, whatever it returns looked at."""
 
-    def __init__(self, task: Task, reference: str, file: str) -> None:
-        self.task, self.reference, self.file = task, reference, file
-        with calling(file, f"the attributes of {reference}"):
-            self._vocabulary = tuple(task.vocabulary)
-            self._names = tuple(task.names)
-            self._cases = tuple(task.cases)
-            self._sets = {name: tuple(texts) for name, texts in task.question_sets.items()}
-            self._variables = {name: tuple(digits) for name, digits in task.variables.items()}
-        self._check()
-
-    def _check(self) -> None:
-        n_answer = getattr(self.task, "n_answer", None)
-        if not isinstance(n_answer, int) or isinstance(n_answer, bool) or not 0 < n_answer < len(self._names):
-            raise self._wrong(f"`n_answer` from 1 to {len(self._names) - 1}", shorten(n_answer), "correct it")
-        groups: list[tuple[str, Sequence[object]]] = [
-            ("vocabulary", self._vocabulary), ("names", self._names), ("cases", self._cases),
-            ("question_sets", tuple(self._sets)), ("variables", tuple(self._variables)),
-        ]  # fmt: skip
-        for what, words in groups:
-            seen = set()
-            for word in words:
-                if not isinstance(word, str) or not word or not is_plain(word):
-                    raise self._wrong(f"printable text in `{what}`", shorten(word), "correct it")
-                if what != "vocabulary" and (len(word) > LONGEST or any(map(str.isspace, word))):
-                    raise self._wrong(
-                        f"at most {LONGEST} letters, none of them blank, in `{what}`", shorten(word), "shorten it"
-                    )
-                if word in seen:
-                    raise self._wrong(f"each of `{what}` once", f"{shorten(word)} again", "give one another name")
-                seen.add(word)
-        for name in self.answer_digits:
-            if not name.isidentifier() or name in _CURVES:
-                raise self._wrong("answer names of letters, digits and _", shorten(name), "call it otherwise")
-        for name, digits in self._variables.items():
-            if not digits or not set(digits) <= set(self.answer_digits):
-                wrong = next((shorten(digit) for digit in digits if digit not in self.answer_digits), "none")
-                raise self._wrong(f"answer names that depend on {name}", wrong, "correct `variables`")
-
-    def _wrong(self, expected: str, found: str, fix: str) -> FixtureError:
-        return FixtureError(Problem(f"{expected} of {self.reference}", found, fix, self.file))
-
-    # What stands where.
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of the token at each step."""
-        return self._names
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """What each token is written as."""
-        return self._vocabulary
-
-    @cached_property
-    def answer_digits(self) -> tuple[str, ...]:
-        """The names of the answer's tokens."""
-        return self._names[len(self._names) - self.task.n_answer :]
-
-    @property
-    def title(self) -> str:
-        """The task's own name, or what the recipe calls it."""
-        return self.task.name or self.reference
-
-    @property
-    def kind(self) -> str:
-        """What the recipe calls it."""
-        return self.reference
-
-    @property
-    def description(self) -> str:
-        """Its name, and where it is defined."""
-        return f"{self.title}, which `{self.reference}` defines, vocabulary of {self.d_vocab}"
-
-    # What there is to ask.
+    _tried = False
 
     @property
     def sets(self) -> tuple[str, ...]:
         """The names of its question sets."""
-        return tuple(self._sets)
+        return tuple(self._texts)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -147,37 +73,10 @@ class BroughtTask(Positions, AnyTask):
         kinds = tuple(f"{{n: {SWEPT}, where: {{case: {json.dumps(case)}}}}}" for case in self._cases)
         return (f"{{n: {SWEPT}{self.spread_key}}}", *kinds)
 
-    def read_question(self, text: object) -> AnyQuestion:
-        """Return the tokens of a question's text.
-
-        Raises:
-            HarnessError: it is none.
-            FixtureError: what reads it is wrong.
-        """
-        expected = f"a question of {self.title}"
-        if not isinstance(text, str):
-            raise HarnessError.of(expected, shorten(text), "quote it")
-        try:
-            tokens = tuple(int(token) for token in self.task.read_question(text))
-        except ValueError as error:
-            raise HarnessError.of(expected, shorten(text), shorten(error, 200)) from None
-        except Exception:
-            with calling(self.file, f"read_question of {shorten(text)}"):
-                raise
-        if len(tokens) != self.answer_start:
-            raise HarnessError.of(expected, f"{len(tokens)} tokens in {shorten(text)}", f"write {self.answer_start}")
-        if not all(0 <= token < self.d_vocab for token in tokens):
-            raise self._wrong("tokens of the vocabulary from read_question", shorten(tokens), "correct it")
-        return tokens
-
-    def write_question(self, question: AnyQuestion) -> str:
-        """Return the text of a question."""
-        return str(call(self.file, "write_question", self.task.write_question, question))
-
     def question_set(self, name: str) -> tuple[AnyQuestion, ...]:
         """Return the questions of one of its sets."""
         self.check_set(name)
-        return tuple(self.read_question(text) for text in self._sets[name])
+        return tuple(self.read_question(text) for text in self._texts[name])
 
     def strata(
         self,
@@ -208,13 +107,11 @@ class BroughtTask(Positions, AnyTask):
 
     def read_variable(self, text: str) -> AnyVariable:
         """Return the variable of that name."""
-        if text not in self._variables:
+        if text not in self._feeds:
             expected = f"a variable of {self.title}"
-            fix = did_you_mean(text, self._variables) if self._variables else "it has none: give it `variables`"
+            fix = did_you_mean(text, self._feeds) if self._feeds else "it has none: give it `variables`"
             raise HarnessError.of(expected, shorten(text), fix)
-        return BroughtVariable(text, tuple(d for d in self.answer_digits if d in self._variables[text]))
-
-    # Tensors.
+        return BroughtVariable(text, tuple(d for d in self.answer_digits if d in self._feeds[text]))
 
     def encode(self, questions: Iterable[AnyQuestion]) -> Int[Tensor, "question pos"]:
         """Return the tokens of questions, their answers added."""
@@ -233,9 +130,9 @@ class BroughtTask(Positions, AnyTask):
             return [""] * len(tokens)
         found = list(call(self.file, "cases_of", self.task.cases_of, tokens[:, : self.answer_start].cpu()))
         if len(found) != len(tokens):
-            raise self._wrong(f"{len(tokens)} cases from cases_of", str(len(found)), "give one for each question")
+            raise self.wrong(f"{len(tokens)} cases from cases_of", str(len(found)), "give one for each question")
         if unknown := set(found) - set(self._cases):
-            raise self._wrong("cases that `cases` lists from cases_of", shorten(min(map(str, unknown))), "list it")
+            raise self.wrong("cases that `cases` lists from cases_of", shorten(min(map(str, unknown))), "list it")
         return found
 
     def tokens_for(self, questions: Questions) -> Int[Tensor, "question pos"]:
@@ -290,7 +187,7 @@ class BroughtTask(Positions, AnyTask):
         own = self.value_of(variable, tokens)
         if not bool((self._overwritten(variable, own, asked) == truth).all()):
             expected = f"the true answers from answers_with, where {variable} keeps its own value,"
-            raise self._wrong(expected, "others", "correct the causal model")
+            raise self.wrong(expected, "others", "correct the causal model")
         return self._overwritten(variable, values, asked)
 
     def _overwritten(self, variable: AnyVariable, values: Tensor, asked: Tensor) -> Tensor:
@@ -305,7 +202,7 @@ class BroughtTask(Positions, AnyTask):
         arguments = (n, generator) if case is None else (n, generator, case)
         tokens = self._answered(call(self.file, "sample", self.task.sample, *arguments), n)
         if case is not None and (other := set(self.cases_of(tokens)) - {case}):
-            raise self._wrong(f"questions of the case {case} from sample", f"some of {min(other)}", "correct it")
+            raise self.wrong(f"questions of the case {case} from sample", f"some of {min(other)}", "correct it")
         return tokens
 
     def _answered(self, asked: Any, n: int | None = None) -> Int[Tensor, "question pos"]:
@@ -324,17 +221,17 @@ class BroughtTask(Positions, AnyTask):
 
         expected = f"an int64 tensor of shape {shape} from {what}"
         if not isinstance(found, torch.Tensor):
-            raise self._wrong(expected, type(found).__name__, "return one")
+            raise self.wrong(expected, type(found).__name__, "return one")
         if tuple(found.shape) != shape or found.dtype != torch.int64:
-            raise self._wrong(expected, f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}", "correct it")
+            raise self.wrong(expected, f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}", "correct it")
         if most is not None and found.numel() and not 0 <= int(found.min()) <= int(found.max()) < self.d_vocab:
             seen = f"{int(found.min())} to {int(found.max())}"
-            raise self._wrong(f"tokens 0 to {self.d_vocab - 1} from {what}", seen, "correct it, or the vocabulary")
+            raise self.wrong(f"tokens 0 to {self.d_vocab - 1} from {what}", seen, "correct it, or the vocabulary")
         return found
 
     def _try_out(self) -> None:
         """Refuse, once, a sampler that draws from elsewhere, and text that is not read as it is written."""
-        if self.__dict__.setdefault("_tried", False):
+        if self._tried:
             return
         import torch
 
@@ -342,12 +239,12 @@ class BroughtTask(Positions, AnyTask):
         for what, draw in (("sample", self.task.sample), ("training_batch", self.task.training_batch)):
             first, again = (call(self.file, what, draw, TRIED, torch.Generator().manual_seed(SEED)) for _ in range(2))
             if not torch.equal(self._answered(first, TRIED), self._answered(again, TRIED)):
-                raise self._wrong(f"the same questions again from {what}, of a generator with the same seed,",
+                raise self.wrong(f"the same questions again from {what}, of a generator with the same seed,",
                                   "others", "draw from the generator alone")  # fmt: skip
             for row in first.tolist():
                 text = self.write_question(tuple(row))
                 if self.read_question(text) != tuple(row):
-                    raise self._wrong(f"read_question to read {shorten(text)}, which write_question wrote,",
+                    raise self.wrong(f"read_question to read {shorten(text)}, which write_question wrote,",
                                       "another question", "correct one of them")  # fmt: skip
 
 

@@ -67,7 +67,7 @@ VariableName = Annotated[str, checked(lambda name, shape: task_of(shape.layout).
 PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.layout))]
 DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
-_MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) A(0|[1-9][0-9]*)|no-op|wider|keep nothing|weights|swapped"
+_MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) [A-Za-z_][A-Za-z0-9_]*|no-op|wider|keep nothing|weights|swapped"
 MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$"), checked(lambda name, _: _check_mutant(name))]
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), checked(lambda tag, _: _check_tag(tag))]
 Cases = Annotated[

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import tiny
 
+from harness.permission import allow_code
+
 
 def pytest_addoption(parser):
     """Add the option of `make reliability`; here, as pytest does not read options of conftest files further down."""
@@ -16,3 +18,11 @@ def one_thread():
     """Run a file's torch on one thread: its models are too small for two."""
     with tiny.one_thread():
         yield
+
+
+@pytest.fixture
+def code_allowed():
+    """Let recipes name code, in this test."""
+    before = allow_code()
+    yield
+    allow_code(before)

@@ -11,7 +11,7 @@ from paths import ROOT
 
 # A module imports only from those above it. What stands before `pairs` imports no torch, but TENSORS do.
 ORDER = [
-    "errors", "files", "positions", "layout", "series", "question_sets", "variables", "selection", "addition", "causal", "sampling", "tasks", "permission", "task", "own_code", "brought", "nodes", "variants", "yamlfile", "strict", "recipe", "pins", "each",
+    "errors", "files", "positions", "layout", "series", "question_sets", "variables", "selection", "addition", "causal", "sampling", "tasks", "permission", "task", "own_code", "brought_positions", "brought", "nodes", "variants", "yamlfile", "strict", "recipe", "pins", "each",
     "intervals", "spec_model", "reference", "roles", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "pairs", "curves", "models", "transformer", "training", "built", "fixtures", "interventions",
     "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
     "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "locate", "diff", "findings", "cli_fixtures", "cli_looking", "cli_roles", "cli_claims", "cli",

@@ -19,14 +19,7 @@ from harness.permission import allow_code
 from harness.recipe import recipe_of
 from harness.workbench import Workbench
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def allowed():
-    before = allow_code()
-    yield
-    allow_code(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
 
 
 @pytest.fixture(scope="module")

@@ -24,14 +24,7 @@ from harness.selection import NamedSet, PairSample, Sample
 from harness.spec import load_file
 from harness.workbench import Workbench
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def allowed():
-    before = allow_code()
-    yield
-    allow_code(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
 
 
 @pytest.fixture(scope="module")

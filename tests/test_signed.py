@@ -11,18 +11,10 @@ from harness.brought import brought_task
 from harness.fixtures import load_fixture
 from harness.interventions import CLEAN, zero
 from harness.nodes import all_nodes
-from harness.permission import allow_code
 from harness.selection import Sample
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
 PLUS, MINUS = 10, 11
-
-
-@pytest.fixture(autouse=True)
-def allowed():
-    before = allow_code()
-    yield
-    allow_code(before)
 
 
 def task_named(name):
