@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from harness.hypothesis import Hypothesis
     from harness.pattern_pictures import attention_figure
     from harness.patterns import attention_maps, mean_map
+    from harness.permission import allow_code
     from harness.spec import load_hypotheses
+    from harness.task import Task
     from harness.workbench import Workbench
 
 __version__ = "0.1.0"
@@ -31,11 +33,12 @@ _HOMES = {
     "Result": "evaluate", "Workbench": "workbench", "judge": "evaluate", "Fixture": "fixtures",
     "load_fixture": "fixtures", "Hypothesis": "hypothesis", "load_hypotheses": "spec",
     "attention_maps": "patterns", "mean_map": "patterns", "attention_figure": "pattern_pictures",
-    "describe": "describing",
+    "describe": "describing", "Task": "task", "allow_code": "permission",
 }  # fmt: skip
 __all__ = [
-    "Fixture", "FixtureError", "HarnessError", "Hypothesis", "MeasurementError", "Result", "SpecError", "Workbench",
-    "attention_figure", "attention_maps", "describe", "judge", "load_fixture", "load_hypotheses", "mean_map",
+    "Fixture", "FixtureError", "HarnessError", "Hypothesis", "MeasurementError", "Result", "SpecError", "Task",
+    "Workbench", "allow_code", "attention_figure", "attention_maps", "describe", "judge", "load_fixture",
+    "load_hypotheses", "mean_map",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How well the clean model adds: per case and per cascade length, teacher-forced and free-running."""
+"""How well the clean model answers: per kind of question, teacher-forced and free-running."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from harness.engines import engine_for, free_running
 from harness.fixtures import Fixture
 from harness.interventions import CLEAN
 from harness.pins import Accuracy
-from harness.sampling import tokens_for
-from harness.selection import Sample, make_strata
+from harness.selection import Sample
 
 SEED = 314159
 
 
 def measure_accuracy(fixture: Fixture, n: int = 1000) -> list[Accuracy]:
-    """Return the accuracy on `n` uniform questions, `n` of each case, and `n` of each cascade length."""
-    layout = fixture.layout
+    """Return the accuracy on `n` random questions, and on `n` of each kind: each case, and each cascade length."""
+    task = fixture.task
     samples = [("uniform", Sample(n, SEED))]
-    for stratify in ("case", "cascade"):
-        for stratum in make_strata(layout, stratify=stratify):
+    for stratify in task.spreads:
+        for stratum in task.strata(stratify=stratify):
             samples.append((stratum.name, Sample(n, SEED, (stratum,))))
-    return [_measure(fixture, name, tokens_for(sample, layout)) for name, sample in samples]
+    return [_measure(fixture, name, task.tokens_for(sample)) for name, sample in samples]
 
 
 def _measure(fixture: Fixture, name: str, tokens: Int[Tensor, "question pos"]) -> Accuracy:

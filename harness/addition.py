@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from harness.errors import HarnessError
 from harness.layout import PLUS, Layout, Question
+from harness.positions import AnyQuestion, Positions
 from harness.selection import CASES, Case
 
 
@@ -30,7 +31,7 @@ class Labels(NamedTuple):
     use_sum9: Bool[Tensor, "question column"]  # US9: a carry comes in and the column sums to 9
 
 
-def encode(questions: Iterable[Question], layout: Layout) -> Int[Tensor, "question pos"]:
+def encode(questions: Iterable[AnyQuestion], layout: Layout) -> Int[Tensor, "question pos"]:
     """Return the tokens of `questions` with their true answers.
 
     Raises:
@@ -41,7 +42,7 @@ def encode(questions: Iterable[Question], layout: Layout) -> Int[Tensor, "questi
     for question in questions:
         if max(question) >= 10**n:
             raise HarnessError.of(f"addends of at most {n} digits", "{}+{}".format(*question), "use a longer layout")
-    rows = [[int(digit) for digit in f"{q.x:0{n}d}{q.y:0{n}d}"] for q in questions]
+    rows = [[int(digit) for addend in q for digit in f"{addend:0{n}d}"] for q in questions]
     digits = torch.tensor(rows, dtype=torch.int64).reshape(-1, 2, n)
     return tokens_of(digits[:, 0], digits[:, 1], layout)
 
@@ -84,8 +85,8 @@ def decode(tokens: Int[Tensor, "question pos"], layout: Layout) -> list[Question
     ]
 
 
-def answers(tokens: Int[Tensor, "question pos"], layout: Layout) -> Int[Tensor, "question digit"]:
-    """Return the true answer digits that stand in `tokens`, highest first."""
+def answers(tokens: Int[Tensor, "question pos"], layout: Positions) -> Int[Tensor, "question digit"]:
+    """Return the true answer digits that stand in `tokens`, highest first; of any task."""
     return tokens[:, layout.answer_start :]
 
 

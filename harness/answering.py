@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.addition import answers, cases_of, decode
+from harness.addition import answers
 from harness.engines import free_running
 from harness.errors import MeasurementError, Problem
 from harness.intervals import exact_interval, mean_interval, mean_interval_within
@@ -66,12 +66,11 @@ def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
     places = [fixture.layout.answer_digits.index(digit) for digit in claim.digits]
     failed = ~(right[:, places].all(1) if places else whole)
     rows = failed.nonzero().squeeze(1)[:EXAMPLES]
-    asked = [fixture.layout.write_question(question) for question in decode(tokens[rows], fixture.layout)]
     examples = [
-        f"{question}={''.join(map(str, answer))} {pattern(bad)} {case}"
+        f"{question}={fixture.layout.write_answer(answer)} {pattern(bad)} {case}".rstrip()
         for question, answer, bad, case in zip(
-            asked, predicted[rows].tolist(), (~right[rows]).tolist(), cases_of(tokens[rows], fixture.layout),
-            strict=True,
+            fixture.task.texts(tokens[rows]), predicted[rows].tolist(), (~right[rows]).tolist(),
+            fixture.task.cases_of(tokens[rows]), strict=True,
         )
     ]  # fmt: skip
     losses = outcome.loss[:, places] if places else outcome.loss

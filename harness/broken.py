@@ -13,8 +13,11 @@ from harness.records import ABLATING, Record
 
 MOST = 12  # questions shown of one claim
 PATTERNS = 8
-_ASKED = re.compile(r"(?P<question>\S+)=(?P<answer>\d+) (?P<pattern>[yN]+) (?P<case>\w+)(?: by (?P<node>\S+))?")
-_CARRIED = re.compile(r"(?P<question>\S+ -> \S+) = (?P<answer>\d+), not (?P<wanted>\d+)")
+# An answer is digits side by side or, of a vocabulary of words, these set apart; a task need have no cases.
+_ASKED = re.compile(
+    r"(?P<question>.+)=(?P<answer>.*\S) (?P<pattern>[yN]+)(?: (?P<case>(?!by )\S+))?(?: by (?P<node>\S+))?"
+)
+_CARRIED = re.compile(r"(?P<question>.+ -> .+) = (?P<answer>.+), not (?P<wanted>.+)")
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,10 @@ def broken_questions(record: Record) -> list[Broken]:
     found: dict[Broken, None] = {}
     for key, lines in measured.get("examples", {}).items():
         if not key.endswith(" right"):
-            found |= dict.fromkeys(_read(lines))
+            found |= dict.fromkeys(_read(lines, record.get("adds", True)))
     for name, answered in measured.get("by_fixture", {}).items():
         prefix = name if len(measured["by_fixture"]) > 1 else ""
-        found |= dict.fromkeys(_read(answered["examples"], prefix))
+        found |= dict.fromkeys(_read(answered["examples"], record.get("adds", True), prefix))
     return list(found)[:MOST]
 
 
@@ -52,7 +55,9 @@ def unbroken_questions(record: Record) -> list[Broken]:
     found: dict[Broken, None] = {}
     for row in record["comparisons"]:
         if row["what"] in record["fails"] and row["finding"] in ("contradicted", "undecided"):
-            found |= dict.fromkeys(_read(record["measurement"]["examples"].get(f"{row['what']} right", [])))
+            found |= dict.fromkeys(
+                _read(record["measurement"]["examples"].get(f"{row['what']} right", []), record.get("adds", True))
+            )
     return list(found)[:MOST]
 
 
@@ -64,19 +69,24 @@ def broken_patterns(record: Record) -> dict[str, int]:
     return dict([(name, n) for name, n in patterns.items() if "N" in name][:PATTERNS])
 
 
-def _read(lines: Iterable[str], prefix: str = "") -> Iterator[Broken]:
+def _digits(answer: str) -> list[str]:
+    return answer.split() if " " in answer else list(answer)
+
+
+def _read(lines: Iterable[str], sums: bool, prefix: str = "") -> Iterator[Broken]:
     for line in lines:
         if match := _ASKED.fullmatch(line):
             marks, by = match["pattern"], f"by {match['node']}" if match["node"] else ""
-            wanted = _sum(match["question"], len(match["answer"]))
+            wanted = _sum(match["question"], len(match["answer"])) if sums else ""
             note = " ".join(filter(None, (prefix, match["case"], by)))
         elif match := _CARRIED.fullmatch(line):
             wanted, note = match["wanted"], prefix
-            marks = "".join("y" if a == b else "N" for a, b in zip(match["answer"], wanted, strict=False))
+            both = zip(_digits(match["answer"]), _digits(wanted), strict=False)
+            marks = "".join("y" if a == b else "N" for a, b in both)
         else:
             yield Broken(line, (), "", prefix)
             continue
-        digits = tuple((digit, mark == "N") for digit, mark in zip(match["answer"], marks, strict=False))
+        digits = tuple((digit, mark == "N") for digit, mark in zip(_digits(match["answer"]), marks, strict=False))
         yield Broken(match["question"], digits, wanted, note)
 
 

@@ -6,42 +6,26 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from harness.layout import Layout
 from harness.pins import Accuracy, Pin
-from harness.recipe import CURVES, Recipe
+from harness.positions import Positions
+from harness.recipe import CURVES, BroughtRecipe, BuiltRecipe, Recipe
 
 if TYPE_CHECKING:
     from harness.curves import Curves
 
 
+PER_TASK = "![Loss of each sub-task](curves-per-task.png)\n"
+
+
 def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
     """Return the Markdown card of a fixture, with the learning curves of weights that were trained here."""
     layout = recipe.layout
-    enrichment = recipe.enrichment
-    extra = []
-    if enrichment and enrichment.batch_share:
-        share = f"{enrichment.digit_share:.0%} of their columns made to sum to 9"
-        extra.append(f"{enrichment.batch_share:.0%} of the batches have {share}")
-    if enrichment and enrichment.question_share:
-        share = "columns made to sum to 9, each with a probability of the question's own"
-        extra.append(f"{enrichment.question_share:.0%} of the questions have {share}")
-    if enrichment and enrichment.cascade_share:
-        share = f"a cascade made, {enrichment.near_share:.0%} of these over a column that sums to 8 or 10"
-        extra.append(f"{enrichment.cascade_share:.0%} of the questions have {share}")
-    optimiser = recipe.optimiser
-    schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     facts = [
-        ("task", f"addition of two {recipe.n_digits}-digit numbers, ended by `{recipe.equals}` (n_ctx {layout.n_ctx})"),
-        ("model", f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads, "
-                  f"d_model {recipe.d_model}, d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, "
-                  f"{recipe.act_fn}, {recipe.normalisation}"),
-        ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions, {optimiser.name} lr {optimiser.lr:g}, "
-                     f"weight decay {optimiser.weight_decay:g}, betas {optimiser.betas[0]:g} and "
-                     f"{optimiser.betas[1]:g}, {optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
-        ("extra sum-9 questions", "; ".join(extra) or "none"),
+        ("task", f"{layout.description} (n_ctx {layout.n_ctx})"),
+        *(_how_built(recipe) if isinstance(recipe, BuiltRecipe) else _how_trained(recipe)),
         ("source", _source(pin)),
         ("weights", f"`model.safetensors`, sha256 `{pin.weights_sha256}`"),
-    ]  # fmt: skip
+    ]
     note = f"\n{pin.provenance.note}\n" if pin.provenance and pin.provenance.note else ""
     return f"""# {pin.name}
 
@@ -57,7 +41,37 @@ always: both models read the same until the first wrong digit.
 {_training(pin, curves) if curves else ""}"""
 
 
-def accuracy_table(pin: Pin, layout: Layout) -> str:
+def _how_built(recipe: BuiltRecipe) -> list[tuple[str, str]]:
+    layers = f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads"
+    return [("model", f"{layers}, built by `{recipe.model}`")]
+
+
+def _how_trained(recipe: Recipe) -> list[tuple[str, str]]:
+    enrichment = recipe.enrichment
+    extra = []
+    if enrichment and enrichment.batch_share:
+        share = f"{enrichment.digit_share:.0%} of their columns made to sum to 9"
+        extra.append(f"{enrichment.batch_share:.0%} of the batches have {share}")
+    if enrichment and enrichment.question_share:
+        share = "columns made to sum to 9, each with a probability of the question's own"
+        extra.append(f"{enrichment.question_share:.0%} of the questions have {share}")
+    if enrichment and enrichment.cascade_share:
+        share = f"a cascade made, {enrichment.near_share:.0%} of these over a column that sums to 8 or 10"
+        extra.append(f"{enrichment.cascade_share:.0%} of the questions have {share}")
+    optimiser = recipe.optimiser
+    schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
+    return [
+        ("model", f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads, "
+                  f"d_model {recipe.d_model}, d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, "
+                  f"{recipe.act_fn}, {recipe.normalisation}"),
+        ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions, {optimiser.name} lr {optimiser.lr:g}, "
+                     f"weight decay {optimiser.weight_decay:g}, betas {optimiser.betas[0]:g} and "
+                     f"{optimiser.betas[1]:g}, {optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
+        *([] if isinstance(recipe, BroughtRecipe) else [("extra sum-9 questions", "; ".join(extra) or "none")]),
+    ]  # fmt: skip
+
+
+def accuracy_table(pin: Pin, layout: Positions) -> str:
     """Return the accuracy by kind of question, as it was when the weights were pinned, as a Markdown table."""
     heads = ["questions", "n", "wholly right", "loss (nats/digit)", *layout.answer_digits]
     rows = [_row(accuracy) for accuracy in pin.measured]
@@ -90,8 +104,7 @@ steps, in nats per digit; a loss that had no case is left out:
 
 ![Loss of all digits](curves-all-digits.png)
 ![Loss of each answer digit](curves-per-digit.png)
-![Loss of each sub-task](curves-per-task.png)
-"""
+{PER_TASK if curves.layout.columns else ""}"""
 
 
 def _row(accuracy: Accuracy) -> list[str]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.errors import HarnessError
 from harness.fixtures import Fixture
+from harness.recipe import BuiltRecipe
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ def circuits(fixture: Fixture, layer: int = 0) -> Circuits:
         >>> circuits(load_fixture("quick_d5_l2_s0")).neurons.shape  # doctest: +SKIP
         torch.Size([3, 13, 384])
     """
+    if isinstance(fixture.recipe, BuiltRecipe):
+        fix = "look at its weights in Python"
+        raise HarnessError.of("a model whose weights have TransformerLens's names", fixture.recipe.model, fix)
     weights = fixture.weights
     embedded, out = weights["embed.W_E"], weights["unembed.W_U"]
     block = {name: weights[f"blocks.{layer}.{name}"] for name in ("attn.W_V", "attn.W_O", "mlp.W_in", "mlp.W_out")}

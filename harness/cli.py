@@ -27,6 +27,7 @@ from harness.cli_fixtures import (
 from harness.cli_looking import add_looking_commands
 from harness.cli_roles import add_role_commands
 from harness.errors import HarnessError, Problem
+from harness.permission import allow_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xd7 for ×
+    before = allow_code(getattr(options, "allow_code", False))
     try:
         code = int(options.run(options))
         if sys.stdout is not None:  # it was closed before we were started
@@ -61,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        allow_code(before)
 
 
 def _drop_output() -> None:
@@ -84,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--method", choices=["mean", "zero", "resample"], default="mean", help="of the step × head grid"
     )
     command.add_argument(
-        "--reference", default="varied", metavar="Q", help="whose activations replace (default: varied)"
+        "--reference", metavar="Q", help="whose activations replace (default: varied, or the first of --questions)"
     )
     command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
@@ -97,12 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
     command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
     command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
-    command.add_argument("--reference", default="varied", metavar="Q", help="as in a spec (default: varied)")
+    command.add_argument("--reference", metavar="Q", help="as in a spec (default: varied, where there is such a set)")
     common_options(command)
     engine_option(command)
     command.set_defaults(run=_ask)
 
-    command = commands.add_parser("minimal", help="how few heads or MLPs carry the addition: a claim with keep")
+    command = commands.add_parser("minimal", help="how few heads or MLPs carry the whole answer: a claim with keep")
     command.add_argument("fixture")
     command.add_argument("--part", choices=["heads", "mlps"], default="heads", help="what is cut (default: heads)")
     command.add_argument("--n", type=int, default=400, help="questions to search with (default: 400)")
@@ -122,11 +126,13 @@ def _parser() -> argparse.ArgumentParser:
 def _sweep(options: argparse.Namespace) -> int:
     from harness.recipe import recipe_of
     from harness.spec import read_questions
+    from harness.tasks import task_of
 
     shape = recipe_of(options.fixture, options.fixtures).shape
-    texts = options.questions or ["varied", "ba", "uc1", "simple_us9", "cascade_us9"]
+    task = task_of(shape.layout)
+    texts = options.questions or task.swept
     sets = [read_questions(text, shape) for text in texts]
-    reference = read_questions(options.reference, shape)
+    reference = read_questions(options.reference or task.swept[0], shape)
     from harness.sweep import sweep, to_markdown
     from harness.workbench import Workbench
 
@@ -146,11 +152,12 @@ def _ask(options: argparse.Namespace) -> int:
     from harness.roles import shape_of
     from harness.selection import QuestionList
     from harness.spec import read_questions
+    from harness.tasks import task_of
 
     shape = shape_of(options.fixture, options.fixtures)
     questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
-    reference = read_questions(options.reference, shape)
+    reference = read_questions(options.reference or task_of(shape.layout).swept[0], shape)
     from harness.sweep import ask
     from harness.workbench import Ablation, Workbench
 

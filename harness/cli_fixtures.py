@@ -48,6 +48,7 @@ def add_fixture_commands(commands: Any) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: reports/curves/NAME)")
     command.add_argument("--format", choices=["png", "svg", "pdf"], action="append", help="repeatable (default: all)")
     command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    code_option(command)
     command.set_defaults(run=_curves)
 
     command = commands.add_parser("import", help="make a fixture from a checkpoint")
@@ -65,6 +66,12 @@ def common_options(command: argparse.ArgumentParser) -> None:
     """Add where the fixtures are, and where they run."""
     command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
     command.add_argument("--device", default="auto", help="auto (default), cpu or cuda[:N]")
+    code_option(command)
+
+
+def code_option(command: argparse.ArgumentParser) -> None:
+    """Add the permission to run what recipes name."""
+    command.add_argument("--allow-code", action="store_true", help="run the Python that recipes name: task, model")
 
 
 def ray_option(command: argparse.ArgumentParser) -> None:
@@ -210,7 +217,7 @@ def _curves(options: argparse.Namespace) -> int:
         f"{options.fixture}: {len(curves.values):,} steps. Final losses (mean of the last five steps, nats per digit):"
     )
     print(tabulate(final_losses(curves), "keys", disable_numparse=True))
-    print(task_shares(curves))
+    print(task_shares(curves), end="\n" if curves.layout.columns else "")
     from harness.files import refuse_outside, write_atomically
     from harness.plots import FORMATS, draw, figures_of
 

@@ -64,13 +64,13 @@ def _attention(options: argparse.Namespace) -> int:
     from harness.fixtures import load_fixture
     from harness.pattern_page import attention_page, require_circuitsvis
     from harness.pattern_pictures import draw_attention
-    from harness.patterns import attention_maps, example_questions, mean_map
+    from harness.patterns import attention_maps, mean_map
 
     if options.html is not None:
         require_circuitsvis()
     fixture, titles = load_fixture(options.fixture, options.fixtures, options.device), []
     if not asked and over is None:
-        examples = example_questions(fixture.layout)
+        examples = fixture.task.examples()
         asked = [question for questions in examples.values() for question in questions]
         titles = [name for name, questions in examples.items() for _ in questions]
     maps = [mean_map(fixture, over)] if over is not None else []
@@ -115,7 +115,7 @@ def _describe(options: argparse.Namespace) -> int:
     if options.out is None:
         print(to_markdown(found), end="")
         return OK
-    layers = range(fixture.shape.n_layers)
+    layers = range(fixture.shape.n_layers if found.circuits else 0)
     files = {f"circuits-L{layer}.png": draw_circuits(fixture, circuits(fixture, layer), "png") for layer in layers}
     text = to_markdown(found, list(files))
     try:

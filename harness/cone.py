@@ -30,7 +30,7 @@ from harness.interventions import Intervention
 from harness.nodes import Kind, Node, all_nodes, reach
 from harness.outcome import Outcome, batches, join
 from harness.propagation import CleanRun
-from harness.recipe import Recipe
+from harness.recipe import BuiltRecipe, Recipe
 from harness.transformer import Layer, answer_logits, first_step, split_heads
 
 CHUNK_BYTES = 300e6  # what the clean run of one chunk of questions may keep in memory
@@ -40,6 +40,8 @@ CHUNK = 512  # questions at most: more make no matrix product faster
 def refusal(fixture: Fixture) -> str | None:
     """Return why this engine cannot run a fixture's model, or None if it can."""
     recipe = fixture.recipe
+    if isinstance(recipe, BuiltRecipe):
+        return "a model that code builds"
     if recipe.act_fn not in ("relu", "gelu"):
         return f"the activation {recipe.act_fn}"
     return None if recipe.normalisation == "LN" else f"the normalisation {recipe.normalisation}"

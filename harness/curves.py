@@ -20,6 +20,7 @@ import io
 import math
 import zlib
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor
 from harness.addition import label
 from harness.errors import FixtureError, MeasurementError, Problem
 from harness.layout import Layout
+from harness.positions import Positions
 from harness.series import TASKS, column_names, series_names
 
 FINAL_STEPS = 5  # a final loss is a mean over this many steps
@@ -41,7 +43,7 @@ class Recorder:
     So nothing waits for a number in the training loop, on any device.
     """
 
-    layout: Layout
+    layout: Positions
     rows: list[Float[Tensor, "step column"]] = field(default_factory=list)
     _pending: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
@@ -80,7 +82,7 @@ def rows_of(
     tokens: Int[Tensor, "step question pos"],
     losses: Float[Tensor, "step question digit"],
     right: Float[Tensor, "step question"],
-    layout: Layout,
+    layout: Positions,
     before: Float[Tensor, " column"] | None = None,
 ) -> Float[Tensor, "step column"]:
     """Return the rows of some steps; `before` is the row before them, whose values are carried on.
@@ -90,7 +92,20 @@ def rows_of(
     """
     if not bool(torch.isfinite(losses).all()):
         raise MeasurementError(Problem("finite losses", "nan or infinity", "lower the learning rate"))
+    per_digit = losses.mean(1)
+    own = [per_digit.mean(1, keepdim=True), right.mean(1, keepdim=True), per_digit]
+    series, cases = _by_task(tokens, losses, layout, before)
+    return torch.cat([*own, series, cases], dim=1)
+
+
+def _by_task(
+    tokens: Tensor, losses: Tensor, layout: Positions, before: Tensor | None
+) -> tuple[Float[Tensor, "step series"], Float[Tensor, "step series"]]:
+    """Return each sub-task's mean loss, or what it was before where it had no case, and how many cases it had."""
     steps, questions, _ = losses.shape
+    if not layout.columns:
+        return losses.new_empty(steps, 0), losses.new_empty(steps, 0)
+    assert isinstance(layout, Layout)  # only addition has columns
     labels = label(tokens.flatten(0, 1), layout)
     carry, nine = (part.reshape(steps, questions, -1) for part in (labels.use_carry, labels.sum9))
     of_columns = losses[..., 1:]  # the digit that a column feeds; the highest is the last carry alone
@@ -107,8 +122,7 @@ def rows_of(
     for row in series:
         torch.where(row.isnan(), held, row, out=row)
         held = row
-    per_digit = losses.mean(1)
-    return torch.cat([per_digit.mean(1, keepdim=True), right.mean(1, keepdim=True), per_digit, series, cases], dim=1)
+    return series, cases
 
 
 def check_partition(member: Tensor, n_digits: int) -> None:
@@ -125,7 +139,7 @@ def check_partition(member: Tensor, n_digits: int) -> None:
 class Curves:
     """The learning curves of a training run."""
 
-    layout: Layout
+    layout: Positions
     values: Float[Tensor, "step column"]
 
     def __getitem__(self, name: str) -> Float[Tensor, " step"]:
@@ -138,7 +152,7 @@ class Curves:
 
     def cases(self, task: str) -> int:
         """Return how many digits had this sub-task over the whole run."""
-        return sum(int(self[f"{task}.D{k}.cases"].sum()) for k in range(self.layout.n_digits))
+        return sum(int(self[f"{task}.{column}.cases"].sum()) for column in self.layout.columns)
 
 
 def final_losses(curves: Curves) -> list[dict[str, str]]:
@@ -153,14 +167,17 @@ def final_losses(curves: Curves) -> list[dict[str, str]]:
 
     whole = dict(zip(TASKS, series_names(curves.layout), strict=False))
     rows = [{"digit": "all", "loss": shown("loss")} | {task: shown(name) for task, name in whole.items()}]
-    for k in range(curves.layout.n_digits, -1, -1):
-        by_task = {task: shown(f"{task}.D{k}") for task in TASKS} if k < curves.layout.n_digits else {}
-        rows.append({"digit": f"A{k}", "loss": shown(f"A{k}")} | by_task)
+    columns = curves.layout.columns
+    for digit, column in zip_longest(reversed(curves.layout.answer_digits), reversed(columns)):
+        by_task = {task: shown(f"{task}.{column}") for task in TASKS} if column else {}
+        rows.insert(1, {"digit": digit, "loss": shown(digit)} | by_task)
     return rows
 
 
 def task_shares(curves: Curves) -> str:
-    """Return a sentence: how often each sub-task came up in training."""
+    """Return a sentence: how often each sub-task came up in training; nothing where there are none."""
+    if not curves.layout.columns:
+        return ""
     cases = {task: curves.cases(task) for task in TASKS}
     total = max(1, sum(cases.values()))
     shares = ", ".join(f"{n:,} {task} ({n / total:.1%})" for task, n in cases.items())
@@ -183,7 +200,7 @@ def to_csv_gz(curves: Curves) -> bytes:
     return gzip.compress(text.getvalue().encode(), mtime=0)
 
 
-def read_curves(path: Path, layout: Layout) -> Curves:
+def read_curves(path: Path, layout: Positions) -> Curves:
     """Return the curves in a ``training.csv.gz``.
 
     Raises:

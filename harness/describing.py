@@ -11,15 +11,16 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from harness.addition import encode
 from harness.card import accuracy_table
 from harness.circuits import circuits, norms
 from harness.fixtures import Fixture
 from harness.hooked import hook_point
-from harness.layout import Layout, Question
 from harness.models import expected_tensors
 from harness.nodes import Node, Shape
 from harness.pins import Pin, read_pin
+from harness.positions import Positions
+from harness.recipe import BuiltRecipe
+from harness.selection import Sample
 
 # What a TransformerLens config says of a model like ours, in words of the notebook; the rest are its defaults.
 _CONFIG = (
@@ -64,11 +65,13 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
     Raises:
         FixtureError: its pin cannot be read.
     """
-    weights = {name: fixture.weights[name] for name in expected_tensors(fixture.recipe)}  # in the order of computation
+    own = isinstance(fixture.recipe, BuiltRecipe)  # whose tensors only its code knows
+    names = fixture.weights if own else expected_tensors(fixture.recipe)  # in the order of computation
+    weights = {name: fixture.weights[name] for name in names}
     config = fixture.model.cfg
     values = hook_values(fixture)
     products: list[Product] = []
-    for layer in range(fixture.shape.n_layers):
+    for layer in range(0 if own else fixture.shape.n_layers):
         made = circuits(fixture, layer)
         parts = [("W_E·W_V·W_O·W_in", f"L{layer}H{head}", matrix) for head, matrix in enumerate(made.neurons)]
         parts += [("W_out·W_U", f"L{layer}M", made.logits)]
@@ -79,7 +82,7 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
         config={name: str(getattr(config, name)) for name in _CONFIG if hasattr(config, name)},
         nodes=fixture.shape,
         shapes={name: tuple(weight.shape) for name, weight in weights.items()},
-        norms=norms(weights),
+        norms={} if own else norms(weights),
         hooks={name: tuple(value.shape) for name, value in values.items()},
         silent=tuple(sorted(set(fixture.model.hook_dict) - set(values))),
         circuits=tuple(products),
@@ -90,7 +93,7 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
 @torch.inference_mode()
 def hook_values(fixture: Fixture) -> dict[str, Tensor]:
     """Return the value at every hook point that fires when the model reads a question, by TransformerLens's cache."""
-    tokens = encode([Question(0, 0)], fixture.layout).to(fixture.device)
+    tokens = fixture.task.tokens_for(Sample(1, 0)).to(fixture.device)
     _, cache = fixture.model.run_with_cache(tokens)
     return {name: cache[name] for name in cache}
 
@@ -100,7 +103,7 @@ def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
     layout = found.nodes.layout
     node = {kind: hook_point(Node(0, 0, kind)).removeprefix("blocks.0.") for kind in ("head", "mlp", "resid")}
     numbers = sum(torch.Size(size).numel() for size in found.shapes.values())
-    weight_rows = [(name, _size(found.shapes[name]), _norm(found.norms[name])) for name in found.shapes]
+    weight_rows = [(name, _size(found.shapes[name]), _norm(found.norms.get(name, ()))) for name in found.shapes]
     hook_rows = [(name, _size(("question", *size[1:])), layers) for name, size, layers in by_layer(found.hooks)]
     circuit_rows = [(made.name, made.of, _size(made.shape), _norm([made.norm])) for made in found.circuits]
     parts = [
@@ -141,7 +144,7 @@ def by_layer(hooks: Mapping[str, tuple[int, ...]]) -> list[tuple[str, tuple[int,
     return [(name, size, ", ".join(layers)) for (name, size), layers in grouped.items()]
 
 
-def _accuracy(pin: Pin, layout: Layout) -> list[str]:
+def _accuracy(pin: Pin, layout: Positions) -> list[str]:
     if not pin.measured:
         return ["None was measured when the weights were pinned.", ""]
     said = "Of random questions, when the weights were pinned; a digit's cell is its share of right answers, "

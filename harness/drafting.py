@@ -24,10 +24,11 @@ from harness.roles import shape_of
 from harness.selection import Sample
 from harness.spec import claims_in, read_questions
 from harness.spec_model import DEFAULT_GATE, Method
+from harness.tasks import task_of
 from harness.workbench import Ablation, Workbench
 from harness.yamlfile import parse_yaml
 
-DEFAULT_QUESTIONS = "{n: 1000, stratify: cascade}"
+DEFAULT_N = 1000
 SEED = 314159  # of the measurement, where the questions name none
 MOST_SEED = 2**63 - 1
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 _.+-]*")  # what YAML reads as the text that it is
@@ -131,7 +132,7 @@ def draft(
     """
     shape = shape_of(name, fixtures)
     cut, reached = read_nodes(nodes, shape), reach(read_nodes(nodes, shape), shape)
-    text = questions or DEFAULT_QUESTIONS
+    text = questions or f"{{n: {DEFAULT_N}{task_of(shape.layout).spread_key}}}"
     asked = read_questions(text, shape)
     if not isinstance(asked, Sample) or asked.auto:
         fix = "ask {n: 1000}: the claim is judged on questions other than those it was made from"

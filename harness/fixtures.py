@@ -20,12 +20,13 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from harness.built import build_own
 from harness.errors import FixtureError, HarnessError, Problem
 from harness.files import remove_parts, write_together
-from harness.layout import Layout
 from harness.models import build_model, check_tensors, resolve_device
-from harness.nodes import Shape
+from harness.nodes import Node, Shape
 from harness.pins import Pin, read_pin, recipe_hash
+from harness.positions import Positions
 from harness.recipe import (
     CARD,
     LOCK,
@@ -33,11 +34,13 @@ from harness.recipe import (
     RECIPE,
     ROLES,
     WEIGHTS,
+    BuiltRecipe,
     Recipe,
     check_name,
     fixture_directory,
     recipe_of,
 )
+from harness.tasks import AnyTask, task_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -56,17 +59,29 @@ class Fixture:
     @cached_property
     def model(self) -> TransformerBridge:
         """The weights as a TransformerBridge, made when first asked for: TransformerLens takes seconds to import."""
+        if isinstance(self.recipe, BuiltRecipe):
+            return build_own(self.recipe, self.weights, self.device)
         return build_model(self.recipe, self.weights, self.device)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> Positions:
         """The task's token positions."""
         return self.recipe.layout
+
+    @property
+    def task(self) -> AnyTask:
+        """The task: its questions, cases and variables."""
+        return task_of(self.layout)
 
     @property
     def shape(self) -> Shape:
         """Which nodes the model has."""
         return self.recipe.shape
+
+    def width(self, node: Node) -> int:
+        """Return the number of components of a node's value."""
+        sizes = self.model.cfg if isinstance(self.recipe, BuiltRecipe) else self.recipe
+        return int(sizes.d_head if node.kind == "head" else sizes.d_model)
 
 
 def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "auto") -> Fixture:

@@ -17,7 +17,7 @@ from harness.intervals import ERROR, shared_confidence
 from harness.nodes import Node, Shape, reach
 from harness.selection import Pairs, Questions
 from harness.spec_model import Method
-from harness.variables import Variable
+from harness.variables import AnyVariable
 from harness.variants import Nodes, siblings, write_nodes
 
 # A method of ablation, or none at all: each node gets the value that it has, which changes nothing.
@@ -234,7 +234,7 @@ class Patch(Claim):
     questions: Pairs
     node_text: str
     nodes: tuple[Node, ...]
-    variable: Variable
+    variable: AnyVariable
     digits: tuple[str, ...]  # that follow, highest first
     may_change: tuple[str, ...]
     follow_rate: float | None  # None for a census: always, and never

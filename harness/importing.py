@@ -19,7 +19,7 @@ from harness.fixtures import fixture_of, refuse_existing, serialise, write_fixtu
 from harness.hub import download
 from harness.models import check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
-from harness.recipe import RECIPE, check_name, fixture_directory, load_recipe, recipe_of
+from harness.recipe import RECIPE, BroughtRecipe, check_name, fixture_directory, load_recipe, recipe_of
 
 # Buffers of the old HookedTransformer that hold no weights.
 _BUFFERS = (".mask", ".IGNORE")
@@ -49,6 +49,9 @@ def import_checkpoint(
     recipe_bytes = recipe_path.read_bytes()
     where = resolve_device(device)
     directory = fixtures / name
+    if isinstance(recipe, BroughtRecipe) and recipe_path.resolve() != (directory / RECIPE).resolve():
+        fix = f"put it there: its code is sought beside {directory / RECIPE}"
+        raise FixtureError(Problem("a recipe that names code in its fixture's directory", str(recipe_path), fix))
     refuse_existing(directory, recipe_bytes)
     if not is_plain(note):
         raise HarnessError.of("a note of printable text", shorten(note), "rewrite it")

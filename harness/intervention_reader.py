@@ -18,7 +18,7 @@ from harness.spec_model import (
     KeepClaimModel,
     PatchModel,
 )  # fmt: skip
-from harness.variables import read_variable
+from harness.tasks import task_of
 
 DEFAULT_REFERENCE = Sample(REFERENCE_N, REFERENCE_SEED)
 # What a sample is compared with unless the spec says otherwise.
@@ -90,7 +90,7 @@ class InterventionReader(Reader):
 
     def _patch(self, model: PatchModel) -> Patch:
         layout, carried, expect = self.shape.layout, model.patch, model.expect
-        nodes, variable = read_nodes(carried.node, self.shape), read_variable(carried.variable, layout)
+        nodes, variable = read_nodes(carried.node, self.shape), task_of(layout).read_variable(carried.variable)
         questions: Pairs
         if isinstance(model.pairs, list):
             questions = PairList(tuple(read_pair(text, layout) for text in model.pairs))

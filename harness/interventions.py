@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.errors import MeasurementError, Problem
-from harness.layout import Layout
 from harness.nodes import Node
+from harness.positions import Positions
 
 # The value of each node on each question of some set, as the clean model computes it.
 Activations = Mapping[Node, Float[Tensor, "question d"]]
@@ -60,7 +60,7 @@ def resample(activations: Activations, donors: Int[Tensor, " question"]) -> Inte
 
 
 def draw_donors(
-    tokens: Int[Tensor, "question pos"], reference: Int[Tensor, "donor pos"], layout: Layout, seed: int
+    tokens: Int[Tensor, "question pos"], reference: Int[Tensor, "donor pos"], layout: Positions, seed: int
 ) -> Int[Tensor, " question"]:
     """Return for each question the index of a reference question, uniform among those that differ from it.
 

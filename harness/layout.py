@@ -1,4 +1,4 @@
-"""Where everything stands in an addition question, by name. The one source of positions; imports no torch.
+"""Where everything stands in an addition question, by name. Imports no torch.
 
 For five digits (`n_ctx` 18), with the notebook's names::
 
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from harness.errors import HarnessError, did_you_mean, shorten
+from harness.errors import HarnessError, shorten
+from harness.positions import AnyQuestion, Positions
 
 MAX_DIGITS = 20
 
@@ -25,7 +26,6 @@ WORD_EQUALS = {"e": 13, "q": 14, "u": 15, "a": 16, "l": 17, "s": 18}
 EqualsStyle = Literal["=", "equals"]
 
 _QUESTION = re.compile(r"([0-9]+)\+([0-9]+)")
-_STEP = re.compile(r"S(0|[1-9][0-9]*)")
 
 
 class Question(NamedTuple):
@@ -36,7 +36,7 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Positions):
     """The token positions of ``n_digits``-digit addition, ended by ``=`` or by the word ``equals``."""
 
     n_digits: int
@@ -52,33 +52,28 @@ class Layout:
         return (EQUALS,) if self.equals == "=" else tuple(WORD_EQUALS[letter] for letter in self.equals)
 
     @property
-    def n_ctx(self) -> int:
-        """Tokens in a question with its answer."""
-        return 3 * self.n_digits + 2 + len(self.equals)
+    def title(self) -> str:
+        """The task in two words."""
+        return f"{self.n_digits}-digit addition"
 
     @property
-    def d_vocab(self) -> int:
-        """Size of the vocabulary: 13, or 19 with the letters of ``equals``."""
-        return EQUALS + 1 + (len(WORD_EQUALS) if self.equals == "equals" else 0)
+    def description(self) -> str:
+        """The task in a sentence's part."""
+        return f"addition of two {self.n_digits}-digit numbers, ended by `{self.equals}`"
 
     @property
+    def kind(self) -> str:
+        """``5 digits``, however the question ends."""
+        return f"{self.n_digits} digits"
+
+    @cached_property
     def vocabulary(self) -> tuple[str, ...]:
         """What each token of the vocabulary is written as."""
         return (*"0123456789+-=", *(WORD_EQUALS if self.equals == "equals" else ()))
 
-    @property
-    def n_answer(self) -> int:
-        """Answer digits: one more than a question digit, for the final carry."""
-        return self.n_digits + 1
-
-    @property
-    def answer_start(self) -> int:
-        """Step at which the highest answer digit stands."""
-        return self.n_ctx - self.n_answer
-
     @cached_property
     def answer_digits(self) -> tuple[str, ...]:
-        """``A5 … A0``, highest first, as everywhere in this project."""
+        """``A5 … A0``, highest first; one more than a question digit has, for the final carry."""
         return tuple(f"A{k}" for k in range(self.n_digits, -1, -1))
 
     @cached_property
@@ -89,41 +84,15 @@ class Layout:
             *(f"D{k}" for k in places), "+", *(f"D'{k}" for k in places), *self.equals, *self.answer_digits,
         )  # fmt: skip
 
-    def step_of(self, name: object) -> int:
-        """Return the step called `name`: ``S11``, ``D4``, ``D'4`` or ``A5``.
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """``D4 … D0``: each has sub-tasks of its own."""
+        return self.names[: self.n_digits]
 
-        Raises:
-            HarnessError: no such step or token.
-        """
-        if isinstance(name, str) and (match := _STEP.fullmatch(name)):
-            step = int(match[1])
-            if step < self.n_ctx:
-                return step
-        elif isinstance(name, str) and name[:1] in ("D", "A") and name in self.names:
-            return self.names.index(name)
-        raise HarnessError.of(
-            f"a step S0 to S{self.n_ctx - 1} or a token D{self.n_digits - 1} to A0",
-            shorten(name), "name a step or token of the layout",
-        )  # fmt: skip
-
-    def check_answer_digit(self, name: object) -> None:
-        """Refuse what is not an answer digit of this layout.
-
-        Raises:
-            HarnessError: what it should have been.
-        """
-        if name not in self.answer_digits:
-            digits = self.answer_digits
-            fix = did_you_mean(name, digits) if isinstance(name, str) else "write a digit's name"
-            raise HarnessError.of(f"an answer digit {digits[0]} to {digits[-1]}", shorten(name), fix)
-
-    def predicted_at(self, digit: str) -> int:
-        """Return the step whose output predicts the answer digit `digit`."""
-        return self.answer_start - 1 + self.answer_digits.index(digit)
-
-    def predicted_from(self, step: int) -> tuple[str, ...]:
-        """Return the answer digits predicted at `step` or later, highest first."""
-        return tuple(digit for digit in self.answer_digits if self.predicted_at(digit) >= step)
+    @cached_property
+    def nameable(self) -> tuple[str, ...]:
+        """The digits, ``D4 … D0``, ``D'4 … D'0`` and ``A5 … A0``; what joins them has no name."""
+        return tuple(name for name in self.names if name[0] in "DA")
 
     def read_question(self, text: object) -> Question:
         """Return the addends of ``15508+14500``; ``15+45`` stands for ``00015+00045``.
@@ -146,6 +115,7 @@ class Layout:
             )
         return Question(int(match[1]), int(match[2]))
 
-    def write_question(self, question: Question) -> str:
+    def write_question(self, question: AnyQuestion) -> str:
         """Return ``15508+14500``, padded with zeros to the layout's digits."""
-        return f"{question.x:0{self.n_digits}d}+{question.y:0{self.n_digits}d}"
+        x, y = question
+        return f"{x:0{self.n_digits}d}+{y:0{self.n_digits}d}"

@@ -15,8 +15,8 @@ from torch import Tensor
 from harness.curves import Curves, read_curves
 from harness.errors import FixtureError, MeasurementError, Problem
 from harness.intervals import exact_interval
-from harness.layout import Layout
 from harness.observations import Learn
+from harness.positions import Positions
 from harness.recipe import CURVES, recipe_of
 from harness.verdict import Comparison, straddled, within_bounds
 
@@ -57,7 +57,7 @@ def measure_learning(claim: Learn) -> Learned:
 
 
 @lru_cache(maxsize=32)
-def _read_once(path: Path, layout: Layout, stamp: object) -> Curves:
+def _read_once(path: Path, layout: Positions, stamp: object) -> Curves:
     """Return the curves at `path` as they were when they had this `stamp`; several claims look at the same runs."""
     return read_curves(path, layout)
 

@@ -103,9 +103,13 @@ def locate(
         FixtureError: the model cannot be loaded.
         MeasurementError: what was measured means nothing.
     """
+    layout = bench.fixture(name, fixtures).layout
+    if not layout.columns:
+        fix = "look for its nodes with harness sweep"
+        raise HarnessError.of("a model of addition, whose roles these are", f"one of {layout.title}", fix)
     counts = map_nodes(name, fixtures, bench, SWEEP_N).counts
     broken = {node: frozenset(digit.digit for digit in digits if digit.wrong) for node, digits in counts.items()}
-    roles = list(sought_roles(bench.fixture(name, fixtures).layout.n_digits))
+    roles = list(sought_roles(len(layout.columns)))
     found = [_search(sought, name, fixtures, bench, broken, PairSample(n, seed)) for sought in roles]
     proposed = sum(bool(row.nodes) for row in found)
     for row in found:

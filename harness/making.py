@@ -25,7 +25,7 @@ from harness.files import remove_parts, write_together
 from harness.fixtures import fixture_of, lock, put, read_weights, serialise, unwritable
 from harness.models import resolve_device
 from harness.pins import Pin, Trained, read_pin, recipe_hash
-from harness.recipe import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, fixture_directory, recipe_of
+from harness.recipe import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, BuiltRecipe, fixture_directory, recipe_of
 from harness.training import Training
 
 CHECKPOINT_EVERY = 200  # steps
@@ -59,6 +59,9 @@ def train_fixture(
     """
     directory = fixture_directory(name, fixtures)
     recipe = recipe_of(name, fixtures)
+    if isinstance(recipe, BuiltRecipe):
+        fix = "pin its weights: harness import --help"
+        raise FixtureError(Problem("a recipe to train by", f"the model of {recipe.model}", fix, str(directory)))
     where = resolve_device(device)
     until = recipe.steps if until is None else until
     if not 0 < until <= recipe.steps:
@@ -101,7 +104,8 @@ def ensure_trained(name: str, fixtures: Path, policy: Policy, device: str = "aut
     Raises:
         HarnessError: as :func:`train_fixture`.
     """
-    if policy == "never" or recipe_of(name, fixtures).hub is not None:
+    recipe = recipe_of(name, fixtures)
+    if policy == "never" or recipe.hub is not None or isinstance(recipe, BuiltRecipe):
         return
     there = (fixtures / name / PIN).exists()
     if not there:
@@ -210,9 +214,10 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
 
 
 def _figures(curves: Curves) -> dict[str, bytes]:
-    from harness.plots import CARD_FIGURES, draw  # matplotlib, which only a run that was finished needs
+    from harness.plots import CARD_FIGURES, draw, figures_of  # matplotlib, which only a run that was finished needs
 
-    return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in CARD_FIGURES}
+    shown = [figure for figure in CARD_FIGURES if figure in figures_of(curves)]
+    return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in shown}
 
 
 def device_name(device: torch.device) -> str:

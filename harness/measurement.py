@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.addition import answers, cases_of, decode
-from harness.layout import Layout
+from harness.addition import answers
 from harness.outcome import Outcome
-from harness.selection import Case
+from harness.positions import Positions
+from harness.tasks import task_of
 
 EXAMPLES = 5
 
@@ -42,7 +42,7 @@ class Example:
 
     def __str__(self) -> str:
         by = f" by {self.node}" if self.node else ""
-        return f"{self.question}={self.answer} {self.pattern} {self.case}{by}"
+        return " ".join(filter(None, [f"{self.question}={self.answer}", self.pattern, self.case])) + by
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Tally:
     """
 
     tokens: Int[Tensor, "question pos"]
-    layout: Layout
+    layout: Positions
     clean: Outcome
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Tally:
         if not details:
             return self._counted({}, {}, {}, detailed=False)
         outcomes = self.outcomes or [("", self.clean.predicted)]
-        cases = cases_of(self.tokens, self.layout)
+        cases = task_of(self.layout).cases_of(self.tokens)
         failing = self.wrong.any(1).tolist()
         one = outcomes[0][1] if len(outcomes) == 1 and not outcomes[0][0] else None
         patterns = Counter(pattern(row) for row in (one != self.truth).tolist()) if one is not None else Counter[str]()
@@ -122,7 +122,7 @@ class Tally:
             examples[f"{digit} right"] = self._examples(~(self.wrong | self.excluded)[:, i], i, cases)
         by_case: dict[str, tuple[int, int]] = {
             case: (sum(f for c, f in zip(cases, failing, strict=True) if c == case), cases.count(case))
-            for case in sorted(set(cases))
+            for case in sorted(filter(None, set(cases)))
         }
         return self._counted(dict(patterns.most_common()), by_case, examples, detailed=True)
 
@@ -158,7 +158,7 @@ class Tally:
         name = self.layout.answer_digits[i]
         return DigitCount(name, int(kept.sum()), int(self.wrong[:, i].sum()), int((~kept).sum()), *changes)
 
-    def _examples(self, rows: Bool[Tensor, " question"], i: int, cases: list[Case]) -> tuple[Example, ...]:
+    def _examples(self, rows: Bool[Tensor, " question"], i: int, cases: list[str]) -> tuple[Example, ...]:
         """Return the first of these questions, each as the first intervention that breaks digit `i` there leaves it."""
         found = []
         for row in rows.nonzero().squeeze(1)[:EXAMPLES].tolist():
@@ -166,9 +166,9 @@ class Tally:
             breaking = (pair for pair in outcomes if self.wrong[row, i] and pair[1][row, i] != self.truth[row, i])
             node, predicted = next(breaking, ("", outcomes[0][1]))
             answer = predicted[row]
-            question = self.layout.write_question(decode(self.tokens[row : row + 1], self.layout)[0])
+            question = task_of(self.layout).texts(self.tokens[row : row + 1])[0]
             marks = pattern((answer != self.truth[row]).tolist())
-            found.append(Example(question, "".join(map(str, answer.tolist())), marks, cases[row], node))
+            found.append(Example(question, self.layout.write_answer(answer.tolist()), marks, cases[row], node))
         return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""``harness minimal``: how small a part of a model carries the addition? A greedy search for a claim with ``keep``.
+"""``harness minimal``: how small a part of a model carries the whole answer? A greedy search for a claim with ``keep``.
 
 Nodes are cut one after the other, those first whose cut alone matters least, and stay cut as long as every digit stays
 right on all but a few of the questions; until a whole round cuts nothing more. What is left is minimal for this search
@@ -16,7 +16,7 @@ from typing import Literal
 from harness.addition import answers
 from harness.intervention_reader import DEFAULT_REFERENCE
 from harness.nodes import Node, all_nodes, reach
-from harness.selection import Sample, make_strata
+from harness.selection import Sample
 from harness.spec_model import DEFAULT_GATE, Method
 from harness.variants import write_nodes
 from harness.workbench import Ablation, Workbench, intervention_maker
@@ -37,16 +37,17 @@ class Minimal:
     live: int
     accuracy: float  # clean, of the questions that it was searched on
     searched_on: str
+    spread_key: str  # of the questions that the claim asks
 
     def claim(self) -> str:
         """Return the claim that these nodes suffice, as an entry of a spec."""
         size, nodes = len(self.kept), textwrap.fill(write_nodes(self.kept), 96).replace("\n", "\n        ")
         return (
             f"  - id: {size}-{self.part}-suffice\n"
-            f"    claim: {size} of the {self.live} {self.part} that anything reads carry the whole addition.\n"
+            f"    claim: {size} of the {self.live} {self.part} that anything reads carry the whole answer.\n"
             f"    source: here (harness minimal, {self.searched_on})\n"
             f"    keep:\n      {self.part}: [{nodes}]\n"
-            f"    questions: {{n: {ASKED_N}, seed: {ASKED_SEED}, stratify: cascade}}\n"
+            f"    questions: {{n: {ASKED_N}, seed: {ASKED_SEED}{self.spread_key}}}\n"
             f"    expect: {{intact_rate: {ASKED_RATE}}}\n"
             + (f"    gate: {0.9 * self.accuracy:.1f}\n" if self.accuracy < DEFAULT_GATE else "")
         )
@@ -62,8 +63,7 @@ def find_minimal(
         MeasurementError: what was measured means nothing.
     """
     fixture = bench.fixture(name, fixtures)
-    strata = make_strata(fixture.layout, stratify="cascade")
-    questions = Sample(n, seed, strata)
+    questions = Sample(n, seed, fixture.task.spread())
     tokens = bench.tokens(name, fixtures, questions)
     every = [node for node in all_nodes(fixture.shape) if node.kind == KINDS[part]]
     live = [node for node in every if reach([node], fixture.shape)]
@@ -89,4 +89,7 @@ def find_minimal(
                 left.remove(node)
         if len(left) == before:
             accuracy = float(right.all(1).double().mean())
-            return Minimal(name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}")
+            return Minimal(
+                name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}",
+                fixture.task.spread_key,
+            )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.intervention_reader import DEFAULT_REFERENCE
 from harness.measurement import DigitCount
 from harness.nodes import Node, Shape, all_nodes, reach
-from harness.selection import Sample, make_strata
+from harness.selection import Sample
 from harness.workbench import Ablation, Workbench
 
 MAP_N, MAP_SEED = 300, 7_007  # a map's own; coverage asks more of the same seed
@@ -60,7 +60,7 @@ def map_nodes(name: str, fixtures: Path, bench: Workbench, n: int = MAP_N) -> No
     """
     start, fixture = time.perf_counter(), bench.fixture(name, fixtures)
     nodes = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
-    questions = Sample(n, MAP_SEED, make_strata(fixture.layout, stratify="cascade"))
+    questions = Sample(n, MAP_SEED, fixture.task.spread())
     asked = [Ablation(name, fixtures, (node,), "mean", DEFAULT_REFERENCE, questions) for node in nodes]
     bench.plan(asked, details=False)
     counts = {

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.errors import HarnessError, did_you_mean, shorten
-from harness.layout import Layout
+from harness.positions import Positions
 
 Kind = Literal["head", "mlp", "resid"]
 _INDEX = "(0|[1-9][0-9]{0,5})"
@@ -36,7 +36,7 @@ class Shape:
 
     n_layers: int
     n_heads: int
-    layout: Layout
+    layout: Positions
     # Role, like "base_add.A4" → its nodes; none where they were sought in vain. No part of what a shape is: two models
     # of one shape have their roles in other nodes.
     roles: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, compare=False, repr=False)

@@ -17,14 +17,15 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from harness import interventions
-from harness.addition import answers, decode
-from harness.errors import HarnessError, MeasurementError
+from harness.addition import answers
+from harness.errors import FixtureError, HarnessError, MeasurementError
 from harness.hypothesis import Patch
 from harness.intervals import exact_interval
 from harness.interventions import Intervention
-from harness.layout import Layout
 from harness.measurement import EXAMPLES
 from harness.pairs import Drawn, draw_pairs
+from harness.positions import Positions
+from harness.tasks import task_of
 from harness.variants import Nodes
 from harness.verdict import Comparison, opposite, require_accuracy, straddled, within_bounds
 from harness.workbench import Workbench
@@ -66,6 +67,8 @@ def measure_patch(
     layout = fixture.layout
     try:
         drawn = draw_pairs(claim.questions, claim.variable, claim.digits, layout)
+    except FixtureError:  # of the task's own code
+        raise
     except HarnessError as error:
         placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
         raise MeasurementError(*placed) from None
@@ -109,20 +112,16 @@ def _examples(
     predicted: Int[Tensor, "pair digit"],
     wanted: Int[Tensor, "pair digit"],
     rows: Bool[Tensor, " pair"],
-    layout: Layout,
+    layout: Positions,
 ) -> tuple[str, ...]:
     """Return the first of these pairs, with what came out and what was wanted."""
     chosen = rows.nonzero().squeeze(1)[:EXAMPLES]
-    asked = (decode(tokens, layout) for tokens in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
+    asked = (task_of(layout).texts(tokens) for tokens in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
     shown = zip(*asked, predicted[chosen].tolist(), wanted[chosen].tolist(), strict=True)
     return tuple(
-        f"{layout.write_question(source)} -> {layout.write_question(base)} = {_joined(found)}, not {_joined(right)}"
+        f"{source} -> {base} = {layout.write_answer(found)}, not {layout.write_answer(right)}"
         for source, base, found, right in shown
     )
-
-
-def _joined(digits: list[int]) -> str:
-    return "".join(map(str, digits))
 
 
 def compare_patch(claim: Patch, found: Patched, siblings: Mapping[str, Tensor] | None = None) -> tuple[Comparison, ...]:

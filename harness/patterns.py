@@ -10,21 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness import hooked
-from harness.addition import answers, cases_of, decode, encode, label
+from harness.addition import answers
 from harness.fixtures import Fixture
-from harness.layout import Layout, Question
 from harness.nodes import Node
 from harness.outcome import batches
-from harness.sampling import sample_strata, tokens_for
-from harness.selection import Questions, Stratum, make_strata
-from harness.series import TASKS
+from harness.positions import AnyQuestion, Positions
+from harness.selection import Questions
 
-EXAMPLES, SEED = 3, 13  # of each class, and where they are drawn from
-DRAWN = 64  # questions from which the examples of a class are taken
 CHUNK = 512  # questions whose patterns are in memory at a time, where only their mean is wanted
 
 
@@ -38,7 +34,7 @@ class AttentionMap:
 
 
 def attention_maps(
-    fixture: Fixture, questions: Sequence[Question | str], titles: Sequence[str] = ()
+    fixture: Fixture, questions: Sequence[AnyQuestion | str], titles: Sequence[str] = ()
 ) -> list[AttentionMap]:
     """Return the attention patterns of each question, teacher-forced; `titles`, one each, go before the question.
 
@@ -51,15 +47,16 @@ def attention_maps(
     """
     layout = fixture.layout
     asked = [layout.read_question(q) if isinstance(q, str) else q for q in questions]
-    tokens = encode(asked, layout)
+    tokens = fixture.task.encode(asked)
     predicted, patterns = _patterns(fixture, tokens)
     names = titles or [""] * len(asked)
-    rows = zip(names, asked, cases_of(tokens, layout), tokens.tolist(), predicted.tolist(), patterns, strict=True)
+    rows = zip(names, asked, fixture.task.cases_of(tokens), tokens.tolist(), predicted.tolist(), patterns, strict=True)
     maps = []
     for name, question, case, written, said, pattern in rows:
         truth = written[layout.answer_start :]
-        title = f"{name + ': ' if name else ''}{layout.write_question(question)}={_written(truth, layout)} ({case})"
-        wrong = "" if said == truth else f", which the model answers {_written(said, layout)}"
+        of_case = f" ({case})" if case else ""
+        title = f"{name + ': ' if name else ''}{layout.write_question(question)}={layout.write_answer(truth)}{of_case}"
+        wrong = "" if said == truth else f", which the model answers {layout.write_answer(said)}"
         maps.append(AttentionMap(title + wrong, _labels(layout, written), pattern))
     return maps
 
@@ -72,7 +69,7 @@ def mean_map(fixture: Fixture, questions: Questions) -> AttentionMap:
     Raises:
         MeasurementError: no questions, or a logit that is not finite.
     """
-    tokens = tokens_for(questions, fixture.layout)
+    tokens = fixture.task.tokens_for(questions)
     total, right = torch.zeros(1, dtype=torch.float64), 0
     for chunk in batches(len(tokens), CHUNK):
         predicted, patterns = _patterns(fixture, tokens[chunk])
@@ -80,34 +77,6 @@ def mean_map(fixture: Fixture, questions: Questions) -> AttentionMap:
         right += int((predicted == answers(tokens[chunk], fixture.layout)).all(1).sum())
     title = f"mean over {questions} ({right} of {len(tokens)} answered right)"
     return AttentionMap(title, fixture.layout.names, (total / len(tokens)).float())
-
-
-def example_questions(layout: Layout) -> dict[str, tuple[Question, ...]]:
-    """Return three questions of each class that the layout has: BA, UC1 and US9, always the same.
-
-    A question is BA where no digit uses a carry, UC1 where one does and none runs through a column that sums to 9,
-    US9 where one does that, here through one column, two and three.
-    """
-    free = make_strata(layout, cases=["BA"])
-    none = [Stratum("UC1", frozenset({0}), free[0].columns)]
-    cascades = [Stratum("US9", frozenset({n}), free[0].columns) for n in range(1, min(layout.n_digits, EXAMPLES + 1))]
-    found = {}
-    for name, strata in zip(TASKS, (free, none, cascades), strict=True):
-        if strata:
-            tokens = sample_strata(layout, strata, DRAWN * len(strata), torch.Generator().manual_seed(SEED))
-            # As many from each stratum, the shortest cascade first.
-            tokens = tokens.reshape(len(strata), DRAWN, -1).transpose(0, 1).flatten(0, 1)
-            tokens = tokens[_classes(tokens, layout)[name]][:EXAMPLES]
-            if len(tokens):
-                found[name] = tuple(decode(tokens, layout))
-    return found
-
-
-def _classes(tokens: Int[Tensor, "question pos"], layout: Layout) -> dict[str, Bool[Tensor, " question"]]:
-    """Return which questions are of which class, by the labels of the notebook's generator."""
-    labels = label(tokens, layout)
-    uses, nine = labels.use_carry.any(1), labels.use_sum9.any(1)
-    return dict(zip(TASKS, (~uses, uses & ~nine, nine), strict=True))
 
 
 def _heads(fixture: Fixture) -> list[Node]:
@@ -129,12 +98,9 @@ def _patterns(
     return outcome.predicted, stacked.reshape(-1, shape.n_layers, shape.n_heads, steps, steps)
 
 
-def _labels(layout: Layout, tokens: Sequence[int]) -> tuple[str, ...]:
-    """Return the name of each step with its digit; what is no digit is its own name."""
+def _labels(layout: Positions, tokens: Sequence[int]) -> tuple[str, ...]:
+    """Return the name of each step with its token; what is always the same token is its own name."""
     return tuple(
-        f"{name}={token}" if name[0] in "DA" else name for name, token in zip(layout.names, tokens, strict=True)
+        f"{name}={layout.vocabulary[token]}" if name in layout.nameable and layout.vocabulary[token] != name else name
+        for name, token in zip(layout.names, tokens, strict=True)
     )
-
-
-def _written(tokens: Sequence[int], layout: Layout) -> str:
-    return "".join(layout.vocabulary[token] for token in tokens)

@@ -26,10 +26,12 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 
 def figures_of(curves: Curves) -> dict[str, tuple[str, ...]]:
     """Return each figure's name and the series that it shows."""
-    columns = [f"D{k}" for k in range(curves.layout.n_digits - 1, -1, -1)]
+    columns = curves.layout.columns
+    whole = {"all-digits": ("loss",), "per-digit": (*curves.layout.answer_digits, "loss")}
+    if not columns:
+        return whole
     return {
-        "all-digits": ("loss",),
-        "per-digit": (*curves.layout.answer_digits, "loss"),
+        **whole,
         "per-task": ("BA.all", "UC1.any", "US9.any"),
         **{
             task: (*(f"{task}.{column}" for column in columns), "BA.all" if task == "BA" else f"{task}.any")
@@ -46,7 +48,7 @@ def draw(curves: Curves, figure: str, file_format: Format) -> bytes:
     spans = [n_steps] if n_steps <= FIRST_STEPS else [n_steps, FIRST_STEPS]
     with mpl.rc_context(_LOOK):
         canvas = Figure(figsize=(12, 7))
-        canvas.suptitle(f"{_title(figure)}: loss of {curves.layout.n_digits}-digit addition in training")
+        canvas.suptitle(f"{_title(figure)}: loss of {curves.layout.title} in training")
         axes = canvas.subplots(2, len(spans), sharex="col", squeeze=False)
         for column, steps in enumerate(spans):
             for row, scale in enumerate(("linear", "log")):

@@ -20,6 +20,7 @@ import pytest
 
 from harness.errors import HarnessError, NotImportedError
 from harness.files import SPEC_SUFFIXES
+from harness.permission import allow_code
 from harness.pytest_asked import Asked, asks_for_claims, fixtures_directory, roots
 from harness.pytest_reporting import Reporting
 
@@ -80,6 +81,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-coverage-fail-under", type=_per_cent, metavar="N",
         help="fail if less than N per cent of a model's nodes that matter are named (implies --harness-coverage)",
     )  # fmt: skip
+    parser.addini(
+        "harness_allow_code", "run the Python that recipes name (task: and model:)", type="bool", default=False
+    )
     parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
 
 
@@ -100,7 +104,13 @@ def _per_cent(text: str) -> float:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Report from here, unless this is one of xdist's workers: these share the GPUs out."""
+    """Allow code or forbid it; report from here, unless this is one of xdist's workers: these share the GPUs out."""
+    before = allow_code(bool(config.getini("harness_allow_code")))
+
+    def restore() -> None:
+        allow_code(before)
+
+    config.add_cleanup(restore)
     workers = config.getoption("numprocesses", default=None) or config.getoption("tx", default=None)
     if config.getoption("--harness-train") == "always" and workers:
         raise pytest.UsageError("--harness-train always: expected one process, found -n; each worker would train")

@@ -16,7 +16,6 @@ from typing import Any
 from harness.errors import HarnessError, did_you_mean, shorten
 from harness.intervals import ERROR, error_at
 from harness.nodes import Shape
-from harness.question_sets import named_set
 from harness.recipe import list_fixtures, recipe_of
 from harness.selection import (
     AUTO_FIRST,
@@ -27,9 +26,9 @@ from harness.selection import (
     QuestionList,
     Questions,
     Sample,
-    make_strata,
 )  # fmt: skip
 from harness.spec_model import VERBS, AnsweredModel, ClaimModel, ExpectModel, SampleModel
+from harness.tasks import task_of
 from harness.yamlfile import Document, Loc
 
 
@@ -48,16 +47,16 @@ def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questi
     Raises:
         HarnessError: a set that has none for this layout, or conditions that none meets.
     """
-    layout = shape.layout
+    layout, task = shape.layout, task_of(shape.layout)
     if isinstance(model, str):
-        named_set(model, layout)
+        task.question_set(model)
         return NamedSet(model)
     if isinstance(model, list):
         return QuestionList(tuple(layout.read_question(text) for text in model))
     where = model.where
     cases = where.case if isinstance(where.case, list) else [where.case] if where.case else []
     cascades = [where.cascade] if isinstance(where.cascade, int) else where.cascade or []
-    strata = make_strata(layout, cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
+    strata = task.strata(cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
     auto = isinstance(model.n, str)
     return Sample(size_of(model.n), model.seed, strata, auto)
 
@@ -133,13 +132,14 @@ class Reader:
                 self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
             for other in matching:
                 try:
-                    digits = recipe_of(other, self.fixtures).n_digits
+                    layout = recipe_of(other, self.fixtures).layout
                 except HarnessError as error:
                     self.document.problem((*self.loc, *place), error)
                     continue
-                if digits != self.shape.layout.n_digits:
-                    wrong = f"{other}, of {digits}"
-                    self._report(place, f"fixtures for {self.shape.layout.n_digits} digits", wrong, "drop it")
+                if layout.kind != self.shape.layout.kind:
+                    self._report(
+                        place, f"fixtures for {self.shape.layout.kind}", f"{other}, of {layout.kind}", "drop it"
+                    )
             found += matching
         return tuple(dict.fromkeys(found))
 

@@ -8,12 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from harness.brought import brought_task
 from harness.errors import FixtureError, HarnessError, Problem, SpecError, did_you_mean, in_ascii, shorten
 from harness.files import is_directory
 from harness.layout import MAX_DIGITS, EqualsStyle, Layout
-from harness.nodes import Node, Shape
+from harness.nodes import Shape
+from harness.own_code import REFERENCE
+from harness.positions import Positions
 from harness.strict import Spelled, Strict, Version, validate
 from harness.yamlfile import Document, read_yaml
 
@@ -39,6 +42,7 @@ HubRepo = Annotated[
     Spelled(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", "a repository, like owner/name"),
 ]
 Sha256 = Annotated[str, Spelled(r"^[0-9a-f]{64}$", "a sha256, 64 of 0-9 and a-f")]
+Reference = Annotated[str, Field(pattern=REFERENCE, max_length=200)]
 
 
 class Optimiser(Strict):
@@ -82,6 +86,14 @@ class Enrichment(Strict):
     cascade_share: Share = 0.0
     near_share: Share = 0.0
 
+    def as_shares(self) -> dict[str, float]:
+        """Return the shares by the names that :func:`harness.sampling.sample_uniform` has for them."""
+        return {
+            "sum9_batch_share": self.batch_share, "sum9_digit_share": self.digit_share,
+            "sum9_question_share": self.question_share, "cascade_share": self.cascade_share,
+            "near_share": self.near_share,
+        }  # fmt: skip
+
 
 class Hub(Strict):
     """Where weights that somebody published are: a file of a repository on the Hugging Face hub."""
@@ -114,9 +126,14 @@ class Recipe(Strict):
     hub: Hub | None = None
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> Positions:
         """The task's token positions."""
         return Layout(self.n_digits, self.equals)
+
+    @property
+    def enriched(self) -> dict[str, float]:
+        """How questions to train on are enriched."""
+        return {} if self.enrichment is None else self.enrichment.as_shares()
 
     @property
     def shape(self) -> Shape:
@@ -128,9 +145,55 @@ class Recipe(Strict):
         """Width of a head: ``d_model / n_heads``."""
         return self.d_model // self.n_heads
 
-    def width(self, node: Node) -> int:
-        """Return the number of components of a node's value."""
-        return self.d_head if node.kind == "head" else self.d_model
+
+class BroughtRecipe(Recipe):
+    """A recipe for a task of one's own, ``task: mymodule:task``, trained like any other."""
+
+    task: Reference  # type: ignore[assignment]
+    n_digits: int = 0
+    enrichment: Enrichment | None = None
+    _directory: Path = PrivateAttr(default=Path())  # where the recipe lies, beside which code is sought
+
+    @property
+    def layout(self) -> Positions:
+        """The task, which knows where its tokens stand.
+
+        Raises:
+            FixtureError: code is not allowed, or it is wrong.
+        """
+        return super().layout if self.task == "addition" else brought_task(self.task, self._directory)
+
+    @property
+    def directory(self) -> Path:
+        """Where the recipe lies."""
+        return self._directory
+
+
+class BuiltRecipe(BroughtRecipe):
+    """A recipe whose model a function builds, ``model: mymodule:build``; how it was trained is not told here."""
+
+    model: Reference
+    task: Literal["addition"] | Reference
+    d_model: int = 0
+    d_mlp: int = 0
+    seed: int = 0
+    steps: int = 0
+
+
+# What only recipes by which something is trained have; and of these, what only those for addition have.
+_OF_ADDITION = ("n_digits", "equals", "enrichment")
+_OF_TRAINING = (
+    "d_model",
+    "d_mlp",
+    "act_fn",
+    "normalisation",
+    "init",
+    "seed",
+    "batch_size",
+    "steps",
+    "optimiser",
+    "hub",
+)
 
 
 def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
@@ -143,17 +206,43 @@ def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
     recipe = _check(document)
     document.raise_problems()
     assert recipe is not None  # no problem was noted, so it is valid
+    if isinstance(recipe, BroughtRecipe):
+        recipe._directory = path.parent
     return recipe
 
 
 def _check(document: Document) -> Recipe | None:
-    recipe = validate(Recipe, document, document.data)
+    kind = _kind(document.data)
+    recipe = validate(kind, document, document.data)
+    if kind is not Recipe:
+        _only_used(document, kind)
     if recipe is not None and recipe.d_model % recipe.n_heads:
         document.report(
             ("d_model",), f"a multiple of n_heads ({recipe.n_heads})", str(recipe.d_model),
             f"write {recipe.d_model // recipe.n_heads * recipe.n_heads or recipe.n_heads}",
         )  # fmt: skip
     return recipe
+
+
+def _only_used(document: Document, kind: type[Recipe]) -> None:
+    """Note the keys that say nothing of a task of one's own, or of a model that code builds."""
+    adds = document.data.get("task") == "addition"
+    unused = [] if adds else [(key, "a task of one's own") for key in _OF_ADDITION]
+    if kind is BuiltRecipe:
+        unused += [(key, "a model that code builds") for key in (*_OF_TRAINING, "enrichment")]
+        if adds and "n_digits" not in document.data:
+            document.report(("n_digits",), "the key `n_digits`", "none", "add `n_digits: …`")
+    for key, whose in dict(reversed(unused)).items():
+        if key in document.data:
+            document.report((key,), f"no `{key}` in a recipe of {whose}", "one", "remove it", at_key=True)
+
+
+def _kind(data: object) -> type[Recipe]:
+    """Return what kind of recipe it is, by the keys that tell."""
+    if isinstance(data, dict) and "model" in data:
+        return BuiltRecipe
+    task = data.get("task") if isinstance(data, dict) else None
+    return BroughtRecipe if isinstance(task, str) and re.fullmatch(REFERENCE, task) else Recipe
 
 
 def check_name(name: str) -> None:
@@ -222,9 +311,11 @@ def _is_published(name: str, fixtures: Path) -> bool:
 
 def alike(name: str, fixtures: Path) -> list[str]:
     """Return the other pinned fixtures whose models have the same nodes and the same layout as those of `name`."""
-    shape = recipe_of(name, fixtures).shape
+    recipe = recipe_of(name, fixtures)
     others = [other for other in list_fixtures(fixtures) if other != name and (fixtures / other / PIN).exists()]
-    return [other for other in others if recipe_of(other, fixtures).shape == shape]
+    # Of another task nothing need be known, and no code be run.
+    others = [other for other in others if recipe_of(other, fixtures).task == recipe.task]
+    return [other for other in others if recipe_of(other, fixtures).shape == recipe.shape]
 
 
 def recipe_of(name: str, fixtures: Path) -> Recipe:
@@ -252,8 +343,10 @@ def _load_once(path: Path, stamp: object) -> Recipe:
 
 def missing_weights(name: str, fixtures: Path) -> Problem:
     """Return what to say of a fixture that has a recipe but no weights."""
-    published = recipe_of(name, fixtures).hub is not None
-    command = f"import them: harness import hub:{name}" if published else f"train them: harness train {name}"
+    recipe = recipe_of(name, fixtures)
+    command = f"import them: harness import hub:{name}" if recipe.hub else f"train them: harness train {name}"
+    if isinstance(recipe, BuiltRecipe):
+        command = f"pin them: harness import FILE --recipe {fixtures / name / RECIPE} --name {name} --allow-code"
     return Problem(f"weights pinned in {fixtures / name / PIN}", "no such file", command + elsewhere(fixtures))
 
 

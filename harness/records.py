@@ -101,6 +101,7 @@ def _identity(claim: Claim) -> Record:
         "expected": claim.expected, "fails": list(ablation.expect.fails) if ablation else [],
         "may_fail": list(ablation.expect.may_fail) if ablation else [], "xfail": claim.xfail,
         "tags": list(claim.tags), "recorded": claim.recorded, "named": [str(node) for node in claim.named],
+        "adds": bool(claim.shape.layout.columns),
     }  # fmt: skip
 
 

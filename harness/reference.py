@@ -54,6 +54,8 @@ def kind_of(entry: Schema) -> str:
     """Return in words what a part of the schema lets stand there."""
     if "$ref" in entry:
         return _link(entry["$ref"].rpartition("/")[2])
+    if "examples" in entry:
+        return " or ".join(f"`{name}`" for name in entry["examples"]) + " (or the names that a task of one's own has)"
     if "const" in entry or "enum" in entry:
         return " or ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
     for union in ("anyOf", "oneOf"):

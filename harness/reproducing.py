@@ -17,7 +17,7 @@ from harness.errors import FixtureError, HarnessError, Problem, did_you_mean
 from harness.fixtures import read_weights
 from harness.making import train_fixture
 from harness.pins import Pin, read_pin
-from harness.recipe import PIN, RECIPE, WEIGHTS, list_fixtures, recipe_of
+from harness.recipe import PIN, RECIPE, WEIGHTS, BroughtRecipe, list_fixtures, recipe_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Ite
                 directory = Path(elsewhere, name)
                 directory.mkdir()
                 shutil.copyfile(fixtures / name / RECIPE, directory / RECIPE)
+                if isinstance(recipe, BroughtRecipe):  # whose code is sought where the recipe lies
+                    for place in (fixtures / name, fixtures):
+                        for code in place.glob("*.py"):
+                            shutil.copyfile(code, Path(elsewhere) / code.relative_to(fixtures))
                 again = train_fixture(name, Path(elsewhere), device=device).pin
         except OSError as error:
             problem = Problem("a place to train in", error.strerror or str(error), "set TMPDIR", name)

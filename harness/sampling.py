@@ -15,16 +15,20 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from harness.addition import encode, tokens_of
+from harness.addition import decode, encode, label, tokens_of
 from harness.errors import HarnessError
-from harness.layout import Layout
+from harness.layout import Layout, Question
 from harness.question_sets import named_set
-from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum, next_states
+from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum, make_strata, next_states
+from harness.series import TASKS
 
 _PAIRS = [
     torch.tensor([(x, y) for x in range(10) for y in range(10) if (x + y > 9) - (x + y < 9) == sign])
     for sign in (-1, 0, 1)  # in the order of TRI_CASES
 ]
+ENRICHED = 0.5  # of the questions that pairs are drawn from
+EXAMPLES, SEED = 3, 13  # of each class, and where they are drawn from
+DRAWN = 64  # questions from which the examples of a class are taken
 _WEIGHTS = torch.tensor([len(pairs) / 100 for pairs in _PAIRS], dtype=torch.float64)
 
 
@@ -165,4 +169,32 @@ def tokens_for(questions: Questions, layout: Layout) -> Int[Tensor, "question po
     generator = torch.Generator().manual_seed(questions.seed)
     if not questions.strata:
         return sample_uniform(layout, questions.n, generator)
-    return sample_strata(layout, questions.strata, questions.n, generator)
+    return sample_strata(layout, [s for s in questions.strata if isinstance(s, Stratum)], questions.n, generator)
+
+
+def example_questions(layout: Layout) -> dict[str, tuple[Question, ...]]:
+    """Return three questions of each class that the layout has: BA, UC1 and US9, always the same.
+
+    A question is BA where no digit uses a carry, UC1 where one does and none runs through a column that sums to 9,
+    US9 where one does that, here through one column, two and three.
+    """
+    free = make_strata(layout, cases=["BA"])
+    none = [Stratum("UC1", frozenset({0}), free[0].columns)]
+    cascades = [Stratum("US9", frozenset({n}), free[0].columns) for n in range(1, min(layout.n_digits, EXAMPLES + 1))]
+    found = {}
+    for name, strata in zip(TASKS, (free, none, cascades), strict=True):
+        if strata:
+            tokens = sample_strata(layout, strata, DRAWN * len(strata), torch.Generator().manual_seed(SEED))
+            # As many from each stratum, the shortest cascade first.
+            tokens = tokens.reshape(len(strata), DRAWN, -1).transpose(0, 1).flatten(0, 1)
+            tokens = tokens[_classes(tokens, layout)[name]][:EXAMPLES]
+            if len(tokens):
+                found[name] = tuple(decode(tokens, layout))
+    return found
+
+
+def _classes(tokens: Int[Tensor, "question pos"], layout: Layout) -> dict[str, Bool[Tensor, " question"]]:
+    """Return which questions are of which class, by the labels of the notebook's generator."""
+    labels = label(tokens, layout)
+    uses, nine = labels.use_carry.any(1), labels.use_sum9.any(1)
+    return dict(zip(TASKS, (~uses, uses & ~nine, nine), strict=True))

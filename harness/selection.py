@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from harness.errors import HarnessError, shorten
-from harness.layout import Layout, Question
+from harness.layout import Layout
+from harness.positions import AnyQuestion, Positions
 
 TRI_CASES = ("<9", "=9", ">9")  # what a column's digits sum to, without a carry
 TriCase = Literal["<9", "=9", ">9"]
@@ -34,8 +35,15 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class CaseStratum:
+    """The questions of one case, of a task that somebody brought."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class NamedSet:
-    """One of the notebook's question sets."""
+    """One of the task's question sets."""
 
     name: str
     census = True
@@ -48,7 +56,7 @@ class NamedSet:
 class QuestionList:
     """Questions written out in the spec."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[AnyQuestion, ...]
     census = True
 
     def __str__(self) -> str:
@@ -61,7 +69,7 @@ class Sample:
 
     n: int
     seed: int
-    strata: tuple[Stratum, ...] = ()
+    strata: tuple[Stratum | CaseStratum, ...] = ()
     auto: bool = False
     census = False
 
@@ -77,8 +85,8 @@ Questions = NamedSet | QuestionList | Sample
 class Pair(NamedTuple):
     """A value is carried from the source question into the base question."""
 
-    source: Question
-    base: Question
+    source: AnyQuestion
+    base: AnyQuestion
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class PairSample:
 Pairs = PairList | PairSample
 
 
-def read_pair(text: object, layout: Layout) -> Pair:
+def read_pair(text: object, layout: Positions) -> Pair:
     """Return the pair that `text` writes: ``77711+22711 -> 44444+55555``, from the first into the second.
 
     Raises:
@@ -118,6 +126,11 @@ def read_pair(text: object, layout: Layout) -> Pair:
     if not arrow:
         raise HarnessError.of("a pair like 77711+22711 -> 44444+55555", shorten(text), "write source -> base")
     return Pair(layout.read_question(source.strip()), layout.read_question(base.strip()))
+
+
+def write_pair(pair: Pair, layout: Positions) -> str:
+    """Return the text of a pair, which :func:`read_pair` reads."""
+    return f"{layout.write_question(pair.source)} -> {layout.write_question(pair.base)}"
 
 
 def lengths_of_case(case: Case, layout: Layout) -> frozenset[int]:

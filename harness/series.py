@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from harness.layout import Layout
+from harness.positions import Positions
 
 TASKS = ("BA", "UC1", "US9")
 
 
-def series_names(layout: Layout) -> tuple[str, ...]:
+def series_names(layout: Positions) -> tuple[str, ...]:
     """Return the names of the series that have cases."""
-    columns = [f"D{k}" for k in range(layout.n_digits - 1, -1, -1)]
-    return ("BA.all", "UC1.any", "US9.any", *(f"{task}.{column}" for task in TASKS for column in columns))
+    if not layout.columns:
+        return ()
+    return ("BA.all", "UC1.any", "US9.any", *(f"{task}.{column}" for task in TASKS for column in layout.columns))
 
 
-def column_names(layout: Layout) -> tuple[str, ...]:
+def column_names(layout: Positions) -> tuple[str, ...]:
     """Return the names of all columns after ``step``."""
     series = series_names(layout)
     return ("loss", "right", *layout.answer_digits, *series, *(f"{name}.cases" for name in series))
 
 
-def loss_names(layout: Layout) -> tuple[str, ...]:
+def loss_names(layout: Positions) -> tuple[str, ...]:
     """Return the names of the columns that are losses."""
     return ("loss", *layout.answer_digits, *series_names(layout))

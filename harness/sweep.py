@@ -13,13 +13,13 @@ from jaxtyping import Bool
 from tabulate import tabulate
 from torch import Tensor
 
-from harness.addition import answers, cases_of, decode
+from harness.addition import answers
 from harness.fixtures import Fixture
 from harness.interventions import CLEAN, Intervention
 from harness.measurement import pattern
 from harness.nodes import Node, all_nodes, reach
 from harness.outcome import Outcome
-from harness.selection import CASES, Questions
+from harness.selection import Questions
 from harness.spec_model import Method
 from harness.workbench import Ablation, Workbench, intervention_maker
 
@@ -57,7 +57,7 @@ def sweep(
     tokens = [bench.tokens(name, fixtures, questions) for questions in question_sets]
     union, index = torch.unique(torch.cat(tokens), dim=0, return_inverse=True)
     rows = torch.split(index, [len(part) for part in tokens])
-    truth, cases = answers(union, fixture.layout), cases_of(union, fixture.layout)
+    truth, cases = answers(union, fixture.layout), fixture.task.cases_of(union)
     first = rows[0]
 
     def cut(nodes: Sequence[Node], how: Method) -> list[Intervention]:
@@ -83,7 +83,7 @@ def sweep(
 
     step_rows = [
         {"step": node.step, "mean_loss": float(mean.loss.mean()),
-         "zero": _step_row(zero, truth[first], [cases[i] for i in first.tolist()])}
+         "zero": _step_row(zero, truth[first], [cases[i] for i in first.tolist()], fixture.task.cases)}
         for node, mean, zero in zip(streams, means, zeros, strict=True)
     ]  # fmt: skip
     grids = [
@@ -98,14 +98,14 @@ def _broken(outcome: Outcome, clean: Outcome, truth: Tensor) -> Bool[Tensor, "qu
     return (outcome.predicted != truth) & (clean.predicted == truth)
 
 
-def _step_row(outcome: Outcome, truth: Tensor, cases: list[str]) -> dict[str, Any]:
+def _step_row(outcome: Outcome, truth: Tensor, cases: list[str], known: Sequence[str]) -> dict[str, Any]:
     wrong = outcome.predicted != truth
     failed = [case for case, bad in zip(cases, wrong.any(1).tolist(), strict=True) if bad]
     patterns = Counter(pattern(row) for row in wrong.tolist() if any(row))
     return {
         "failed": len(failed),
         "asked": len(cases),
-        "cases": {case: {"failed": failed.count(case), "asked": cases.count(case)} for case in CASES if case in cases},
+        "cases": {case: {"failed": failed.count(case), "asked": cases.count(case)} for case in known if case in cases},
         "patterns": dict(patterns.most_common()),
     }
 
@@ -190,11 +190,10 @@ def ask(ablation: Ablation, bench: Workbench) -> list[str]:
     change = intervention_maker(ablation, bench, tokens)(ablation.nodes) if ablation.nodes else CLEAN
     outcome = bench.run(*where, tokens, [change])[0].check(ablation.fixture)
     wrong = (outcome.predicted != answers(tokens, fixture.layout)).tolist()
-    asked = [fixture.layout.write_question(question) for question in decode(tokens, fixture.layout)]
     return [
-        f"{question}={''.join(map(str, answer))} {pattern(bad)} loss {loss:.3g} {case}"
+        f"{question}={fixture.layout.write_answer(answer)} {pattern(bad)} loss {loss:.3g} {case}".rstrip()
         for question, answer, bad, loss, case in zip(
-            asked, outcome.predicted.tolist(), wrong, outcome.loss.mean(1).tolist(),
-            cases_of(tokens, fixture.layout), strict=True,
+            fixture.task.texts(tokens), outcome.predicted.tolist(), wrong, outcome.loss.mean(1).tolist(),
+            fixture.task.cases_of(tokens), strict=True,
         )
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from harness.addition import answer_loss, answers
 from harness.curves import Curves, Recorder
 from harness.errors import HarnessError
 from harness.recipe import Recipe
-from harness.sampling import sample_uniform
+from harness.tasks import task_of
 from harness.transformer import answer_logits, initial_weights
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
@@ -27,7 +27,7 @@ class Training:
     """A training run at some step: all that the next one depends on."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self.recipe = recipe
+        self.recipe, self.task = recipe, task_of(recipe.layout)
         self.device = device
         self.step = 0
         self.seconds = 0.0  # spent in steps, over all the processes that the run took
@@ -60,14 +60,7 @@ class Training:
 
     def draw_batch(self) -> Int[Tensor, "question pos"]:
         """Return the next batch of questions, on the CPU."""
-        recipe, extra = self.recipe, self.recipe.enrichment
-        if extra is None:
-            return sample_uniform(recipe.layout, recipe.batch_size, self.generator)
-        return sample_uniform(
-            recipe.layout, recipe.batch_size, self.generator,
-            sum9_batch_share=extra.batch_share, sum9_digit_share=extra.digit_share,
-            sum9_question_share=extra.question_share, cascade_share=extra.cascade_share, near_share=extra.near_share,
-        )  # fmt: skip
+        return self.task.training_batch(self.recipe.batch_size, self.generator, self.recipe.enriched)
 
     def losses(
         self, tokens: Int[Tensor, "question pos"]

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from harness.errors import HarnessError, did_you_mean, shorten
 from harness.layout import Layout
+from harness.positions import Positions
 
 KINDS = ("base_add", "carry", "sum9", "tricase", "carry_in")
 _NAME = re.compile(r"D(0|[1-9][0-9]*)\.([A-Za-z0-9_]+)")
 _SUM = re.compile(r"T([1-9][0-9]*)")
 
 
+class AnyVariable(ABC):
+    """A variable of a task's causal model; its text is its name."""
+
+    @abstractmethod
+    def digits(self, layout: Positions) -> tuple[str, ...]:
+        """Return the answer digits that depend on it, in order."""
+
+
 @dataclass(frozen=True)
-class Variable:
+class Variable(AnyVariable):
     """A variable of one column, counted from the units: ``D2.tricase``, ``D4.T1``."""
 
     column: int
@@ -24,7 +34,7 @@ class Variable:
     def __str__(self) -> str:
         return f"D{self.column}.{self.kind}{self.level or ''}"
 
-    def digits(self, layout: Layout) -> tuple[str, ...]:
+    def digits(self, layout: Positions) -> tuple[str, ...]:
         """Return the answer digits that depend on it, highest first."""
         if self.kind == "base_add":
             return (f"A{self.column}",)

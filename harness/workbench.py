@@ -26,7 +26,6 @@ from harness.interventions import CLEAN, Intervention
 from harness.measurement import Measurement, Tally
 from harness.nodes import Node, reach
 from harness.outcome import Outcome
-from harness.sampling import tokens_for
 from harness.selection import Questions
 
 VALUES_KEPT = 4  # question sets whose captured values are in memory
@@ -118,7 +117,7 @@ class Workbench:
             raise
 
     def _tokens(self, name: str, fixtures: Path, questions: Questions) -> Int[Tensor, "question pos"]:
-        return tokens_for(questions, self.fixture(name, fixtures).layout)
+        return self.fixture(name, fixtures).task.tokens_for(questions)
 
     def _means(self, name: str, fixtures: Path, reference: Questions) -> dict[Node, Tensor]:
         tokens = self.tokens(name, fixtures, reference)
@@ -270,7 +269,7 @@ def intervention_maker(
     """Return what turns nodes into the values that replace theirs on the questions in `tokens`."""
     fixture = bench.fixture(*ablation.model)
     if ablation.method == "zero":
-        return lambda nodes: interventions.zero({node: fixture.recipe.width(node) for node in nodes})
+        return lambda nodes: interventions.zero({node: fixture.width(node) for node in nodes})
     # A node that nothing reads has no value in every engine, and needs none.
     if ablation.method == "mean":
         means = bench.means(*ablation.model, ablation.reference)

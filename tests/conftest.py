@@ -7,6 +7,8 @@ import os
 import pytest
 import tiny
 
+from harness.permission import allow_code
+
 
 def pytest_addoption(parser):
     """Add the options of make's targets; here, as pytest does not read options of conftest files further down."""
@@ -43,3 +45,11 @@ def server(request):
     import forked  # which imports much
 
     forked.start_server(request.module.__name__, request.path.parent)
+
+
+@pytest.fixture
+def code_allowed():
+    """Let recipes name code, in this test."""
+    before = allow_code()
+    yield
+    allow_code(before)

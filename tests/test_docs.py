@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from own import CLAIMS, RECIPE, TASK
 from paths import ROOT
 from tiny import one_thread
 
@@ -40,6 +41,9 @@ NOT_RUN = {
     "harness import old.pth --recipe recipe.yaml --name my_model": "a checkpoint of one's own; test_cli.py imports one",
     "harness diff old.json new.json": "two reports of one's own; tests/planted/test_roles.py makes two",
     "harness import hub:add_d5_l2_h3_published": "needs the network",
+    "harness train letters_s0 --allow-code": "a fixture that the page makes; below, in a project of its own",
+    "harness sweep letters_s0 --allow-code": "the same",
+    "harness import weights.safetensors --name induction_gpt2_s0 --recipe fixtures/induction_gpt2_s0/recipe.yaml --allow-code": "weights of one's own; test_own_model.py pins some",
 }
 
 
@@ -99,6 +103,25 @@ def test_its_commands_do_what_it_says(path, workplace, capsys):
         assert len(shown) > 5
         for block in shown:
             assert block in said
+
+
+def test_ones_own_task_is_trained_and_judged_as_the_page_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files = {"fixtures/letters.py": TASK, "fixtures/letters_s0/recipe.yaml": RECIPE}
+    files["hypotheses/letters_s0/first.yaml"] = CLAIMS
+    page = ROOT / "docs" / "own-model.md"
+    for name, text in files.items():
+        assert f"`{name}`" in page.read_text("utf-8")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    with one_thread():
+        for command, _ in commands(page):
+            if "letters_s0" in command:
+                code, printed = run(command, capsys)
+                assert code == 0, f"{command}: {printed}"
+        code, printed = run("harness check hypotheses --allow-code", capsys)
+    assert code == 0
+    assert "2 claims evaluated: 2 supported" in printed
 
 
 def test_what_is_not_run_is_written_somewhere_and_understood():

@@ -23,9 +23,9 @@ from harness.fixtures import load_fixture
 from harness.layout import Layout, Question
 from harness.pattern_page import attention_page, require_circuitsvis
 from harness.pattern_pictures import ANSWER, DPI, UNREAD, attention_figure, draw_attention
-from harness.patterns import CHUNK, attention_maps, example_questions, mean_map
+from harness.patterns import CHUNK, attention_maps, mean_map
 from harness.pins import Accuracy
-from harness.sampling import tokens_for
+from harness.sampling import example_questions, tokens_for
 from harness.selection import QuestionList, Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")

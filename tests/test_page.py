@@ -298,6 +298,22 @@ def test_pairs_and_answers_of_several_models_are_taken_apart():
     assert [found.note for found in broken_questions(answered)] == ["m BA", "n BA"]
 
 
+def test_questions_of_another_task_are_taken_apart_and_nothing_is_added_up():
+    words = record(adds=False)
+    words["measurement"]["examples"] = {"a1": ["ant bee cow ant=bee ant Ny at0 by S3L1H0", "12+34=056 yNy"]}
+    first, second = broken_questions(words)
+    assert (first.question, first.digits, first.note) == (
+        "ant bee cow ant",
+        (("bee", True), ("ant", False)),
+        "at0 by S3L1H0",
+    )
+    assert [second.question, second.pattern, second.note] == ["12+34", "yNy", ""]
+    assert first.wanted == second.wanted == ""
+    words["measurement"]["examples"] = {"a1": ["ant bee ant -> cow elk cow = bee ant, not bee cow"]}
+    (pair,) = broken_questions(words)
+    assert (pair.question, pair.pattern, pair.wanted) == ("ant bee ant -> cow elk cow", "yN", "bee cow")
+
+
 def test_a_line_that_it_cannot_read_is_shown_as_it_is():
     odd = record()
     odd["measurement"]["examples"] = {"A1": ["something else"]}

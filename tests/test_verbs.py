@@ -235,7 +235,7 @@ def test_what_is_shown_of_it(tmp_path):
         ("answer: whole\nfixtures: three\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
          "s.yaml:7:15: expected fixtures in FIXTURES, found three; write one of broken, longer, one, two"),
         ("answer: whole\nfixtures: [one, 'l*']\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.1}",
-         "s.yaml:7:21: expected fixtures for 2 digits, found longer, of 3; drop it"),
+         "s.yaml:7:21: expected fixtures for 2 digits, found longer, of 3 digits; drop it"),
         ("answer: whole\nquestions: {n: 99}\nexpect: {accuracy_at_least: 0.9999}",
          "s.yaml:7:20: expected n of at least 52981, or the claim cannot be settled, found 99; write n: 52981 or more"),
         ("answer: whole\nquestions: {n: 99}\nexpect: {accuracy_at_least: 1.0}",

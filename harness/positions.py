@@ -1,0 +1,133 @@
+"""Where the tokens of a task stand, by name: all that nodes, claims and engines need of it. Imports no torch.
+
+The answer is what the question ends with. Its tokens are called the *answer digits* throughout, whatever they are;
+each is *predicted* one step before it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from harness.errors import HarnessError, did_you_mean, shorten
+
+_STEP = re.compile(r"S(0|[1-9][0-9]*)")
+AnyQuestion = tuple[int, ...]  # what a task makes of a question's text; its own kind of numbers
+
+
+class Positions(ABC):
+    """The names of a task's tokens, the vocabulary, and which tokens are the answer."""
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The name of the token at each step."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> tuple[str, ...]:
+        """What each token of the vocabulary is written as."""
+
+    @property
+    @abstractmethod
+    def answer_digits(self) -> tuple[str, ...]:
+        """The names of the tokens that are the answer, in the order in which they stand; the last names there are."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the task is, in a word or two."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What the task is, for a model card."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What models have in common that the same can be asked of."""
+
+    @abstractmethod
+    def read_question(self, text: object) -> AnyQuestion:
+        """Return the question that `text` writes.
+
+        Raises:
+            HarnessError: it writes none.
+        """
+
+    @abstractmethod
+    def write_question(self, question: AnyQuestion) -> str:
+        """Return the text of a question."""
+
+    def write_answer(self, tokens: Iterable[int]) -> str:
+        """Return the text of answer digits."""
+        written = [self.vocabulary[token] for token in tokens]
+        return ("" if all(len(token) == 1 for token in self.vocabulary) else " ").join(written)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the learning curves tell the sub-tasks of, if the task has any."""
+        return ()
+
+    @property
+    def nameable(self) -> tuple[str, ...]:
+        """The tokens that may be named in place of their steps."""
+        return self.names
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens in a question with its answer."""
+        return len(self.names)
+
+    @property
+    def d_vocab(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.vocabulary)
+
+    @property
+    def n_answer(self) -> int:
+        """Answer digits."""
+        return len(self.answer_digits)
+
+    @property
+    def answer_start(self) -> int:
+        """Step at which the first answer digit stands."""
+        return self.n_ctx - self.n_answer
+
+    def step_of(self, name: object) -> int:
+        """Return the step called `name`: ``S11``, or the name of a token there, like ``D4``, ``D'4`` or ``A5``.
+
+        Raises:
+            HarnessError: no such step or token.
+        """
+        if isinstance(name, str) and (match := _STEP.fullmatch(name)):
+            step = int(match[1])
+            if step < self.n_ctx:
+                return step
+        elif isinstance(name, str) and name in self.nameable:
+            return self.names.index(name)
+        raise HarnessError.of(
+            f"a step S0 to S{self.n_ctx - 1} or a token {self.names[0]} to {self.names[-1]}",
+            shorten(name), "name a step or token of the layout",
+        )  # fmt: skip
+
+    def check_answer_digit(self, name: object) -> None:
+        """Refuse what is not an answer digit.
+
+        Raises:
+            HarnessError: what it should have been.
+        """
+        if name not in self.answer_digits:
+            digits = self.answer_digits
+            fix = did_you_mean(name, digits) if isinstance(name, str) else "write a digit's name"
+            raise HarnessError.of(f"an answer digit {digits[0]} to {digits[-1]}", shorten(name), fix)
+
+    def predicted_at(self, digit: str) -> int:
+        """Return the step whose output predicts the answer digit `digit`."""
+        return self.answer_start - 1 + self.answer_digits.index(digit)
+
+    def predicted_from(self, step: int) -> tuple[str, ...]:
+        """Return the answer digits predicted at `step` or later, in order."""
+        return tuple(digit for digit in self.answer_digits if self.predicted_at(digit) >= step)
