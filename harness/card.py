@@ -58,6 +58,8 @@ def _how_trained(recipe: Recipe) -> list[tuple[str, str]]:
     if enrichment and enrichment.cascade_share:
         share = f"a cascade made, {enrichment.near_share:.0%} of these over a column that sums to 8 or 10"
         extra.append(f"{enrichment.cascade_share:.0%} of the questions have {share}")
+    if enrichment and enrichment.double_share:
+        extra.append(f"{enrichment.double_share:.0%} of all columns are made 4+4 or 5+5")
     optimiser = recipe.optimiser
     schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     return [

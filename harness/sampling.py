@@ -42,6 +42,7 @@ def sample_uniform(
     sum9_question_share: float = 0.0,
     cascade_share: float = 0.0,
     near_share: float = 0.0,
+    double_share: float = 0.0,
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
 
@@ -50,7 +51,8 @@ def sample_uniform(
     addend for the whole batch. In `sum9_question_share` of the questions, each column is made to sum to 9 with
     a probability that is drawn, uniformly, for the question. In `cascade_share` of the questions a cascade is made:
     1 to n - 1 columns in a row sum to 9, any length and any place as likely as another; and in `near_share` of these
-    the column below them sums to 8 or 10, as likely, where its other digit allows. Everything comes from `generator`.
+    the column below them sums to 8 or 10, as likely, where its other digit allows. In `double_share` of all columns both
+    digits become 4, or both 5. Everything comes from `generator`.
     """
     digits = torch.randint(0, 10, (2, n, layout.n_digits), generator=generator)
     enriched, first = torch.rand(2, generator=generator).tolist()
@@ -66,6 +68,9 @@ def sample_uniform(
         _make_sums(digits, nine, torch.tensor(9), second < 0.5)
     if cascade_share:
         _make_cascades(digits, cascade_share, near_share, generator)
+    if double_share:
+        drawn = torch.rand(digits.shape[1:], generator=generator)
+        digits = torch.where(drawn < double_share, torch.where(drawn < double_share / 2, 4, 5), digits)
     return tokens_of(digits[0], digits[1], layout)
 
 

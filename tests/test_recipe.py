@@ -54,7 +54,7 @@ def test_the_digits_may_go_to_both_bounds(read, n_digits):
         ("optimiser: {lrr: 1}", "10:13: expected a known key, found lrr; did you mean 'lr'?"),
         (
             "enrichment: {hue: 1}",
-            "10:14: expected a known key, found hue; known keys: batch_share, cascade_share, digit_share, near_share, question_share",
+            "10:14: expected a known key, found hue; known keys: batch_share, cascade_share, digit_share, double_share, near_share, question_share",
         ),
         ("n_heads: 3", "6:10: expected a multiple of n_heads (3), found 8; write 6"),
         ("n_heads: 9", "6:10: expected a multiple of n_heads (9), found 8; write 9"),
@@ -150,7 +150,7 @@ def test_every_field_of_a_recipe_is_in_its_hash():
     }  # one value; no part
     optimisers = [{"weight_decay": 0.0}, {"betas": [0.9, 0.99]}, {"warmup_steps": 0}]
     enrichments = [{"batch_share": 0.5}, {"digit_share": 0.5}, {"question_share": 0.5},
-                   {"cascade_share": 0.5}, {"near_share": 0.5}]  # fmt: skip
+                   {"cascade_share": 0.5}, {"near_share": 0.5}, {"double_share": 0.5}]  # fmt: skip
     recipes = [
         make_recipe(),
         *(make_recipe(**{name: value}) for name, value in OTHER.items()),

@@ -378,10 +378,20 @@ def test_the_column_below_a_cascade_nearly_is_one_as_often_as_asked():
     assert float((units == 9).double().mean()) == pytest.approx(0.1, abs=0.015)
 
 
+def test_doubles_nearest_to_a_carry_are_as_many_as_asked():
+    layout, n = Layout(5), 40_000
+    tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), double_share=0.2)
+    x, y = addends(tokens, layout)
+    for digit in range(10):
+        made = 0.1 if digit in (4, 5) else 0.0
+        assert float(((x == digit) & (y == digit)).double().mean()) == pytest.approx(made + 0.8 * 0.01, abs=0.002)
+    assert torch.equal(tokens, encode(decode(tokens, layout), layout))  # the answers are those of the changed columns
+
+
 def test_no_enriched_questions_draw_nothing_more_than_before():
     layout, one, other = Layout(3), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
     sample_uniform(layout, 10, one)
-    sample_uniform(layout, 10, other, sum9_question_share=0.0, cascade_share=0.0, near_share=0.5)
+    sample_uniform(layout, 10, other, sum9_question_share=0.0, cascade_share=0.0, near_share=0.5, double_share=0.0)
     assert torch.equal(one.get_state(), other.get_state())
 
 
