@@ -22,6 +22,7 @@ from harness.cli_fixtures import (
     add_fixture_commands,
     common_options,
     engine_option,
+    method_option,
     write_or_print,
 )
 from harness.cli_looking import add_looking_commands
@@ -84,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--questions", action="append", metavar="Q",
         help="a set, a [list] or a {description}, as in a spec; repeatable (default: varied and the four case sets)",
     )  # fmt: skip
-    command.add_argument(
-        "--method", choices=["mean", "zero", "resample"], default="mean", help="of the step × head grid"
-    )
+    method_option(command, "of the step × head grid")
     command.add_argument(
         "--reference", metavar="Q", help="whose activations replace (default: varied, or the first of --questions)"
     )
@@ -100,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("fixture")
     command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
     command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
-    command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
+    method_option(command)
     command.add_argument("--reference", metavar="Q", help="as in a spec (default: varied, where there is such a set)")
     common_options(command)
     engine_option(command)
@@ -111,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--part", choices=["heads", "mlps"], default="heads", help="what is cut (default: heads)")
     command.add_argument("--n", type=int, default=400, help="questions to search with (default: 400)")
     command.add_argument("--seed", type=int, default=77, help="of these questions (default: 77)")
-    command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
+    method_option(command)
     common_options(command)
     engine_option(command)
     command.set_defaults(run=_minimal)

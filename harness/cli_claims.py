@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.cli_fixtures import OK, common_options, write_or_print
+from harness.cli_fixtures import OK, common_options, method_option, write_or_print
 from harness.errors import HarnessError
 
 
@@ -23,7 +23,7 @@ def add_claim_commands(commands: Any) -> None:
         "--questions", metavar="Q",
         help="a sample, as in a spec (default: {n: 1000, stratify: cascade}); the claim asks others of its kind",
     )  # fmt: skip
-    command.add_argument("--method", choices=["mean", "zero", "resample"], default="mean")
+    method_option(command)
     command.add_argument("--out", type=Path, metavar="FILE", help="write there, where no file is, instead of printing")
     common_options(command)
     command.set_defaults(run=_new)

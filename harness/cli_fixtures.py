@@ -74,6 +74,13 @@ def code_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-code", action="store_true", help="run the Python that recipes name: task, model")
 
 
+def method_option(command: argparse.ArgumentParser, what: str = "what replaces a node's value") -> None:
+    """Add the ablation method."""
+    from harness.spec_model import METHODS
+
+    command.add_argument("--method", choices=METHODS, default="mean", help=f"{what} (default: mean)")
+
+
 def ray_option(command: argparse.ArgumentParser) -> None:
     """Add the Ray cluster that does what there is to do."""
     command.add_argument(

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 from harness.errors import MeasurementError, Problem
 from harness.hypothesis import Claim, Hypothesis, Keep, Patch
 from harness.patching import joint_follow, measure_patch
 from harness.selection import PairSample, Questions, Sample
-from harness.spec_model import Method
+from harness.spec_model import METHODS
 from harness.variants import Nodes
 from harness.verdict import Comparison, Verdict, compare_sibling, decide
 from harness.workbench import Ablation, Workbench, ablation_of
@@ -79,7 +79,7 @@ def ablations_of(claim: Claim) -> Iterator[Ablation]:
         yield _put_back(claim)
     if isinstance(claim, Hypothesis):
         yield from (_ablation(claim, nodes) for nodes in (claim.nodes, *claim.siblings.values()) if claim.siblings)
-        yield from (ablation_of(claim, method=method) for method in get_args(Method))
+        yield from (ablation_of(claim, method=method) for method in METHODS)
 
 
 def _questions(h: Hypothesis) -> Questions:
@@ -127,7 +127,7 @@ def _of_ablation(h: Hypothesis, bench: Workbench) -> Controls:
     rows = tuple(row(nodes, name) for name, nodes in h.siblings.items())
     ranked = h.siblings and not isinstance(h, Keep)
     methods: dict[str, Verdict] = {}
-    for method in get_args(Method):
+    for method in METHODS:
         measured = bench.measure(ablation_of(h, method=method), details=False).measurement
         methods[method] = decide(replace(h, method=method, expect=replace(h.expect, only_here=False)), measured)[0]
     return Controls(put_back, row(h.nodes, "").value if ranked else None, rows, methods)

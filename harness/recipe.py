@@ -77,8 +77,8 @@ class Enrichment(Strict):
     `question_share` is another way of it: in this share of all questions each column is made to sum to 9 with a
     probability of the question's own, drawn uniformly. `cascade_share` is a third: in this share of all questions one
     run of columns, of any length and at any place, is made to sum to 9; and in `near_share` of these the column below
-    it to 8 or 10, a narrow miss or a narrow carry. `double_share` of all columns, whatever they were, become 4+4 or 5+5:
-    what a head that finds the same digit twice learns last.
+    it to 8 or 10, a narrow miss or a narrow carry. `double_share` of all columns, whatever they were, become 4+4 or
+    5+5: what a head that finds the same digit twice learns last.
     """
 
     batch_share: Share = 0.4

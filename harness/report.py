@@ -23,6 +23,7 @@ from harness.records import (
     skipped_lines,
     summary_line,
 )  # fmt: skip
+from harness.spec_model import METHODS
 
 if TYPE_CHECKING:
     from harness.coverage import Coverage
@@ -167,13 +168,13 @@ def _controls(records: Sequence[Record]) -> list[str]:
     """Return the table of controls, and what it says."""
     rows = [
         (r["id"], f"{shown_verdict(r)}", r["target"], _ranked(r["controls"]), same_elsewhere(r["controls"]),
-         *(_by_method(r["controls"], method) for method in ("mean", "zero", "resample")))
+         *(_by_method(r["controls"], method) for method in METHODS))
         for r in records
         if r.get("controls")
     ]  # fmt: skip
     if not rows:
         return []
-    heads = ["claim", "verdict", "about", "rank", "others that do it too", "mean", "zero", "resample"]
+    heads = ["claim", "verdict", "about", "rank", "others that do it too", *METHODS]
     return [
         "", "## Controls", "",
         "In each of these claims every node was given the value that it has, and nothing changed. The rank is that of",

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, get_args
+from typing import Any
 
 from harness.across import AcrossRuns
 from harness.controls import Controls
 from harness.intervals import exact_interval
 from harness.records import Record, seen
-from harness.spec_model import Method
+from harness.spec_model import METHODS
 from harness.variants import write_nodes
 from harness.verdict import Comparison, Finding, Verdict
 
@@ -135,7 +135,7 @@ class RunsControls:
 def _tally_methods(controls: Iterable[Controls]) -> dict[str, int]:
     """Return in how many runs each method supports the claim."""
     rows = [row.methods for row in controls if row.methods]
-    return {method: sum(row[method] == "supported" for row in rows) for method in get_args(Method) if rows}
+    return {method: sum(row[method] == "supported" for row in rows) for method in METHODS if rows}
 
 
 def _tally(controls: Iterable[Controls]) -> dict[str, int]:

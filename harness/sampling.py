@@ -51,8 +51,8 @@ def sample_uniform(
     addend for the whole batch. In `sum9_question_share` of the questions, each column is made to sum to 9 with
     a probability that is drawn, uniformly, for the question. In `cascade_share` of the questions a cascade is made:
     1 to n - 1 columns in a row sum to 9, any length and any place as likely as another; and in `near_share` of these
-    the column below them sums to 8 or 10, as likely, where its other digit allows. In `double_share` of all columns both
-    digits become 4, or both 5. Everything comes from `generator`.
+    the column below them sums to 8 or 10, as likely, where its other digit allows. In `double_share` of all columns
+    both digits become 4, or both 5. Everything comes from `generator`.
     """
     digits = torch.randint(0, 10, (2, n, layout.n_digits), generator=generator)
     enriched, first = torch.rand(2, generator=generator).tolist()

@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, create_model
 from pydantic_core import PydanticCustomError
@@ -40,6 +40,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Method = Literal["mean", "zero", "resample"]
+METHODS: tuple[Method, ...] = get_args(Method)
 # What a task calls its sets and cases is its own; editors are told addition's.
 SetName = Annotated[
     str, Field(examples=list(NAMES)), checked(lambda name, shape: task_of(shape.layout).check_set(name))
