@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from harness.pins import Accuracy, Pin
+from harness.places import CURVES
 from harness.positions import Positions
-from harness.recipe import CURVES, BroughtRecipe, BuiltRecipe, Recipe
+from harness.recipe import BroughtRecipe, BuiltRecipe, Recipe
 
 if TYPE_CHECKING:
     from harness.curves import Curves

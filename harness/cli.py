@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from harness.recipe import recipe_of
+    from harness.places import recipe_of
     from harness.spec import read_questions
     from harness.tasks import task_of
 

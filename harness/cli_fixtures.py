@@ -155,7 +155,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _hash(options: argparse.Namespace) -> int:
     from harness.pins import recipe_hash
-    from harness.recipe import recipe_of, untrained
+    from harness.places import recipe_of, untrained
 
     for name in options.fixture or untrained(options.fixtures):
         print(f"{recipe_hash(recipe_of(name, options.fixtures))}  {name}")
@@ -170,7 +170,7 @@ def _tell(pin: Pin, place: Path, out: TextIO | None = None) -> None:
 
 
 def _train_all(options: argparse.Namespace) -> int:
-    from harness.recipe import untrained
+    from harness.places import untrained
 
     if options.fixture or options.resume or options.fresh or options.steps is not None:
         raise HarnessError.of("--all alone", "a NAME, or an option of one, as well", "leave it out")
@@ -211,7 +211,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _curves(options: argparse.Namespace) -> int:
-    from harness.recipe import CURVES, fixture_directory, recipe_of
+    from harness.places import CURVES, fixture_directory, recipe_of
 
     directory = fixture_directory(options.fixture, options.fixtures)
     layout = recipe_of(options.fixture, options.fixtures).layout
@@ -247,7 +247,7 @@ def _curves(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from harness.recipe import RECIPE, recipe_of
+    from harness.places import RECIPE, recipe_of
 
     published = options.checkpoint.removeprefix("hub:") if options.checkpoint.startswith("hub:") else None
     if published is not None and (options.recipe or options.name):

@@ -52,7 +52,7 @@ def add_looking_commands(commands: Any) -> None:
 
 
 def _attention(options: argparse.Namespace) -> int:
-    from harness.recipe import recipe_of
+    from harness.places import recipe_of
     from harness.spec import read_questions
 
     # Whatever is wrong with the arguments is said before anything heavy is imported.

@@ -40,7 +40,7 @@ def _locate(options: argparse.Namespace) -> int:
     for name, least in (("n", 1), ("confirm", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise HarnessError.of(f"--{name} of at least {least}", str(getattr(options, name)), "choose another")
-    from harness.recipe import ROLES, fixture_directory
+    from harness.places import ROLES, fixture_directory
 
     there = fixture_directory(options.fixture, options.fixtures) / ROLES
     if os.path.lexists(there) and not options.force and not options.dry_run:  # told before the search, not after it

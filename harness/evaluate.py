@@ -19,7 +19,7 @@ from harness.intervals import error_at
 from harness.learning import compare_learning, measure_learning
 from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
-from harness.recipe import PIN, RECIPE, WEIGHTS
+from harness.places import PIN, RECIPE, WEIGHTS
 from harness.records import record_of
 from harness.runs import Runs, RunsControls, compare_runs, controls_of_runs, share_of
 from harness.selection import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample

@@ -26,20 +26,9 @@ from harness.files import remove_parts, write_together
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Node, Shape
 from harness.pins import Pin, read_pin, recipe_hash
+from harness.places import CARD, LOCK, PIN, RECIPE, ROLES, WEIGHTS, check_name, fixture_directory, recipe_of
 from harness.positions import Positions
-from harness.recipe import (
-    CARD,
-    LOCK,
-    PIN,
-    RECIPE,
-    ROLES,
-    WEIGHTS,
-    BuiltRecipe,
-    Recipe,
-    check_name,
-    fixture_directory,
-    recipe_of,
-)
+from harness.recipe import BuiltRecipe, Recipe
 from harness.tasks import AnyTask, task_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from harness.errors import FixtureError, Problem, shorten
-from harness.recipe import Hub, elsewhere
+from harness.places import elsewhere
+from harness.recipe import Hub
 
 
 def download(hub: Hub, name: str, fixtures: Path) -> Path:

@@ -19,7 +19,8 @@ from harness.fixtures import fixture_of, refuse_existing, serialise, write_fixtu
 from harness.hub import download
 from harness.models import check_tensors, resolve_device
 from harness.pins import Pin, Provenance, recipe_hash
-from harness.recipe import RECIPE, BroughtRecipe, check_name, fixture_directory, load_recipe, recipe_of
+from harness.places import RECIPE, check_name, fixture_directory, recipe_of
+from harness.recipe import BroughtRecipe, load_recipe
 
 # Buffers of the old HookedTransformer that hold no weights.
 _BUFFERS = (".mask", ".IGNORE")

@@ -16,8 +16,8 @@ from harness.curves import Curves, read_curves
 from harness.errors import FixtureError, MeasurementError, Problem
 from harness.intervals import exact_interval
 from harness.observations import Learn
+from harness.places import CURVES, recipe_of
 from harness.positions import Positions
-from harness.recipe import CURVES, recipe_of
 from harness.verdict import Comparison, straddled, within_bounds
 
 WINDOW = 20  # steps that are averaged, since one step's loss is one batch's

@@ -25,7 +25,8 @@ from harness.files import remove_parts, write_together
 from harness.fixtures import fixture_of, lock, put, read_weights, serialise, unwritable
 from harness.models import resolve_device
 from harness.pins import Pin, Trained, read_pin, recipe_hash
-from harness.recipe import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, BuiltRecipe, fixture_directory, recipe_of
+from harness.places import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, fixture_directory, recipe_of
+from harness.recipe import BuiltRecipe
 from harness.training import Training
 
 CHECKPOINT_EVERY = 200  # steps

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.errors import FixtureError, NotImportedError, Problem, shorten
-from harness.recipe import PIN, WEIGHTS, Recipe, Sha256, fixture_directory, missing_weights, recipe_of
+from harness.places import PIN, WEIGHTS, fixture_directory, missing_weights, recipe_of
+from harness.recipe import Recipe, Sha256
 from harness.strict import Strict, Version, in_words, newer
 
 

@@ -6,9 +6,7 @@ collected but YAML below the ini key ``harness_paths`` or named on the command l
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import math
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -22,6 +20,7 @@ from harness.errors import HarnessError, NotImportedError
 from harness.files import SPEC_SUFFIXES
 from harness.permission import allow_code
 from harness.pytest_asked import Asked, asks_for_claims, fixtures_directory, roots
+from harness.pytest_options import pytest_addoption
 from harness.pytest_reporting import Reporting
 
 if TYPE_CHECKING:
@@ -32,75 +31,10 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 
+__all__ = ["pytest_addoption"]  # a hook, which pytest finds here
 FIXTURES_SHOWN = 4  # in the header
 _BENCH = pytest.StashKey["Workbench"]()
 _PLANNED = pytest.StashKey[set[Path | None]]()  # the spec files whose claims the bench knows of; None: all
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the harness's options and ini keys."""
-    group = parser.getgroup("harness", "claims about the inside of models")
-    group.addoption(
-        "--harness-device", default="auto", metavar="D",
-        help="auto (default: a GPU if there is one), cpu or cuda[:N]; with -n, auto and cuda give each worker one GPU",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-engine", default="auto", choices=["auto", "cone", "hooks"],
-        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
-        "auto (default) is cone where the model's shape allows",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-fixtures", type=_path, metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)"
-    )
-    group.addoption(
-        "--harness-report", type=_path, metavar="PATH",
-        help="where the report goes: PATH.md and PATH.json, or into a directory (default: ROOTDIR/reports)",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-html", type=_path, metavar="PATH",
-        help="also write the report as one HTML page, with a map of each model that claims look inside of",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-train", choices=["missing", "never", "always"],
-        help="train fixtures that have a recipe and no weights (missing; the default, but never where CI=true), "
-        "or all that were trained here anew (always)",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-controls", action="store_true",
-        help="show for each claim that intervenes: values put back, how its nodes rank among others, the other methods",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-mutate", action="store_true",
-        help="change each supported claim in small ways, and report which of these mutants are supported too",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-coverage", action="store_true",
-        help="report which nodes measurably matter, and which of these no supported claim names",
-    )  # fmt: skip
-    group.addoption(
-        "--harness-coverage-fail-under", type=_per_cent, metavar="N",
-        help="fail if less than N per cent of a model's nodes that matter are named (implies --harness-coverage)",
-    )  # fmt: skip
-    parser.addini(
-        "harness_allow_code", "run the Python that recipes name (task: and model:)", type="bool", default=False
-    )
-    parser.addini("harness_paths", "directories whose YAML files are specs", type="paths", default=[])
-
-
-def _path(text: str) -> str:
-    if "\0" in text:
-        raise argparse.ArgumentTypeError("expected a path, found a NUL in it")
-    return text
-
-
-def _per_cent(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 100:  # of nan too
-        raise argparse.ArgumentTypeError(f"expected per cent from 0 to 100, found {text}")
-    return share
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,7 +65,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     from harness import __version__
     from harness.pins import read_pin
-    from harness.recipe import PIN, list_fixtures
+    from harness.places import PIN, list_fixtures
 
     fixtures = fixtures_directory(config)
     shown, bare = [], 0
@@ -207,7 +141,7 @@ class ClaimItem(pytest.Item):
         """Measure and judge."""
         from harness.evaluate import judge
         from harness.mutants import judge_mutants
-        from harness.recipe import alike
+        from harness.places import alike
         from harness.records import error_record, record_of, skipped_record
 
         if self.config.getoption("runxfail", default=False):
@@ -284,7 +218,7 @@ def _workbench(item: ClaimItem) -> Workbench:
         )  # fmt: skip
     from harness.evaluate import plan
     from harness.mutants import plan_mutants
-    from harness.recipe import alike
+    from harness.places import alike
 
     # A worker runs whole files, and does not know which others will be its own.
     planned, group = config.stash.setdefault(_PLANNED, set()), item.path if workers else None

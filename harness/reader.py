@@ -16,7 +16,7 @@ from typing import Any
 from harness.errors import HarnessError, did_you_mean, shorten
 from harness.intervals import ERROR, error_at
 from harness.nodes import Shape
-from harness.recipe import list_fixtures, recipe_of
+from harness.places import list_fixtures, recipe_of
 from harness.selection import (
     AUTO_FIRST,
     AUTO_LOOKS,

@@ -17,7 +17,8 @@ from harness.errors import FixtureError, HarnessError, Problem, did_you_mean
 from harness.fixtures import read_weights
 from harness.making import train_fixture
 from harness.pins import Pin, read_pin
-from harness.recipe import PIN, RECIPE, WEIGHTS, BroughtRecipe, list_fixtures, recipe_of
+from harness.places import PIN, RECIPE, WEIGHTS, list_fixtures, recipe_of
+from harness.recipe import BroughtRecipe
 
 
 @dataclass(frozen=True)

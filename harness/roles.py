@@ -26,7 +26,8 @@ from pydantic import Field
 from harness.errors import FixtureError, Problem, SpecError
 from harness.nodes import Shape, read_nodes
 from harness.pins import read_pin
-from harness.recipe import PIN, ROLES, Sha256, fixture_directory, recipe_of
+from harness.places import PIN, ROLES, fixture_directory, recipe_of
+from harness.recipe import Sha256
 from harness.spec_model import DigitName, Nodes, Rate, Text, VariableName
 from harness.strict import Spelled, Strict, Version, validate
 from harness.yamlfile import read_yaml

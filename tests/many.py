@@ -6,7 +6,7 @@ import json
 
 import tiny
 
-from harness.recipe import WEIGHTS
+from harness.places import WEIGHTS
 
 MODELS = ("s0", "s1", "s2")
 HUB = {"repo": "somebody/adds", "file": "old.pth"}

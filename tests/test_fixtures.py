@@ -25,7 +25,7 @@ from harness.files import write_atomically
 from harness.fixtures import load_fixture, read_weights, serialise
 from harness.models import resolve_device
 from harness.pins import read_pin, recipe_hash
-from harness.recipe import list_fixtures, recipe_of
+from harness.places import list_fixtures, recipe_of
 
 ROOT = Path("fixtures")
 TINY = ROOT / "tiny"

@@ -11,7 +11,7 @@ from paths import FIXTURE, FIXTURES, HYPOTHESES
 from harness.evaluate import judge, plan
 from harness.fixtures import load_fixture
 from harness.making import train_fixture
-from harness.recipe import RECIPE, recipe_of
+from harness.places import RECIPE, recipe_of
 from harness.records import record_of
 from harness.spec import load_file
 from harness.training import Training

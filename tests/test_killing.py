@@ -27,7 +27,7 @@ from harness.files import remove_parts
 from harness.fixtures import load_fixture, put, serialise
 from harness.models import expected_tensors
 from harness.pins import Pin, Provenance, read_pin, recipe_hash
-from harness.recipe import CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, recipe_of
+from harness.places import CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, recipe_of
 from harness.training import Training
 
 STEPS = 1000  # of the shipped tiny recipe

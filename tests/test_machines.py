@@ -23,7 +23,7 @@ from tiny import contents
 
 from harness.making import train_fixture
 from harness.pins import read_pin
-from harness.recipe import CHECKPOINT, PIN, RECIPE
+from harness.places import CHECKPOINT, PIN, RECIPE
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mechanistic-harness[ray]'")
 psutil = pytest.importorskip("psutil")

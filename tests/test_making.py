@@ -30,8 +30,9 @@ from harness.files import remove_parts, write_together
 from harness.fixtures import load_fixture, serialise
 from harness.making import Made, ensure_trained, train_fixture
 from harness.pins import read_pin, recipe_hash
+from harness.places import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, recipe_of
 from harness.plots import CARD_FIGURES, figures_of
-from harness.recipe import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, Optimiser, recipe_of
+from harness.recipe import Optimiser
 from harness.training import Training
 
 ROOT = Path("fixtures")

@@ -16,7 +16,7 @@ from harness.errors import FixtureError, HarnessError
 from harness.evaluate import judge
 from harness.fixtures import load_fixture
 from harness.permission import allow_code
-from harness.recipe import recipe_of
+from harness.places import recipe_of
 from harness.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")

@@ -19,7 +19,7 @@ from harness.interventions import CLEAN, Intervention, zero
 from harness.making import train_fixture
 from harness.nodes import all_nodes
 from harness.permission import allow_code
-from harness.recipe import alike, recipe_of
+from harness.places import alike, recipe_of
 from harness.selection import NamedSet, PairSample, Sample
 from harness.spec import load_file
 from harness.workbench import Workbench

@@ -24,7 +24,7 @@ from harness.interventions import CLEAN
 from harness.layout import Layout
 from harness.learning import learned_at
 from harness.nodes import all_nodes, reach, read_nodes
-from harness.recipe import CURVES
+from harness.places import CURVES
 from harness.records import digits_seen, record_of
 from harness.sampling import tokens_for
 from harness.selection import Sample

@@ -15,7 +15,7 @@ from harness import evaluate, hooked, workbench
 from harness.errors import FixtureError, MeasurementError
 from harness.layout import Question
 from harness.nodes import read_nodes
-from harness.recipe import recipe_of
+from harness.places import recipe_of
 from harness.selection import NamedSet, QuestionList, Sample
 from harness.spec import load_hypotheses
 from harness.workbench import Ablation, Workbench

@@ -17,7 +17,8 @@ from harness.fixtures import serialise, write_fixture
 from harness.hypothesis import Claim
 from harness.models import expected_tensors
 from harness.pins import Pin, Provenance, recipe_hash
-from harness.recipe import PIN, WEIGHTS, Recipe
+from harness.places import PIN, WEIGHTS
+from harness.recipe import Recipe
 from harness.spec import load_file
 
 FIELDS = {

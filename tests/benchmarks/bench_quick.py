@@ -11,7 +11,7 @@ from notebook_training import NotebookTraining
 from tabulate import tabulate
 
 from harness.addition import answers
-from harness.recipe import recipe_of
+from harness.places import recipe_of
 from harness.sampling import sample_strata, sample_uniform
 from harness.selection import make_strata
 from harness.training import Training

@@ -11,7 +11,7 @@ import torch
 from notebook_training import NotebookTraining
 
 from harness.making import LOG_EVERY
-from harness.recipe import recipe_of
+from harness.places import recipe_of
 from harness.training import Training
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

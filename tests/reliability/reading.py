@@ -11,7 +11,8 @@ from paths import FIXTURES
 
 from harness.errors import FixtureError, HarnessError, SpecError
 from harness.pins import read_pin
-from harness.recipe import PIN, RECIPE, ROLES, load_recipe, recipe_of
+from harness.places import PIN, RECIPE, ROLES, recipe_of
+from harness.recipe import load_recipe
 from harness.roles import read_roles
 from harness.spec import load_file
 

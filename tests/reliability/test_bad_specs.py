@@ -29,7 +29,7 @@ from reading import SOUND, limit, outcomes
 from harness.cli import main
 from harness.errors import HarnessError
 from harness.pins import read_pin
-from harness.recipe import PIN, RECIPE, ROLES, list_fixtures, recipe_of
+from harness.places import PIN, RECIPE, ROLES, list_fixtures, recipe_of
 from harness.roles import read_roles
 
 BAD = ROOT / "tests" / "bad_specs"

@@ -29,7 +29,7 @@ from tiny import contents, recipe_text, write_tiny
 
 from harness.files import TURN, write_in_turn
 from harness.fixtures import load_fixture, serialise
-from harness.recipe import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, recipe_of
+from harness.places import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, recipe_of
 from harness.records import summary_line
 
 DIED = "a worker that died while it judged this"
