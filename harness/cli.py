@@ -34,7 +34,7 @@ from harness.permission import allow_code
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 fine, 1 a claim does not hold, 2 trouble, told in a line each."""
     options = _parser().parse_args(arguments)
-    options.command = shlex.join(["harness", *(sys.argv[1:] if arguments is None else arguments)])
+    options.typed = shlex.join(["harness", *(sys.argv[1:] if arguments is None else arguments)])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xd7 for ×

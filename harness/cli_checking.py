@@ -67,7 +67,7 @@ def _check(options: argparse.Namespace) -> int:
 
     with machines(options.ray, options.fixtures, options.device) as do:
         records = ordered(_judge(claims, options, do))
-        run = Run(options.command, records, spec_errors)
+        run = Run(options.typed, records, spec_errors)
         if options.html:
             run.maps, run.notes = _maps(records, options, do)
     _show(run, options)

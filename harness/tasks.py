@@ -154,7 +154,7 @@ class AnyTask(ABC):
         if name not in self.sets:
             *others, last = self.sets or ("a list or a sample, for this task has no named sets",)
             expected = f"{', '.join(others)} or {last}" if others else last
-            raise HarnessError.of(expected, shorten(name), "correct `questions`")
+            raise HarnessError.of(expected, shorten(name), "name a set, or write a list or a sample")
 
 
 class Addition(AnyTask):

@@ -79,7 +79,7 @@ def cases(draw):
     n = draw(st.integers(1, 9))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 9)))
     rows = draw(st.sampled_from([1, n + 2]))
-    values = {node: torch.randn(rows, fixture.recipe.width(node), generator=generator) for node in nodes}
+    values = {node: torch.randn(rows, fixture.width(node), generator=generator) for node in nodes}
     donors = None if rows == 1 else torch.randint(rows, (n,), generator=generator)
     tokens = tokens_for(Sample(n, draw(st.integers(0, 99))), fixture.layout)
     return fixture, tokens, Intervention(values, donors), draw(st.sampled_from([None, 1, 2]))
@@ -103,7 +103,7 @@ def test_every_single_node_and_method(n_layers, method):
         means = hooked.capture_means(fixture, reference)
         changes = [interventions.mean([node], means) for node in nodes]
     elif method == "zero":
-        changes = [interventions.zero({node: fixture.recipe.width(node)}) for node in nodes]
+        changes = [interventions.zero({node: fixture.width(node)}) for node in nodes]
     else:
         donors = interventions.draw_donors(tokens, reference, fixture.layout, 3)
         _, values = hooked.capture(fixture, reference, nodes)
@@ -167,8 +167,8 @@ def test_what_reaches_nothing_costs_nothing():
     assert dead
     changes = {
         "clean": [CLEAN],
-        "dead": [CLEAN, interventions.zero({node: fixture.recipe.width(node) for node in dead})],
-        "live": [CLEAN, interventions.zero({node: fixture.recipe.width(node) for node in all_nodes(fixture.shape)})],
+        "dead": [CLEAN, interventions.zero({node: fixture.width(node) for node in dead})],
+        "live": [CLEAN, interventions.zero({node: fixture.width(node) for node in all_nodes(fixture.shape)})],
     }
     flops = {}
     for name, some in changes.items():
@@ -185,7 +185,7 @@ def test_chunks_and_company_change_no_digit_on_the_real_model(text):
     tokens = tokens_for(NamedSet("varied"), fixture.layout)
     means = cone.capture_means(fixture, tokens)
     change = interventions.mean([node for node in read_nodes(text, fixture.shape) if node in means], means)
-    other = interventions.zero({node: fixture.recipe.width(node) for node in read_nodes("S3", fixture.shape)})
+    other = interventions.zero({node: fixture.width(node) for node in read_nodes("S3", fixture.shape)})
     (expected,) = hooked.run(fixture, tokens, [change])
     for chunk in (7, 100, len(tokens)):
         for company in ([change], [other, change], [CLEAN, other, other, change]):
@@ -273,8 +273,8 @@ def test_a_sweep_never_waits_for_the_device(request):
         fixture = dataclasses.replace(real, weights=weights, device=device)
         tokens = torch.empty(5, layout.n_ctx, dtype=torch.int64, device=device)
         live = [node for node in all_nodes(shape) if reach([node], shape)]
-        values = {node: torch.empty(1, real.recipe.width(node), device=device) for node in live}
-        resampled = {node: torch.empty(4, real.recipe.width(node), device=device) for node in live}
+        values = {node: torch.empty(1, real.width(node), device=device) for node in live}
+        resampled = {node: torch.empty(4, real.width(node), device=device) for node in live}
         donors = torch.empty(5, dtype=torch.int64, device=device)
         changes = [
             CLEAN, *(Intervention({node: value}) for node, value in values.items()),

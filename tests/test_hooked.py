@@ -79,7 +79,7 @@ def test_every_node_kind_and_method_agrees_with_the_second_model(two_layers, tex
     nodes = read_nodes(text, fixture.shape)
     clean = forward(weights, reference.numpy(), "relu").values
     if method == "zero":
-        change = interventions.zero({node: fixture.recipe.width(node) for node in nodes})
+        change = interventions.zero({node: fixture.width(node) for node in nodes})
     elif method == "mean":
         change = interventions.mean(nodes, hooked.capture_means(fixture, reference))
         for node in nodes:
@@ -105,7 +105,7 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
     )  # fmt: skip
     nodes = data.draw(st.lists(st.sampled_from(list(all_nodes(fixture.shape))), min_size=1, max_size=6, unique=True))
     tokens = tokens_for(Sample(12, data.draw(st.integers(0, 99))), fixture.layout)
-    values = {node: torch.randn(1, fixture.recipe.width(node)) for node in nodes}
+    values = {node: torch.randn(1, fixture.width(node)) for node in nodes}
     assert_agrees(fixture, weights, tokens, Intervention(values))
 
 
@@ -115,9 +115,7 @@ def test_exactly_the_digits_in_reach_can_change(data):
     fixture, _ = tiny(n_layers=data.draw(st.integers(1, 3)))
     node = data.draw(st.sampled_from(list(all_nodes(fixture.shape))))
     tokens = tokens_for(Sample(20, 5), fixture.layout)
-    change = Intervention(
-        {node: 3 * torch.ones(1, fixture.recipe.width(node)) * torch.linspace(-1, 1, fixture.recipe.width(node))}
-    )
+    change = Intervention({node: 3 * torch.ones(1, fixture.width(node)) * torch.linspace(-1, 1, fixture.width(node))})
     before, after = hooked.run(fixture, tokens, [CLEAN, change])
     moved = (before.loss != after.loss).any(0).tolist()
     assert {d for d, changed in zip(fixture.layout.answer_digits, moved, strict=True) if changed} == reach(

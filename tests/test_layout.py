@@ -106,7 +106,7 @@ def test_exactly_its_own_answer_digits_are_accepted(layout):
         ("A5 ", "'A5 '; did you mean 'A5'?"),
         ("D4", "D4; write one of A0, A1, A2, A3, A4, A5"),
         (5, "5; write a digit's name"),
-        (None, "None; write a digit's name"),
+        (None, "nothing; write a digit's name"),
     ],
 )
 def test_a_bad_answer_digit_is_named_in_the_error(name, rest):
@@ -141,7 +141,7 @@ TOO_LONG = "shorten it or name a fixture for more digits"
     [
         ("100", "100", NOT_A_QUESTION),
         (100, "100", NOT_A_QUESTION),
-        (None, "None", NOT_A_QUESTION),
+        (None, "nothing", NOT_A_QUESTION),
         ("", "''", NOT_A_QUESTION),
         ("+45", "+45", NOT_A_QUESTION),
         ("15+", "15+", NOT_A_QUESTION),

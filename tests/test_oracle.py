@@ -79,7 +79,7 @@ def test_every_ablation(fixture, engine):
     changes = []
     for text, method in entries:
         live = [node for node in read_nodes(text, fixture.shape) if reach([node], fixture.shape)]
-        widths = {node: fixture.recipe.width(node) for node in live}
+        widths = {node: fixture.width(node) for node in live}
         changes.append(interventions.mean(live, means) if method == "mean" else interventions.zero(widths))
     compared = 0
     for group, outcome in zip(entries.values(), engine.run(fixture, varied, changes), strict=True):

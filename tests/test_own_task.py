@@ -173,7 +173,7 @@ def test_what_is_wrong_with_a_task_is_one_line_that_names_the_file(tmp_path, kin
         ("questions: {n: 100, where: {cascade: 2}}", "expected a condition that letters:task knows, found cascade; name a case: same, up, down"),
         ('questions: {n: 100, where: {columns: {D1: "=9"}}}', "expected a condition that letters:task knows, found columns; "),
         ("questions: {n: 100, where: {case: BA}}", "expected same, up or down, found BA; correct `case`"),
-        ("questions: varied", "expected twins, found varied; correct `questions`"),
+        ("questions: varied", "expected twins, found varied; name a set, or write a list or a sample"),
         ("questions: [ab]", "expected a question of letters:task, found 2 tokens in ab; write 3"),
         ("questions: [xy=]", "expected a question of letters:task, found xy=; 'xy=' is not in the vocabulary"),
         ("questions: twins", "expected an answer digit low to high, found A5; write one of high, low"),

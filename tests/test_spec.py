@@ -100,7 +100,7 @@ def test_each_writes_a_claim_per_row(tmp_path):
         ({"method": "median"}, "9:13: expected mean, zero or resample, found median; correct `method`"),
         (
             {"questions": "varid"},
-            "7:16: expected ba, uc1, simple_us9, cascade_us9, steps or varied, found varid; correct `questions`",
+            "7:16: expected ba, uc1, simple_us9, cascade_us9, steps or varied, found varid; name a set, or write a list or a sample",
         ),
         (
             {"questions": "[15508+1450x]"},

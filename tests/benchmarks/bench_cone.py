@@ -145,7 +145,7 @@ def grown(n_digits=5, n_layers=2):
 def cost(fixture, n, nodes):
     """Return counted FLOP and seconds of cutting each of `nodes` to zero on `n` questions."""
     tokens = tokens_for(Sample(n, 1), fixture.layout)
-    changes = [interventions.zero({node: fixture.recipe.width(node)}) for node in nodes]
+    changes = [interventions.zero({node: fixture.width(node)}) for node in nodes]
     with FlopCounterMode(display=False) as counter:
         cone.run(fixture, tokens[:64], [CLEAN, *changes])
     cone.run(fixture, tokens[:64], [CLEAN, *changes])

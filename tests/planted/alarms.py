@@ -52,9 +52,7 @@ def true_rates(name, fixtures, bench):
     means = bench.means(name, fixtures, DEFAULT_REFERENCE)
     keys = [(node, method) for node in live for method in ("mean", "zero")]
     changes = [
-        interventions.mean([node], means)
-        if method == "mean"
-        else interventions.zero({node: fixture.recipe.width(node)})
+        interventions.mean([node], means) if method == "mean" else interventions.zero({node: fixture.width(node)})
         for node, method in keys
     ]
     clean, *outcomes = cone.run(fixture, tokens, [interventions.CLEAN, *changes])

@@ -46,7 +46,8 @@ def _outcome(kind: str, text: bytes, directory: Path) -> str:
         return "read" if _read(kind, text, directory) else "nothing was read"
     except HarnessError as error:
         due = SpecError if kind in ("spec", "recipe") else FixtureError
-        return "refused" if type(error) is due and (wrong := _wrong(error, text)) == "" else f"{error!r}: {wrong}"
+        wrong = _wrong(error, text) if type(error) is due else f"expected a {due.__name__}"
+        return f"{error!r}: {wrong}" if wrong else "refused"
     except BaseException as error:  # each must be told, whatever it is
         return f"{type(error).__name__}: {error}"
     finally:

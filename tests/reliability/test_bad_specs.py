@@ -354,7 +354,14 @@ def mutant_of(text: bytes, chance: random.Random) -> bytes:
 def single_claims():
     """Return each shipped claim as a spec of its own."""
     found = []
+    own = {
+        name
+        for name in list_fixtures(FIXTURES)
+        if "task: addition\n" not in (FIXTURES / name / RECIPE).read_text("utf-8")
+    }
     for path in sorted(HYPOTHESES.rglob("*.yaml")):
+        if path.parent.name in own:  # a task of one's own brings torch, which does not fit into the limit
+            continue
         head, _, body = path.read_text("utf-8").partition("hypotheses:\n")
         claims = ("\n" + body).split("\n  - ")[1:]
         found += [f"{head}hypotheses:\n  - {claim.rstrip()}\n".encode() for claim in claims]
