@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from datetime import date
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -85,7 +86,7 @@ def mutants_of(module: str, work: Path) -> list[str]:
 def mutmut(work: Path, *arguments: str) -> str:
     """Return what a mutmut command prints."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    done = subprocess.run([MUTMUT, *arguments], cwd=work, capture_output=True, text=True, env=env)
+    done = subprocess.run([MUTMUT, *arguments], cwd=work, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
         sys.exit(done.stdout[-5000:] + done.stderr[-5000:])
     return done.stdout
@@ -122,7 +123,7 @@ def main(modules: list[str]) -> None:
         (work / "setup.cfg").write_text(CONFIG.format(module="none", tests=""), "utf-8")
         os.chdir(work)  # mutmut looks for its settings here
         every = {module: mutants_of(module, work) for module in TESTS}
-        sampled = set(random.Random(SEED).sample(sorted(sum(every.values(), [])), SAMPLE))
+        sampled = set(random.Random(SEED).sample(sorted(chain(*every.values())), SAMPLE))
         print({module: f"{len(sampled & set(names))} of {len(names)}" for module, names in every.items()})
         for module in modules or TESTS:
             names = [name for name in every[module] if name in sampled]
