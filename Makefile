@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses mutants findings test check lint bench reliability fixtures schema clean
+.PHONY: hypotheses mutants findings test check lint bench reliability versions code-mutants fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
@@ -32,6 +32,13 @@ bench: $(READY)             ## ours against its baselines: ratios, taken in one 
 
 reliability: $(READY)       ## try all that could lose something or fool somebody; the figures go to docs/reliability.md
 	$(BIN)/pytest tests/reliability -n 2 --reliability-out docs/reliability.md
+
+versions: $(READY)          ## the oldest and newest versions that pyproject.toml allows: minutes; read by `make reliability`
+	$(BIN)/python tests/reliability/versions.py
+
+code-mutants: $(READY)      ## change the code a little: do the tests notice? Many minutes; read by `make reliability`
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mutation]'
+	$(BIN)/python tests/reliability/code_mutants.py
 
 fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out
 	$(BIN)/harness reproduce 'quick_*'

@@ -127,10 +127,10 @@ def main(modules: list[str]) -> None:
         print({module: f"{len(sampled & set(names))} of {len(names)}" for module, names in every.items()})
         for module in modules or TESTS:
             names = [name for name in every[module] if name in sampled]
-            result = {"mutants": len(every[module]), **trial(module, names, work)}
-            found["modules"][module] = result
+            result = trial(module, names, work)
+            found["modules"][module] = {"date": date.today().isoformat(), "mutants": len(every[module]), **result}
+            found |= {"mutmut": version("mutmut"), "seed": SEED}
             print(module, result["tried"], result["came out"], flush=True)
-            found |= {"date": date.today().isoformat(), "mutmut": version("mutmut"), "seed": SEED}
             RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
