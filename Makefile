@@ -54,4 +54,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) reports .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build/versions reports .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -44,15 +44,25 @@ also_copy =
     fixtures
     hypotheses
 process_isolation = forkserver
+timeout_multiplier = 3
 use_git_change_detection = false
 pytest_add_cli_args =
     -p
     no:cacheprovider
+    -p
+    unshrunk
     -m
     not slow
     --hypothesis-seed=0
 pytest_add_cli_args_test_selection =
 {tests}
+"""
+
+# A mutant is dead with the first example that fails: none is made smaller.
+UNSHRUNK = """from hypothesis import Phase, settings
+
+settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate], database=None)
+settings.load_profile("unshrunk")
 """
 
 
@@ -69,6 +79,8 @@ def prepare(work: Path) -> None:
         if path.name not in ("harness", "setup.cfg", "mutants", ".git"):
             (work / path.name).symlink_to(path)
     shutil.copytree(ROOT / "harness", work / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    (work / "plugins").mkdir()
+    (work / "plugins" / "unshrunk.py").write_text(UNSHRUNK, "utf-8")
     for module in TESTS:
         path = work / "harness" / f"{module}.py"
         path.write_text(undecorated(path.read_text("utf-8")), "utf-8")
@@ -85,7 +97,7 @@ def mutants_of(module: str, work: Path) -> list[str]:
 
 def mutmut(work: Path, *arguments: str) -> str:
     """Return what a mutmut command prints."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONPATH": str(work / "plugins")}
     done = subprocess.run([MUTMUT, *arguments], cwd=work, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
         sys.exit(done.stdout[-5000:] + done.stderr[-5000:])
