@@ -26,7 +26,7 @@ RESULTS = Path(__file__).with_suffix(".json")
 MUTMUT = str(Path(sys.executable).parent / "mutmut")
 SAMPLE, SEED = 300, 0
 
-# A module, and the files of tests that try it, but for the slow tests in them.
+# A module, and the files of tests that try it, but for the slow tests in them, which -m and -k below leave out.
 TESTS = {
     "nodes": ["test_nodes", "test_spec"],
     "spec": ["test_spec"],
@@ -44,7 +44,8 @@ also_copy =
     fixtures
     hypotheses
 process_isolation = forkserver
-timeout_multiplier = 3
+timeout_multiplier = 2
+timeout_constant = 40
 use_git_change_detection = false
 pytest_add_cli_args =
     -p
@@ -53,6 +54,8 @@ pytest_add_cli_args =
     unshrunk
     -m
     not slow
+    -k
+    not real_model and not any_nodes_of_any_small_model
     --hypothesis-seed=0
 pytest_add_cli_args_test_selection =
 {tests}
