@@ -208,6 +208,15 @@ def test_chunks_and_company_change_no_digit_on_the_real_model(text):
             assert_same(found, expected)
 
 
+def test_a_chunk_is_what_fits_into_memory():
+    assert cone.chunk_of(make().recipe) == cone.CHUNK
+    large = make(n_layers=4, n_digits=10, d_model=128, d_mlp=512)
+    layers = propagation.CleanRun(large, tokens_for(Sample(2, 0), large.layout)).layers
+    kept = sum(value.nbytes for layer in layers for value in layer) / 2  # bytes, of a question
+    assert cone.CHUNK_BYTES / 3 < cone.chunk_of(large.recipe) * kept < cone.CHUNK_BYTES
+    assert cone.chunk_of(large.recipe) < cone.CHUNK
+
+
 def test_no_questions_is_an_error():
     fixture = make()
     nothing = encode([], fixture.layout)
@@ -251,6 +260,13 @@ def test_a_model_that_it_cannot_run_goes_to_the_reference_engine_with_a_note():
     assert not torch.allclose(outcome.loss, as_relu.loss)
     with pytest.raises(HarnessError, match="expected a model that the cone engine can run, found the activation silu"):
         engine_for(fixture, "cone")
+
+
+def test_a_model_without_layer_norm_goes_to_the_reference_engine_too():
+    fixture = make()
+    plain = dataclasses.replace(fixture, recipe=fixture.recipe.model_copy(update={"normalisation": "RMS"}))
+    assert cone.refusal(plain) == "the normalisation RMS"
+    assert cone.refusal(fixture) is None
 
 
 def test_the_engine_can_be_chosen():
