@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: hypotheses mutants findings test check lint bench reliability gpu package fixtures schema clean
+.PHONY: hypotheses mutants findings test check lint bench reliability versions code-mutants gpu package fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
@@ -45,6 +45,13 @@ package: $(READY)           ## wheel and sdist, checked, then installed into a s
 	$(PYTHON) -m venv build/venv
 	build/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[neighbours]"
 	$(BIN)/pytest tests/packaging --packaged-python build/venv/bin/python
+
+versions: $(READY)          ## the oldest and newest versions that pyproject.toml allows: minutes; read by `make reliability`
+	$(BIN)/python tests/reliability/versions.py
+
+code-mutants: $(READY)      ## change the code a little: do the tests notice? Many minutes; read by `make reliability`
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mutation]'
+	$(BIN)/python tests/reliability/code_mutants.py
 
 fixtures: $(READY)          ## train the quick fixtures again and say whether the same weights come out
 	$(BIN)/harness reproduce 'quick_*'

@@ -142,7 +142,7 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
     found = [role for role in shape.roles if match[4] in (role, role.partition(".")[0])]
     if not found:
         kinds = {role.partition(".")[0] for role in shape.roles}
-        fix = did_you_mean(match[4], [*shape.roles, *kinds]) if kinds else "find its roles: harness locate --help"
+        fix = did_you_mean(match[4], {*shape.roles, *kinds}) if kinds else "find its roles: harness locate --help"
         raise NoSuchRoleError.of("a role that the fixture's roles.yaml has", shorten(match[4]), fix)
     bound = sorted({node for role in found for node in shape.roles[role]})
     if not bound:

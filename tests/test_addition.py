@@ -26,6 +26,7 @@ from harness.addition import (
     longest_cascade,
     tokens_of,
 )
+from harness.errors import HarnessError
 from harness.layout import MAX_DIGITS, Layout, Question
 
 ALL_TWO_DIGITS = [Question(x, y) for x in range(100) for y in range(100)]
@@ -213,3 +214,10 @@ def test_loss_is_the_cross_entropy_in_float64(scale):
     found = answer_loss(logits, truth)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_an_addend_that_does_not_fit_is_refused():
+    with pytest.raises(HarnessError) as error:
+        encode([Question(9, 9), Question(7, 100)], Layout(2))
+    assert str(error.value) == "expected addends of at most 2 digits, found 7+100; use a longer layout"
+    assert encode([Question(99, 99)], Layout(2))[0, -3:].tolist() == [1, 9, 8]

@@ -136,12 +136,26 @@ def test_the_values_it_captures_are_the_reference_engines():
     tokens = tokens_for(Sample(11, 1), fixture.layout)
     nodes = list(all_nodes(fixture.shape))
     live = {node for node in nodes if reach([node], fixture.shape)}
-    (_, found), (_, expected) = cone.capture(fixture, tokens, nodes, 4), hooked.capture(fixture, tokens, nodes)
+    (clean, found), (same, expected) = cone.capture(fixture, tokens, nodes, 4), hooked.capture(fixture, tokens, nodes)
+    assert_same(clean, same)
     means, expected_means = cone.capture_means(fixture, tokens, 3), hooked.capture_means(fixture, tokens)
     assert set(found) == set(means) == live
     for node in live:
         torch.testing.assert_close(found[node], expected[node], atol=1e-5, rtol=0)
         torch.testing.assert_close(means[node], expected_means[node], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_where_heads_look_is_where_they_look_in_the_reference_engine(n_layers):
+    fixture = make(n_layers=n_layers)
+    tokens = tokens_for(Sample(11, 1), fixture.layout)
+    heads = [node for node in all_nodes(fixture.shape) if node.kind == "head" and reach([node], fixture.shape)]
+    (clean, found), (same, expected) = (engine.attention(fixture, tokens, heads, 4) for engine in (cone, hooked))
+    assert_same(clean, same)
+    assert list(found) == sorted(expected) == heads
+    for node in heads:
+        assert found[node].shape == (11, fixture.layout.n_ctx)
+        torch.testing.assert_close(found[node], expected[node], atol=1e-6, rtol=0)
 
 
 def test_what_it_says_on_its_own_is_what_the_reference_engine_says():
@@ -194,6 +208,15 @@ def test_chunks_and_company_change_no_digit_on_the_real_model(text):
             assert_same(found, expected)
 
 
+def test_a_chunk_is_what_fits_into_memory():
+    assert cone.chunk_of(make().recipe) == cone.CHUNK
+    large = make(n_layers=4, n_digits=10, d_model=128, d_mlp=512)
+    layers = propagation.CleanRun(large, tokens_for(Sample(2, 0), large.layout)).layers
+    kept = sum(value.nbytes for layer in layers for value in layer) / 2  # bytes, of a question
+    assert cone.CHUNK_BYTES / 3 < cone.chunk_of(large.recipe) * kept < cone.CHUNK_BYTES
+    assert cone.chunk_of(large.recipe) < cone.CHUNK
+
+
 def test_no_questions_is_an_error():
     fixture = make()
     nothing = encode([], fixture.layout)
@@ -201,6 +224,7 @@ def test_no_questions_is_an_error():
         lambda: cone.run(fixture, nothing, [CLEAN]),
         lambda: cone.capture_means(fixture, nothing),
         lambda: cone.capture(fixture, nothing, all_nodes(fixture.shape)),
+        lambda: cone.attention(fixture, nothing, read_nodes("S5L0H0", fixture.shape)),
         lambda: cone.generate(fixture, nothing),
     ):
         with pytest.raises(MeasurementError, match="expected at least one question, found none"):
@@ -236,6 +260,13 @@ def test_a_model_that_it_cannot_run_goes_to_the_reference_engine_with_a_note():
     assert not torch.allclose(outcome.loss, as_relu.loss)
     with pytest.raises(HarnessError, match="expected a model that the cone engine can run, found the activation silu"):
         engine_for(fixture, "cone")
+
+
+def test_a_model_without_layer_norm_goes_to_the_reference_engine_too():
+    fixture = make()
+    plain = dataclasses.replace(fixture, recipe=fixture.recipe.model_copy(update={"normalisation": "RMS"}))
+    assert cone.refusal(plain) == "the normalisation RMS"
+    assert cone.refusal(fixture) is None
 
 
 def test_the_engine_can_be_chosen():

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from harness import nodes as harness_nodes
 from harness.errors import HarnessError
 from harness.layout import Layout
-from harness.nodes import Node, Shape, reach, read_nodes
+from harness.nodes import Node, NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, reach, read_nodes
 
 TWO = Shape(2, 3, Layout(5))
 STEPS = range(18)
@@ -210,3 +211,58 @@ def test_reach_is_what_causal_attention_lets_through(shape, data):
         touched |= {node.step for node in nodes if node.layer == layer}
     names = shape.layout.names
     assert reach(nodes, shape) == {names[s + 1] for s in touched if names[s + 1 : s + 2] and names[s + 1][0] == "A"}
+
+
+@pytest.mark.parametrize("shape", [TWO, Shape(1, 1, Layout(1)), Shape(3, 2, Layout(2))], ids=str)
+def test_all_nodes_are_each_there_once_in_the_order_of_computation(shape):
+    found = list(harness_nodes.all_nodes(shape))
+    assert sorted(found) == sorted(all_nodes(shape))
+    assert [(node.step, node.layer) for node in found] == sorted((node.step, node.layer) for node in found)
+
+
+A, B, C = Node(11, 0, "head", 1), Node(12, 0, "head", 1), Node(12, 1, "mlp")
+WITH_ROLES = Shape(2, 3, Layout(5), {"carry.A5": (B, A), "carry.A4": (C, B), "carries": (C,), "sum9.A3": ()})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[carry.A5]", (A, B)), ("[carry]", (A, B, C)), ("[carries]", (C,)), ("S12[carry]", (B, C)),
+        ("S12L0[carry]", (B,)), ("L1[carry]", (C,)), ("S0-S11[carry]", (A,)), (["[carries]", "[carry.A5]"], (A, B, C)),
+    ],
+)  # fmt: skip
+def test_a_role_is_its_nodes(text, expected):
+    assert read_nodes(text, WITH_ROLES) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "error", "told"),
+    [
+        (
+            "[cary]", WITH_ROLES, NoSuchRoleError,
+            "expected a role that the fixture's roles.yaml has, found cary; did you mean 'carry'?",
+        ),
+        (
+            "[x]", WITH_ROLES, NoSuchRoleError,
+            "expected a role that the fixture's roles.yaml has, found x; "
+            "write one of carries, carry, carry.A4, carry.A5, sum9, sum9.A3",
+        ),
+        (
+            "[carry]", TWO, NoSuchRoleError,
+            "expected a role that the fixture's roles.yaml has, found carry; find its roles: harness locate --help",
+        ),
+        ("[sum9]", WITH_ROLES, RoleNotFoundError, "expected nodes that have the role sum9, found none"),
+        (
+            "S13[carry]", WITH_ROLES, RoleElsewhereError,
+            "expected nodes of carry there, found S11L0H1, S12L0H1, S12L1M in S13[carry]; write [carry]",
+        ),
+        ("S18[carry]", WITH_ROLES, HarnessError, "expected a step S0 to S17, found S18 in S18[carry]"),
+        ("L2[carry]", WITH_ROLES, HarnessError, "expected a layer L0 to L1, found L2 in L2[carry]"),
+    ],
+)  # fmt: skip
+def test_a_role_that_is_not_there_is_refused(text, shape, error, told):
+    with pytest.raises(HarnessError) as caught:
+        read_nodes(text, shape)
+    assert type(caught.value) is error
+    assert str(caught.value).startswith(told)
+    assert "None" not in str(caught.value)

@@ -10,7 +10,7 @@ from paths import FIXTURE, FIXTURES
 from harness import __version__
 from harness.errors import FixtureError, SpecError
 from harness.selection import NamedSet, QuestionList, Sample
-from harness.spec import load_file, load_hypotheses, read_questions
+from harness.spec import load_file, load_hypotheses, read_questions, spec_files
 
 HEAD = f"version: 1\nfixture: {FIXTURE}\nhypotheses:\n"
 GOOD = {"id": "a", "claim": "c", "ablate": "S12L0H0", "questions": "varied", "expect": "{fails: [A4]}"}
@@ -264,9 +264,34 @@ def test_all_files_of_a_directory_are_read_and_all_their_problems_told(tmp_path)
     assert [problem.where for problem in caught.value.problems] == [str(tmp_path / "a.yaml"), str(tmp_path / "b.yml")]
 
 
+def test_of_a_directory_only_files_that_are_named_as_specs_are_read(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "folder.yaml" / "b.yaml").write_text(spec(), "utf-8")
+    (tmp_path / "notes.txt").write_text("no spec", "utf-8")
+    (tmp_path / "a.yml").write_text(spec(), "utf-8")
+    assert spec_files(tmp_path) == [tmp_path / "a.yml", tmp_path / "folder.yaml" / "b.yaml"]
+
+
+def test_fixtures_are_sought_in_the_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(FIXTURES.parent)
+    (tmp_path / "s.yaml").write_text(spec() + "  - " + spec(id="b").split("  - ")[1], "utf-8")
+    first, second = load_hypotheses(tmp_path / "s.yaml")
+    assert (first.fixture, first.index, second.index) == (FIXTURE, 0, 1)
+
+
+def test_a_claim_of_two_verbs_is_refused_where_the_second_stands(tmp_path):
+    two = spec(keep="[S12L0H0]")
+    (line,) = lines(tmp_path, two)
+    assert line.startswith(f"s.yaml:{two.splitlines().index('    keep: [S12L0H0]') + 1}:5: expected one of ablate, ")
+    assert line.endswith("found ablate and keep; write a claim each")
+
+
 def test_a_directory_without_specs_is_an_error(tmp_path):
-    with pytest.raises(SpecError, match=r"expected spec files \(\*\.yaml\), found none"):
+    with pytest.raises(SpecError) as caught:
         load_hypotheses(tmp_path, FIXTURES)
+    assert str(caught.value) == (
+        f"{tmp_path}: expected spec files (*.yaml), found none; write one, or name another directory"
+    )
 
 
 def test_a_broken_recipe_is_the_fixtures_trouble(tmp_path):

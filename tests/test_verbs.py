@@ -29,7 +29,6 @@ from harness.records import digits_seen, record_of
 from harness.sampling import tokens_for
 from harness.selection import Sample
 from harness.series import column_names
-from harness.verdict import within_bounds
 from harness.workbench import Workbench
 
 ONE_LAYER = "add_d5_l1_h3"
@@ -61,20 +60,6 @@ def refused(tmp_path, text, fixtures):
 
 
 # Bounds and intervals.
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "at_least", "at_most", "finding"),
-    [
-        (0.4, 0.6, 0.3, None, "holds"), (0.4, 0.6, 0.4, None, "holds"), (0.4, 0.6, 0.5, None, "undecided"),
-        (0.4, 0.6, 0.6, None, "undecided"), (0.4, 0.6, 0.7, None, "contradicted"), (0.4, 0.6, None, 0.7, "holds"),
-        (0.4, 0.6, None, 0.5, "undecided"), (0.4, 0.6, None, 0.3, "contradicted"), (0.4, 0.6, 0.3, 0.7, "holds"),
-        (0.4, 0.6, 0.3, 0.5, "undecided"), (0.4, 0.6, 0.7, 0.9, "contradicted"), (None, None, 0.5, None, "holds"),
-        (None, None, 0.51, None, "contradicted"), (None, None, None, 0.49, "contradicted"),
-    ],
-)  # fmt: skip
-def test_an_interval_within_bounds_outside_or_across(low, high, at_least, at_most, finding):
-    assert within_bounds(0.5, low, high, at_least, at_most) == finding
 
 
 def test_the_bernstein_interval_covers_and_has_a_width_without_any_spread():

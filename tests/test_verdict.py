@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from harness.errors import MeasurementError
-from harness.hypothesis import Expect, Hypothesis
+from harness.hypothesis import Expect, Hypothesis, Keep
+from harness.intervals import exact_interval, n_to_settle
 from harness.layout import Layout
 from harness.measurement import DigitCount, Measurement
 from harness.nodes import Shape, read_nodes
 from harness.selection import NamedSet, Sample
-from harness.verdict import decide
+from harness.verdict import Comparison, compare_sibling, decide, settling_n, straddled, within_bounds
 
 SHAPE = Shape(2, 3, Layout(5))
 CENSUS, SAMPLE = NamedSet("varied"), Sample(1000, 0)
@@ -145,3 +146,161 @@ def test_intervals_of_one_claim_are_wider_than_a_single_one():
     one = decide(claim("S16L1H0", questions=SAMPLE), measured(A0=10))[1]
     wide, narrow = next(r for r in many if r.what == "A3"), next(r for r in one if r.what == "A0")
     assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def rows_of(h, m, siblings=None):
+    return {row.what: row for row in decide(h, m, siblings)[1]}
+
+
+def test_a_row_tells_what_was_expected_what_was_seen_and_of_how_many():
+    h = claim(questions=SAMPLE, fails=("A5",), may_fail=("A2",), loss_below=0.5, loss_above=0.25)
+    found = rows_of(h, measured(losses=[0.125, 0.25] * 500, A5=55, A2=3, A3=10))
+    told = {what: (row.expected, row.observed, row.finding, row.asked, row.threshold) for what, row in found.items()}
+    assert told == {
+        "A5": ("fails > 5%", "55/1000", "undecided", 1000, 0.05),
+        "A4": ("fails < 1%", "0/1000", "holds", 1000, None),
+        "A3": ("fails < 1%", "10/1000", "undecided", 1000, 0.01),
+        "A2": ("may fail", "3/1000", "not compared", 1000, None),
+        "A1": ("fails < 1%", "0/1000", "holds", 1000, None),
+        "A0": ("fails < 1%", "0/1000", "holds", 1000, None),
+        "loss": ("> 0.25 nats", "0.188", "contradicted", None, None),
+    }
+    assert found["A5"].value == 0.055
+    below, above = (row for row in decide(h, measured(losses=[0.125, 0.25] * 500))[1] if row.what == "loss")
+    assert (below.expected, below.observed, below.value, below.finding) == ("< 0.5 nats", "0.188", 0.1875, "holds")
+    assert below.low < 0.1875 < below.high
+    assert (below.low, below.high) == (above.low, above.high)
+    exact = [row.expected for row in decide(claim(fails=("A5",)), measured(7, A5=1))[1]]
+    assert exact == ["fails", *["never fails"] * 5]
+
+
+def test_a_digit_nobody_was_asked_about_but_that_may_fail_has_no_rate():
+    h = claim(may_fail=("A5",))
+    assert rows_of(h, measured(10, excluded={"A5": 10}))["A5"].value == 0
+
+
+def test_an_undecided_loss_says_which_bound_it_straddles():
+    (row,) = (
+        row for row in decide(claim(questions=SAMPLE, loss_below=0.02), measured(losses=[0.0, 0.038] * 500))[1]
+        if row.what == "loss"
+    )  # fmt: skip
+    assert (row.finding, row.threshold) == ("undecided", 0.02)
+
+
+def test_what_cannot_be_judged_is_told_with_its_place():
+    with pytest.raises(MeasurementError) as error:
+        decide(claim("S16L1H0", fails=("A0",)), measured(A5=1, A0=3))
+    assert str(error.value) == (
+        "s.yaml:4:1: expected A5 untouched, which S16L1H0 cannot reach, found 1 failures; "
+        "this is a defect of the engine or of the model's masking; please report it"
+    )
+    with pytest.raises(MeasurementError) as error:
+        decide(claim(), measured(10, excluded={"A5": 10}))
+    assert str(error.value) == (
+        "s.yaml:4:1: expected questions whose clean run gets A5 right, found 0 of 10 right; ask others"
+    )
+    with pytest.raises(MeasurementError) as error:
+        decide(claim(), measured(clean_accuracy=0.98))
+    assert str(error.value) == (
+        "s.yaml:4:1: expected a clean accuracy of at least 0.99 on these questions, found 0.9800; "
+        "train f further, or set `gate` if the claim is about a model that fails here"
+    )
+
+
+def counts(asked=1000, **wrong):
+    return [DigitCount(digit, asked, wrong.get(digit, 0), 0, 0.0, 0.0) for digit in SHAPE.layout.answer_digits]
+
+
+@pytest.mark.parametrize(
+    ("questions", "wrong", "finding", "observed", "threshold"),
+    [
+        (CENSUS, {"A5": 3, "A4": 1}, "contradicted", "A4 1/1000", None),  # it does it too
+        (CENSUS, {"A5": 3}, "holds", "A4 0/1000", None),
+        (CENSUS, {}, "holds", "A5 0/1000", None),
+        (SAMPLE, {"A5": 500, "A4": 400}, "contradicted", "A4 400/1000", None),
+        (SAMPLE, {"A5": 500, "A4": 55}, "undecided", "A4 55/1000", 0.05),
+        (SAMPLE, {"A5": 500, "A4": 1}, "holds", "A4 1/1000", None),
+        (SAMPLE, {"A5": 1, "A4": 55}, "holds", "A5 1/1000", None),
+    ],
+)
+def test_a_sibling_that_does_it_too_contradicts(questions, wrong, finding, observed, threshold):
+    h = claim(questions=questions, fails=("A5", "A4"))
+    row = compare_sibling(h, "S11L0H1", counts(**wrong, A3=900))
+    assert (row.what, row.expected, row.finding, row.observed) == ("S11L0H1", "does not do it too", finding, observed)
+    assert (row.sibling, row.asked, row.threshold) == (True, 1000, threshold)
+    assert row.value == int(observed.split()[1].split("/")[0]) / 1000
+    assert (row.low is None) == questions.census
+    if not questions.census:
+        assert (row.low, row.high) == exact_interval(round(row.value * 1000), 1000, h.confidence)
+
+
+@pytest.mark.parametrize(
+    ("questions", "wrong", "finding", "observed"),
+    [
+        (CENSUS, {"A5": 3, "A4": 1}, "holds", "A5 3/1000"),  # without the node it fails: it is needed
+        (CENSUS, {}, "contradicted", "A5 0/1000"),
+        (SAMPLE, {"A4": 500}, "holds", "A4 500/1000"),
+        (SAMPLE, {"A4": 10}, "undecided", "A4 10/1000"),
+    ],
+)
+def test_a_node_without_which_the_digits_stay_right_is_not_needed(questions, wrong, finding, observed):
+    base = claim(questions=questions)
+    h = Keep(
+        **{field.name: getattr(base, field.name) for field in dataclasses.fields(base)}, digits=("A5", "A4"), kept=()
+    )
+    row = compare_sibling(h, "S11L0H1", counts(**wrong, A3=900))
+    assert (row.expected, row.finding, row.observed) == ("is needed", finding, observed)
+    assert row.threshold == (0.01 if finding == "undecided" else None)
+
+
+def test_a_sibling_nobody_could_be_asked_about_decides_nothing():
+    row = compare_sibling(claim(fails=("A5",)), "S11L0H1", counts(0))
+    assert (row.finding, row.value, row.low, row.high, row.asked) == ("undecided", 0, None, None, 0)
+
+
+def test_siblings_stand_below_the_digits_in_the_verdict():
+    h = claim(fails=("A5",))
+    verdict, rows = decide(h, measured(7, A5=1), {"S11L0H1": counts(7, A5=1)})
+    assert (verdict, rows[-1].what) == ("refuted", "S11L0H1")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_least", "at_most", "finding"),
+    [
+        (0.4, 0.6, 0.3, None, "holds"), (0.4, 0.6, 0.4, None, "holds"), (0.4, 0.6, 0.5, None, "undecided"),
+        (0.4, 0.6, 0.6, None, "undecided"), (0.4, 0.6, 0.7, None, "contradicted"), (0.4, 0.6, None, 0.7, "holds"),
+        (0.4, 0.6, None, 0.5, "undecided"), (0.4, 0.6, None, 0.3, "contradicted"), (0.4, 0.6, 0.3, 0.7, "holds"),
+        (0.4, 0.6, 0.3, 0.5, "undecided"), (0.4, 0.6, 0.7, 0.9, "contradicted"), (None, None, 0.5, None, "holds"),
+        (None, None, 0.51, None, "contradicted"), (None, None, None, 0.49, "contradicted"),
+    ],
+)  # fmt: skip
+def test_an_interval_within_bounds_outside_or_across(low, high, at_least, at_most, finding):
+    assert within_bounds(0.5, low, high, at_least, at_most) == finding
+
+
+def test_the_bound_that_an_undecided_interval_straddles():
+    assert straddled("undecided", 0.4, 0.6, None, 0.3, 0.5) == 0.5
+    assert straddled("undecided", 0.4, 0.6, 0.4) == 0.4
+    assert straddled("undecided", 0.4, 0.6, 0.6) == 0.6
+    assert straddled("undecided", 0.4, 0.6, 0.7, None) is None
+    assert straddled("holds", 0.4, 0.6, 0.5) is None
+    assert straddled("undecided", None, 0.6, 0.5) is None
+    assert straddled("undecided", 0.4, None, 0.5) is None
+
+
+def test_the_number_of_questions_that_would_settle_a_claim():
+    h = claim(questions=SAMPLE, fails=("A5",))
+    rows = rows_of(h, measured(A5=60, A3=7))
+    each = {
+        digit: n_to_settle(row.value, row.low, row.high, 1000, row.threshold, h.confidence, rate=True)
+        for digit, row in rows.items()
+        if row.finding == "undecided"
+    }
+    assert set(each) == {"A5", "A3"}
+    assert settling_n(h, rows.values(), 7) == max(each.values()) > min(each.values())
+    assert settling_n(h, [rows["A3"]], 7) == each["A3"]
+    assert settling_n(h, [rows["A4"]], 7) is None  # decided already
+    exactly_there = dataclasses.replace(rows["A5"], value=0.05)
+    assert settling_n(h, [exactly_there, rows["A3"]], 7) is None
+    loss = Comparison("loss", "", "", 1.0, 0.8, 1.2, "undecided", threshold=1.1)
+    assert settling_n(h, [loss], 100) == 400  # of no rate: of all the questions
