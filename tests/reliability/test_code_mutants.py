@@ -2,7 +2,7 @@
 
 `make code-mutants` changes six modules at a seeded sample of the places where mutmut can, one change at a time, and runs
 their tests; what came of it stands in `tests/reliability/code_mutants.json`. Those that no test notices are in
-`docs/code-mutants.md`, each with a reason.
+`tests/reliability/code-mutants.md`, each with a reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from paths import ROOT
 
 RESULTS = json.loads(code_mutants.RESULTS.read_text("utf-8"))
 MODULES = RESULTS["modules"]
-EXPLAINED = (ROOT / "docs" / "code-mutants.md").read_text("utf-8")
+EXPLAINED = (ROOT / "tests" / "reliability" / "code-mutants.md").read_text("utf-8")
 
 
 def killed(found):
