@@ -128,10 +128,10 @@ class BroughtTask(BroughtPositions, AnyTask):
         """Return each question's case; the empty text where the task has none."""
         if not self._cases:
             return [""] * len(tokens)
-        found = list(call(self.file, "cases_of", self.task.cases_of, tokens[:, : self.answer_start].cpu()))
+        found = call(self.file, "cases_of", lambda: list(self.task.cases_of(self._asked(tokens).cpu())))
         if len(found) != len(tokens):
             raise self.wrong(f"{len(tokens)} cases from cases_of", str(len(found)), "give one for each question")
-        if unknown := set(found) - set(self._cases):
+        if unknown := [case for case in found if not isinstance(case, str) or case not in self._cases]:
             raise self.wrong("cases that `cases` lists from cases_of", shorten(min(map(str, unknown))), "list it")
         return found
 
@@ -173,9 +173,8 @@ class BroughtTask(BroughtPositions, AnyTask):
 
     def value_of(self, variable: AnyVariable, tokens: Int[Tensor, "question pos"]) -> Int[Tensor, " question"]:
         """Return the value of a variable on each question."""
-        asked = tokens[:, : self.answer_start]
         return self._whole(
-            call(self.file, f"value_of {variable}", self.task.value_of, str(variable), asked),
+            call(self.file, f"value_of {variable}", self.task.value_of, str(variable), self._asked(tokens)),
             f"value_of {variable}", (len(tokens),), None,
         )  # fmt: skip
 
@@ -183,17 +182,20 @@ class BroughtTask(BroughtPositions, AnyTask):
         self, variable: AnyVariable, values: Int[Tensor, " question"], tokens: Int[Tensor, "question pos"]
     ) -> Int[Tensor, "question digit"]:
         """Return the answers when a variable has these `values`; with its own ones they must be the true answers."""
-        asked, truth = tokens[:, : self.answer_start], tokens[:, self.answer_start :]
-        own = self.value_of(variable, tokens)
-        if not bool((self._overwritten(variable, own, asked) == truth).all()):
+        own, truth = self.value_of(variable, tokens), tokens[:, self.answer_start :]
+        if not bool((self._overwritten(variable, own, tokens) == truth).all()):
             expected = f"the true answers from answers_with, where {variable} keeps its own value,"
             raise self.wrong(expected, "others", "correct the causal model")
-        return self._overwritten(variable, values, asked)
+        return self._overwritten(variable, values, tokens)
 
-    def _overwritten(self, variable: AnyVariable, values: Tensor, asked: Tensor) -> Tensor:
+    def _overwritten(self, variable: AnyVariable, values: Tensor, tokens: Tensor) -> Tensor:
         what = f"answers_with {variable}"
-        found = call(self.file, what, self.task.answers_with, str(variable), values, asked)
-        return self._whole(found, what, (len(asked), self.n_answer))
+        found = call(self.file, what, self.task.answers_with, str(variable), values.clone(), self._asked(tokens))
+        return self._whole(found, what, (len(tokens), self.n_answer))
+
+    def _asked(self, tokens: Int[Tensor, "question pos"]) -> Int[Tensor, "question question_pos"]:
+        """Return the questions without their answers: a copy, in which the user's code may write as it likes."""
+        return tokens[:, : self.answer_start].clone()
 
     def _drawn(self, n: int, generator: torch.Generator, case: str | None = None) -> Int[Tensor, "question pos"]:
         self._try_out()
@@ -235,7 +237,6 @@ class BroughtTask(BroughtPositions, AnyTask):
             return
         import torch
 
-        self._tried = True
         for what, draw in (("sample", self.task.sample), ("training_batch", self.task.training_batch)):
             first, again = (call(self.file, what, draw, TRIED, torch.Generator().manual_seed(SEED)) for _ in range(2))
             if not torch.equal(self._answered(first, TRIED), self._answered(again, TRIED)):
@@ -246,6 +247,7 @@ class BroughtTask(BroughtPositions, AnyTask):
                 if self.read_question(text) != tuple(row):
                     raise self.wrong(f"read_question to read {shorten(text)}, which write_question wrote,",
                                       "another question", "correct one of them")  # fmt: skip
+        self._tried = True
 
 
 def brought_task(reference: str, directory: Path) -> BroughtTask:
@@ -259,9 +261,22 @@ def brought_task(reference: str, directory: Path) -> BroughtTask:
         seen = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
         fix = "make one: name = MyTask()"
         raise FixtureError(Problem(f"{reference} to be a harness.Task", seen, fix, file))
-    return _checked(found, reference, file)
+    return _checked(_Same(found), reference, file)
+
+
+class _Same:
+    """A task that is equal to itself alone, whatever its class says of equality: a dataclass has no hash."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.task is self.task
+
+    def __hash__(self) -> int:
+        return id(self.task)
 
 
 @lru_cache(maxsize=64)
-def _checked(task: Task, reference: str, file: str) -> BroughtTask:
-    return BroughtTask(task, reference, file)
+def _checked(same: _Same, reference: str, file: str) -> BroughtTask:
+    return BroughtTask(same.task, reference, file)

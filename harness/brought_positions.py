@@ -7,7 +7,7 @@ from functools import cached_property
 
 from harness.errors import FixtureError, HarnessError, Problem, is_plain, shorten
 from harness.own_code import call, calling
-from harness.positions import AnyQuestion, Positions
+from harness.positions import STEP, AnyQuestion, Positions
 from harness.task import Task
 
 LONGEST = 20  # letters of a name
@@ -47,6 +47,9 @@ class BroughtPositions(Positions):
                 if word in seen:
                     raise self.wrong(f"each of `{what}` once", f"{shorten(word)} again", "give one another name")
                 seen.add(word)
+        for step, name in enumerate(self._names):
+            if STEP.fullmatch(name) and name != f"S{step}":
+                raise self.wrong(f"no other step's name at S{step}", shorten(name), "call it otherwise")
         for name in self.answer_digits:
             if not name.isidentifier() or name in _CURVES:
                 raise self.wrong("answer names of letters, digits and _", shorten(name), "call it otherwise")

@@ -23,6 +23,7 @@ from harness.permission import require_permission
 
 Value = TypeVar("Value")
 REFERENCE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+_beside: set[str] = set()  # modules that own code imported from beside it
 
 
 def load_object(key: str, reference: str, directory: Path) -> tuple[object, str]:
@@ -47,16 +48,23 @@ def _module(name: str, directory: Path, recipe: Path) -> tuple[ModuleType, str]:
         if (place / relative).is_file():
             path = place / relative
             found = path.resolve().stat()
-            return _load_file(path, (place, directory.parent), (found.st_mtime_ns, found.st_size)), str(path)
-    try:
-        if importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(name)
-    except ModuleNotFoundError:
-        places = f"{directory}, {directory.parent} or on the import path"
-        raise FixtureError(Problem(f"a file {relative} in {places}", "none", "write it there", str(recipe))) from None
+            stamp = found.st_mtime_ns, found.st_size, found.st_ino
+            return _load_file(path, (place.absolute(), directory.parent.absolute()), stamp), str(path)
     with calling(str(recipe), f"{name} imports"):
-        module = importlib.import_module(name)
-    return module, module.__file__ or name
+        if _is_importable(name):
+            module = importlib.import_module(name)
+            return module, getattr(module, "__file__", None) or name
+    places = f"{directory}, {directory.parent} or on the import path"
+    raise FixtureError(Problem(f"a file {relative} in {places}", "none", "write it there", str(recipe)))
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            return False
+        raise  # it is there, and what it imports is not
 
 
 @lru_cache(maxsize=64)
@@ -69,6 +77,8 @@ def _load_file(path: Path, places: Sequence[Path], stamp: object) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     before, written = list(sys.path), sys.dont_write_bytecode
+    _forget_namesakes(places)
+    known = set(sys.modules)
     sys.modules[name] = module
     try:
         sys.path[:0], sys.dont_write_bytecode = [str(place) for place in places], True  # nothing of ours beside it
@@ -79,7 +89,23 @@ def _load_file(path: Path, places: Sequence[Path], stamp: object) -> ModuleType:
         raise
     finally:
         sys.path[:], sys.dont_write_bytecode = before, written
+        _beside.update({key for key in sys.modules.keys() - known if _file_in(key, places)})
     return module
+
+
+def _file_in(name: str, places: Sequence[Path]) -> Path | None:
+    """Return the file of a module that was imported by its plain name from one of the places, or None."""
+    found = ((place / f"{name}.py", place / name / "__init__.py") for place in places)
+    return next((file for files in found for file in files if file.is_file()), None)
+
+
+def _forget_namesakes(places: Sequence[Path]) -> None:
+    """Let a file import what lies beside it, though another fixture has imported its own file of that name."""
+    for name in sorted(_beside & sys.modules.keys()):
+        here, there = _file_in(name, places), sys.modules[name].__file__
+        if here is not None and not (there and here.samefile(there)):
+            for key in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
+                del sys.modules[key]
 
 
 @contextmanager
@@ -93,8 +119,9 @@ def calling(file: str, what: str) -> Iterator[None]:
         yield
     except HarnessError:
         raise
-    except Exception as error:
-        own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    except (Exception, SystemExit) as error:  # sys.exit() in it would end the run, as if all were well
+        frames, here = traceback.extract_tb(error.__traceback__), Path(file).absolute()
+        own = [frame.lineno for frame in frames if Path(frame.filename).absolute() == here]
         line = own[-1] if own else getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
         found = f"{type(error).__name__}: {shorten(str(error).partition(chr(10))[0] or 'no message', 200)}"
         raise FixtureError(Problem(f"code that works ({what})", found, "correct it", file, line)) from error

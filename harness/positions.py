@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from harness.errors import HarnessError, did_you_mean, shorten
 
-_STEP = re.compile(r"S(0|[1-9][0-9]*)")
+STEP = re.compile(r"S(0|[1-9][0-9]*)")
 AnyQuestion = tuple[int, ...]  # what a task makes of a question's text; its own kind of numbers
 
 
@@ -102,7 +102,7 @@ class Positions(ABC):
         Raises:
             HarnessError: no such step or token.
         """
-        if isinstance(name, str) and (match := _STEP.fullmatch(name)):
+        if isinstance(name, str) and (match := STEP.fullmatch(name)):
             step = int(match[1])
             if step < self.n_ctx:
                 return step
