@@ -30,9 +30,10 @@ class Reporting:
         self.maps: list[NodeMap] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep a claim's record."""
+        """Keep a claim's record; one that the project's own hooks skip, or fail, before it is measured has none."""
         if record := getattr(report, "harness_record", None):
             self.records[record["key"]] = record
+        if record or (report.when == "setup" and not report.passed):
             self.asked.reached.add(report.nodeid)
 
     def pytest_collectreport(self, report: Any) -> None:
