@@ -126,7 +126,6 @@ class Reporting:
 
     def _write(self, session: pytest.Session) -> None:
         from harness.records import ordered
-        from harness.report import markdown
         from harness.writing import REPORT, Run
 
         given, here = self.config.getoption("--harness-report"), self.config.invocation_params.dir
@@ -153,8 +152,7 @@ class Reporting:
                 self._asked_for(session)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
-                with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(markdown(run.records, self.spec_errors, command, self.coverage, unreached=run.unreached))
+                run.add_to_summary(Path(summary))
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
 
