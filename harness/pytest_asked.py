@@ -51,7 +51,7 @@ class Asked:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.claims: dict[str, None] = {}  # in order
-        self.reached: set[str] = set()  # those with a record
+        self.reached: set[str] = set()  # those with a record, or that the project itself keeps from having one
         self.worker_died = False
         self._killers: set[str] = set()  # what a worker was at when it died
 
@@ -85,11 +85,11 @@ class Asked:
         self.worker_died |= error is not None
 
     def unreached(self) -> list[str]:
-        """Return the claims that have no record."""
+        """Return the claims that were not reached."""
         return [nodeid for nodeid in self.claims if nodeid not in self.reached]
 
     def lost(self) -> list[Record]:
-        """Return an error for each claim that has no record; from now on it has this one.
+        """Return an error for each claim that was not reached; from now on it is.
 
         Raises:
             SpecError: a spec has become unreadable since.

@@ -30,9 +30,10 @@ class Reporting:
         self.maps: list[NodeMap] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep a claim's record."""
+        """Keep a claim's record; one that the project's own hooks skip, or fail, before it is measured has none."""
         if record := getattr(report, "harness_record", None):
             self.records[record["key"]] = record
+        if record or (report.when == "setup" and not report.passed):
             self.asked.reached.add(report.nodeid)
 
     def pytest_collectreport(self, report: Any) -> None:
@@ -125,7 +126,6 @@ class Reporting:
 
     def _write(self, session: pytest.Session) -> None:
         from harness.records import ordered
-        from harness.report import markdown
         from harness.writing import REPORT, Run
 
         given, here = self.config.getoption("--harness-report"), self.config.invocation_params.dir
@@ -152,8 +152,7 @@ class Reporting:
                 self._asked_for(session)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
-                with Path(summary).open("a", encoding="utf-8") as file:
-                    file.write(markdown(run.records, self.spec_errors, command, self.coverage, unreached=run.unreached))
+                run.add_to_summary(Path(summary))
             except OSError as error:
                 self.notes.append(f"no job summary written: {summary}: {error.strerror}")
 

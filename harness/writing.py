@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.nodemap import NodeMap
 
 REPORT = "hypotheses"  # what a report is called that is given no name
+SUMMARY_BYTES = 1 << 20  # of more, GitHub shows nothing: it refuses the whole summary of that step
 
 
 @dataclass
@@ -55,6 +56,17 @@ class Run:
         write_in_turn(files)
         return [f"wrote {os.path.relpath(path, here)}" for path in files]
 
+    def add_to_summary(self, path: Path) -> None:
+        """Append the Markdown report to a job's summary, or as much of it as GitHub takes from a step.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        text = markdown(self.records, self.spec_errors, self.command, self.coverage, unreached=self.unreached)
+        there = path.stat().st_size if path.is_file() else 0
+        with path.open("a", encoding="utf-8") as file:
+            file.write(shortened(text, SUMMARY_BYTES - there))
+
     def write_page(self, path: Path, here: Path) -> str:
         """Write the HTML page to `path`, or into that directory, and return the line that says so.
 
@@ -72,3 +84,27 @@ class Run:
         write_in_turn({path: text.encode()})
         took = f"; its maps took {sum(found.seconds for found in self.maps):.1f} s" if self.maps else ""
         return f"wrote {os.path.relpath(path, here)}{took}"
+
+
+def shortened(text: str, room: int) -> str:
+    """Return a Markdown report of at most `room` bytes: whole lines from its beginning, then how many are left out.
+
+    It is never cut inside of a listing or a fold, which would hide that line.
+    """
+    if len(text.encode()) <= room:
+        return text
+    lines = text.splitlines(keepends=True)
+    room -= len(_left_out(len(lines), len(lines)).encode())
+    kept, listing, fold = 0, False, False
+    for number, line in enumerate(lines, start=1):
+        room -= len(line.encode())
+        if room < 0:
+            break
+        listing ^= line.startswith("```")
+        fold = line.startswith("<details>") or (fold and not line.startswith("</details>"))
+        kept = kept if listing or fold else number
+    return "".join(lines[:kept]) + _left_out(len(lines) - kept, len(lines)) if kept else ""
+
+
+def _left_out(lines: int, of: int) -> str:
+    return f"\n*Left out, as GitHub takes no more than 1 MiB from a step: the last {lines:,} of {of:,} lines.*\n"

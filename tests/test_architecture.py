@@ -35,9 +35,6 @@ TORCH_FREE = [
     "machines",
     "cli_fixtures",
     "cli_checking",
-    "gpus",
-    "pytest_reporting",
-    "pytest_plugin",
     "cli_roles",
     "cli_claims",
     "diff",
@@ -47,6 +44,7 @@ TORCH_FREE = [
     "gpus",
     "scheduling",
     "pytest_asked",
+    "pytest_options",
     "pytest_reporting",
     "pytest_plugin",
 ]

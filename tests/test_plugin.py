@@ -364,6 +364,26 @@ def test_what_a_stopped_run_did_not_reach_is_told_and_listed(project):
     assert report(project)["unreached"] == []
 
 
+SKIPS = """
+import pytest
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("quick"):
+            item.add_marker(pytest.mark.skip("too quick"))
+"""
+
+
+def test_what_a_project_skips_itself_was_reached_and_no_run_was_stopped(project):
+    project.makeconftest(SKIPS)
+    write(project, text=spec(KNOWN, SUPPORTED))
+    result = run(project)
+    result.assert_outcomes(xfailed=1, skipped=1)
+    result.stdout.no_fnmatch_line("*as the run was stopped*")
+    assert report(project)["unreached"] == []
+    assert "Not judged" not in (project.path / "reports" / "hypotheses.md").read_text("utf-8")
+
+
 def test_collecting_alone_judges_nothing_and_writes_nothing(project):
     write(project)
     result = run(project, "--collect-only", "-q")

@@ -10,6 +10,8 @@ import pytest
 import scipy.stats  # noqa: F401
 import transformer_lens.model_bridge  # noqa: F401
 
+from harness.writing import shortened
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPEC = """\
 version: 1
@@ -63,3 +65,36 @@ def test_two_runs_differ_in_their_times_and_their_name_alone(run):
     without = [text.partition("<details><summary>Seconds per claim")[0] for text in (first, second)]
     assert without[0].replace("--harness-report=one", "--harness-report=two") == without[1]
     assert first.index("head-0") < first.index("head-2")
+
+
+def test_a_job_summary_is_cut_to_what_github_takes_of_a_step(run, pytester):
+    before = "x" * ((1 << 20) - 1500) + "\n"
+    (pytester.path / "summary.md").write_text(before, "utf-8")
+    path, summary = run("out")
+    assert path.stat().st_size > 1500
+    assert len(summary.encode()) <= 1 << 20
+    added = summary.removeprefix(before)
+    assert added.startswith("# Claims\n")
+    assert re.search(r"\n\n\*Left out, as GitHub takes .* 1 MiB from a step: the last \d+ of \d+ lines\.\*\n$", added)
+
+
+def test_wherever_a_report_is_cut_nothing_stays_open_and_all_lines_are_counted(run):
+    path, _ = run("out")
+    text = path.read_text("utf-8")
+    lines = text.splitlines(keepends=True)
+    assert {"```text\n", "</details>\n"} <= set(lines)
+    ends = set()
+    for room in range(len(text.encode())):
+        cut = shortened(text, room)
+        assert len(cut.encode()) <= room
+        if not cut:
+            continue
+        kept, _, note = cut.rpartition("\n*Left out")
+        assert text.startswith(kept)
+        assert kept.count("```") % 2 == 0
+        assert kept.count("<details>") == kept.count("</details>")
+        left, of = map(int, re.findall(r"(\d+) of (\d+) lines", note)[0])
+        assert (len(kept.splitlines()) + left, of) == (len(lines), len(lines))
+        ends.add(len(kept.splitlines()))
+    assert len(ends) > 10
+    assert shortened(text, len(text.encode())) == text
