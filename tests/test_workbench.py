@@ -15,7 +15,8 @@ from harness import evaluate, hooked, workbench
 from harness.errors import FixtureError, MeasurementError
 from harness.layout import Question
 from harness.nodes import read_nodes
-from harness.places import recipe_of
+from harness.places import list_fixtures, recipe_of
+from harness.recipe import BuiltRecipe
 from harness.selection import NamedSet, QuestionList, Sample
 from harness.spec import load_hypotheses
 from harness.workbench import Ablation, Workbench
@@ -165,14 +166,25 @@ def test_seconds_are_shares_of_the_time_it_took(several):
     assert sum(seconds) < took  # what is left is loading the model
 
 
+BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(name, FIXTURES), BuiltRecipe)}
+
+
 def compared():
     """Return the shipped claims about one fixture whose counts the engines can be compared by, for each spec file."""
     found = {}
     for h in load_hypotheses(FIXTURES.parent / "hypotheses", FIXTURES):
         # What is answered is what their clean runs answer; those that patch or keep are compared elsewhere.
-        if h.verb in ("ablate", "attend") and (FIXTURES / h.fixture / "model.json").exists():
+        # A model that code builds has one engine.
+        if h.verb in ("ablate", "attend") and h.fixture not in BUILT and (FIXTURES / h.fixture / "model.json").exists():
             found.setdefault(h.path, []).append(h)
     return found
+
+
+def asked_less(h):
+    """Return the claim, asked of no more than 300 questions: the verdicts may be others then, of both engines."""
+    return (
+        replace(h, questions=replace(h.questions, n=min(300, h.questions.n))) if isinstance(h.questions, Sample) else h
+    )
 
 
 def test_most_claims_that_ship_are_compared():
@@ -183,7 +195,7 @@ def test_most_claims_that_ship_are_compared():
 @pytest.mark.parametrize("path", compared())
 def test_the_engines_agree_on_every_claim_that_ships(path):
     """Every verdict, every count, every digit of a file's claims: the whole reference engine against the cone."""
-    judged = compared()[path]
+    judged = list(map(asked_less, compared()[path]))
     # Siblings are ablations like all others, and would take minutes through hooks.
     judged = [replace(h, expect=replace(h.expect, only_here=False)) if h.verb == "ablate" else h for h in judged]
     benches = [Workbench("cpu", engine) for engine in ("cone", "hooks")]
