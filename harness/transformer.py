@@ -160,13 +160,10 @@ def mlp(resid: Float[Tensor, "question step d_model"], block: Weights, recipe: R
     if blocks > 1 and resid.device.type == "cpu" and not torch.is_grad_enabled():
         return torch.cat([mlp(part, block, recipe) for part in torch.tensor_split(resid, blocks)])
     normed = layer_norm(resid, block["ln2.w"], block["ln2.b"])
-    if recipe.act_fn == "relu" and not torch.is_grad_enabled():
-        # relu(x + b) = max(x, -b) + b: the bias is added once, to the output's, not to every row by a pass of its own.
-        hidden = normed @ block["mlp.W_in"]
-        torch.maximum(hidden, -block["mlp.b_in"], out=hidden)
-        return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"] + block["mlp.b_in"] @ block["mlp.W_out"])
     hidden = _affine(normed, block["mlp.W_in"], block["mlp.b_in"])
-    hidden = functional.gelu(hidden) if recipe.act_fn == "gelu" else functional.relu(hidden)
+    # A ReLU in place takes no memory of its own; as max(x, -b) + b it would save a pass, and lose digits to a big bias.
+    in_place = not torch.is_grad_enabled()
+    hidden = functional.gelu(hidden) if recipe.act_fn == "gelu" else functional.relu(hidden, inplace=in_place)
     return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"])
 
 

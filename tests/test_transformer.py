@@ -99,6 +99,16 @@ def test_only_the_last_token_has_no_influence_and_none_on_what_stands_before_it(
         assert bool(moved.any()) == (step < layout.n_ctx - 1)
 
 
+def test_neurons_that_never_fire_add_nothing_however_large_their_bias_is():
+    recipe = make_recipe()
+    weights = random_weights(recipe)
+    block = {**transformer.block_of(weights, 0), "mlp.b_in": torch.full((recipe.d_mlp,), -1e6)}
+    resid = torch.randn(7, 3, recipe.d_model, generator=seeded(0))
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            assert torch.equal(transformer.mlp(resid, block, recipe), block["mlp.b_out"].expand_as(resid))
+
+
 def test_the_last_token_is_not_even_looked_at():
     recipe = make_recipe()
     weights, tokens = random_weights(recipe), any_tokens(recipe, 5)
