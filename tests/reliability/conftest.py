@@ -17,6 +17,8 @@ Written by `make reliability`, which does all of it again and fails where a line
 the same things are tried each time.
 """
 
+_STOPPED = "**The run was stopped before its end: what is missing below was not tried.**\n"
+
 
 @pytest.fixture
 def many(request):
@@ -55,8 +57,10 @@ class _Figures:
         for title, text, *row, note in (row for name, row in report.user_properties if name == "reliability"):
             self.sections.setdefault((title, text), []).append((*row, note if report.passed else "FAILED"))
 
-    def pytest_sessionfinish(self):
+    def pytest_sessionfinish(self, exitstatus):
         parts = [_INTRODUCTION]
+        if exitstatus == pytest.ExitCode.INTERRUPTED:
+            parts += [_STOPPED]
         for (title, text), rows in sorted(self.sections.items()):
             table = tabulate(rows, ["tried", "times", "as it should", ""], tablefmt="github", disable_numparse=True)
             parts.append("\n\n".join(filter(None, [f"## {title}", text, table])) + "\n")
