@@ -111,4 +111,7 @@ def run_until(number, moment, delay, counted, *program):
                     os.kill(os.getpid(), number)
 
     sys.addaudithook(watch)
-    sys.exit(do(*program))
+    try:
+        sys.exit(do(*program))
+    except KeyboardInterrupt:  # before the program began, which opens its log first
+        sys.exit(130)
