@@ -80,8 +80,8 @@ class Measurement:
 class Tally:
     """Collects outcomes of one or more interventions on the same questions.
 
-    Of several, a digit counts as wrong on a question if any of them makes it wrong, and its effect sizes
-    are those of the largest loss. What the clean run gets wrong already never counts.
+    Of several, a digit counts as wrong on a question if any of them makes it wrong; its effect sizes are the
+    largest loss and the lowest logit. What the clean run gets wrong already never counts.
     """
 
     tokens: Int[Tensor, "question pos"]
@@ -99,9 +99,9 @@ class Tally:
     def add(self, outcome: Outcome, node: str = "") -> None:
         """Count one more outcome; `node` names the intervention where there are several."""
         wrong = (outcome.predicted != self.truth) & ~self.excluded
-        larger = outcome.loss > self.loss if self.outcomes else torch.ones_like(self.wrong)
-        self.true_logit = torch.where(larger, outcome.true_logit, self.true_logit)
-        self.loss = torch.where(larger, outcome.loss, self.loss)
+        # Each by itself: the logit of whichever loss is largest would jump where rounding breaks a tie.
+        self.true_logit = torch.minimum(self.true_logit, outcome.true_logit) if self.outcomes else outcome.true_logit
+        self.loss = torch.maximum(self.loss, outcome.loss) if self.outcomes else outcome.loss
         self.wrong |= wrong
         self.outcomes.append((node, outcome.predicted.to(torch.uint8)))  # small: there may be many
         if node and bool(wrong.any()):
