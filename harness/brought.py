@@ -17,7 +17,7 @@ from harness.brought_positions import BroughtPositions
 from harness.errors import FixtureError, HarnessError, Problem, did_you_mean, shorten
 from harness.own_code import call, load_object
 from harness.positions import AnyQuestion, Positions
-from harness.selection import CaseStratum, NamedSet, QuestionList, Questions, Stratify, Stratum, TriCase
+from harness.selection import CaseStratum, NamedSet, QuestionList, Questions, Stratify, Stratum, TriCase, shares
 from harness.task import Task
 from harness.tasks import AnyTask
 from harness.variables import AnyVariable
@@ -146,9 +146,9 @@ class BroughtTask(BroughtPositions, AnyTask):
         generator = torch.Generator().manual_seed(questions.seed)
         if not questions.strata:
             return self._drawn(questions.n, generator)
-        share, rest = divmod(questions.n, len(questions.strata))
-        cases = [stratum.name for stratum in questions.strata]
-        return torch.cat([self._drawn(share + (i < rest), generator, case) for i, case in enumerate(cases)])
+        sizes = shares(questions.n, len(questions.strata))
+        parts = zip(sizes, questions.strata, strict=True)
+        return torch.cat([self._drawn(size, generator, stratum.name) for size, stratum in parts])
 
     def training_batch(
         self, n: int, generator: torch.Generator, enrichment: Mapping[str, float]

@@ -155,7 +155,9 @@ def _show(run: Run, options: argparse.Namespace) -> None:
 
 def _write(run: Run, options: argparse.Namespace) -> bool:
     """Write the reports; return whether all that was asked for is there."""
-    here, base, out = Path.cwd(), options.report or REPORTS / "hypotheses", sys.stderr if options.json else sys.stdout
+    from harness.writing import REPORT
+
+    here, base, out = Path.cwd(), options.report or REPORTS / REPORT, sys.stderr if options.json else sys.stdout
     try:
         print("\n".join(run.write(here / base, here, within=None if options.report else here)), file=out)
         if options.html:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from harness.pins import Pin
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
+ENGINES = ("auto", "cone", "hooks")
+ENGINE_HELP = (
+    "cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
+    "auto (default) is cone where the model's shape allows"
+)
 
 
 def add_fixture_commands(commands: Any) -> None:
@@ -102,11 +107,7 @@ def refuse_without_all(options: argparse.Namespace, *names: str) -> None:
 
 def engine_option(command: argparse.ArgumentParser) -> None:
     """Add the engine that runs the models."""
-    command.add_argument(
-        "--engine", choices=["auto", "cone", "hooks"], default="auto",
-        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
-        "auto (default) is cone where the model's shape allows",
-    )  # fmt: skip
+    command.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
 
 
 def write_or_print(text: str, out: Path | None) -> None:

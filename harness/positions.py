@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.errors import HarnessError, did_you_mean, shorten
 
 STEP = re.compile(r"S(0|[1-9][0-9]*)")
 AnyQuestion = tuple[int, ...]  # what a task makes of a question's text; its own kind of numbers
+
+
+def spell(tokens: Iterable[int], vocabulary: Sequence[str]) -> str:
+    """Return the text of tokens: one after the other, or set apart by spaces where some are longer than a letter."""
+    return ("" if all(len(token) == 1 for token in vocabulary) else " ").join(vocabulary[token] for token in tokens)
 
 
 class Positions(ABC):
@@ -63,8 +68,7 @@ class Positions(ABC):
 
     def write_answer(self, tokens: Iterable[int]) -> str:
         """Return the text of answer digits."""
-        written = [self.vocabulary[token] for token in tokens]
-        return ("" if all(len(token) == 1 for token in self.vocabulary) else " ").join(written)
+        return spell(tokens, self.vocabulary)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import math
 
 import pytest
 
+from harness.cli_fixtures import ENGINE_HELP, ENGINES
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the harness's options and ini keys."""
@@ -15,11 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-device", default="auto", metavar="D",
         help="auto (default: a GPU if there is one), cpu or cuda[:N]; with -n, auto and cuda give each worker one GPU",
     )  # fmt: skip
-    group.addoption(
-        "--harness-engine", default="auto", choices=["auto", "cone", "hooks"],
-        help="cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
-        "auto (default) is cone where the model's shape allows",
-    )  # fmt: skip
+    group.addoption("--harness-engine", default="auto", choices=ENGINES, help=ENGINE_HELP)
     group.addoption(
         "--harness-fixtures", type=_path, metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)"
     )

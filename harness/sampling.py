@@ -19,7 +19,7 @@ from harness.addition import decode, encode, label, tokens_of
 from harness.errors import HarnessError
 from harness.layout import Layout, Question
 from harness.question_sets import named_set
-from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum, make_strata, next_states
+from harness.selection import TRI_CASES, NamedSet, QuestionList, Questions, Stratum, make_strata, next_states, shares
 from harness.series import TASKS
 
 _PAIRS = [
@@ -104,9 +104,8 @@ def sample_strata(
     layout: Layout, strata: Sequence[Stratum], n: int, generator: torch.Generator
 ) -> Int[Tensor, "question pos"]:
     """Return `n` questions, as equally many of each stratum as can be (the first ones get the remainder)."""
-    share, rest = divmod(n, len(strata))
-    parts = [_sample_stratum(layout, stratum, share + (i < rest), generator) for i, stratum in enumerate(strata)]
-    return torch.cat(parts)
+    sizes = shares(n, len(strata))
+    return torch.cat([_sample_stratum(layout, *part, generator) for part in zip(strata, sizes, strict=True)])
 
 
 def _sample_stratum(

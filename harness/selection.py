@@ -82,6 +82,12 @@ class Sample:
 Questions = NamedSet | QuestionList | Sample
 
 
+def shares(n: int, parts: int) -> list[int]:
+    """Return how many of `n` questions each part gets: as equally many as can be, the first ones the remainder."""
+    share, rest = divmod(n, parts)
+    return [share + (i < rest) for i in range(parts)]
+
+
 class Pair(NamedTuple):
     """A value is carried from the source question into the base question."""
 

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from harness.positions import spell
+
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Int
@@ -63,8 +65,7 @@ class Task(ABC):
 
     def write_question(self, question: Sequence[int]) -> str:
         """Return the text of a question, which :meth:`read_question` reads."""
-        written = [self.vocabulary[token] for token in question]
-        return ("" if all(len(token) == 1 for token in self.vocabulary) else " ").join(written)
+        return spell(question, self.vocabulary)
 
     def value_of(self, variable: str, questions: Int[Tensor, "n question_pos"]) -> Int[Tensor, " n"]:
         """Return the value of a variable of the causal model on each question."""

@@ -140,10 +140,7 @@ class AnyTask(ABC):
         Raises:
             HarnessError: what it should have been.
         """
-        if name not in self.cases:
-            *others, last = self.cases or ("no case, for this task has none",)
-            expected = f"{', '.join(others)} or {last}" if others else last
-            raise HarnessError.of(expected, shorten(name), "correct `case`")
+        _check_one_of(name, self.cases, "no case, for this task has none", "correct `case`")
 
     def check_set(self, name: object) -> None:
         """Refuse what is none of its question sets.
@@ -151,10 +148,14 @@ class AnyTask(ABC):
         Raises:
             HarnessError: what it should have been.
         """
-        if name not in self.sets:
-            *others, last = self.sets or ("a list or a sample, for this task has no named sets",)
-            expected = f"{', '.join(others)} or {last}" if others else last
-            raise HarnessError.of(expected, shorten(name), "name a set, or write a list or a sample")
+        without = "a list or a sample, for this task has no named sets"
+        _check_one_of(name, self.sets, without, "name a set, or write a list or a sample")
+
+
+def _check_one_of(name: object, known: Sequence[str], without: str, fix: str) -> None:
+    if name not in known:
+        *others, last = known or (without,)
+        raise HarnessError.of(f"{', '.join(others)} or {last}" if others else last, shorten(name), fix)
 
 
 class Addition(AnyTask):
