@@ -167,4 +167,7 @@ def _write(run: Run, options: argparse.Namespace) -> bool:
         line = f"expected reports that can be written, found {found}; name another place"
         print(f"harness: {line}", file=sys.stderr)
         return False
+    finally:
+        for line in run.add_to_job_summary():
+            print(f"harness: {line}", file=sys.stderr)
     return True

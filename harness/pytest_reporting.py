@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,11 +148,7 @@ class Reporting:
                     f"no page written: {here / page}: {error.strerror}; name a file with --harness-html PATH"
                 )
                 self._asked_for(session)
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            try:
-                run.add_to_summary(Path(summary))
-            except OSError as error:
-                self.notes.append(f"no job summary written: {summary}: {error.strerror}")
+        self.notes += run.add_to_job_summary()
 
     @staticmethod
     def _asked_for(session: pytest.Session) -> None:

@@ -56,16 +56,24 @@ class Run:
         write_in_turn(files)
         return [f"wrote {os.path.relpath(path, here)}" for path in files]
 
-    def add_to_summary(self, path: Path) -> None:
-        """Append the Markdown report to a job's summary, or as much of it as GitHub takes from a step.
+    def add_to_job_summary(self) -> list[str]:
+        """Append the Markdown report to the summary of the job that runs this on GitHub, if one does.
 
-        Raises:
-            OSError: it cannot be written.
+        It is cut to what GitHub takes from a step. Returns a line if it cannot be written, which fails no run.
         """
-        text = markdown(self.records, self.spec_errors, self.command, self.coverage, unreached=self.unreached)
-        there = path.stat().st_size if path.is_file() else 0
-        with path.open("a", encoding="utf-8") as file:
-            file.write(shortened(text, SUMMARY_BYTES - there))
+        if not (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+            return []
+        text, path = (
+            markdown(self.records, self.spec_errors, self.command, self.coverage, unreached=self.unreached),
+            Path(summary),
+        )
+        try:
+            there = path.stat().st_size if path.is_file() else 0
+            with path.open("a", encoding="utf-8") as file:
+                file.write(shortened(text, SUMMARY_BYTES - there))
+        except OSError as error:
+            return [f"no job summary written: {summary}: {error.strerror}"]
+        return []
 
     def write_page(self, path: Path, here: Path) -> str:
         """Write the HTML page to `path`, or into that directory, and return the line that says so.

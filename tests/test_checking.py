@@ -42,9 +42,11 @@ def test_the_reports_of_check_all_are_those_of_pytest(project, monkeypatch, caps
     asked = ["hypotheses", "-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "--harness-train=never"]
     places = ["--harness-report=pytest", "--harness-html=pytest.html", "--harness-device=cpu"]
     ran = subprocess.run([sys.executable, "-m", "pytest", *asked, *places], check=False, capture_output=True, text=True)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
     assert (
         main(["check", "--all", "--device", "cpu", "--report", "check", "--html", "check.html"]) == ran.returncode == 2
     )
+    assert (project / "summary.md").read_text("utf-8").startswith("# Claims\n")
     ours, theirs = many.report(project / "check.json"), many.report(project / "pytest.json")
     assert {claim["id"]: claim["status"] for claim in ours["claims"]} == many.STATUSES
     assert ours == theirs
@@ -128,6 +130,12 @@ def test_check_all_takes_paths_and_writes_to_reports(project, capsys):
     claims = many.report(project / "reports" / "hypotheses.json")["claims"]
     assert [claim["id"] for claim in claims] == ["holds", "fails", "known", "known-but-holds"]
     assert "wrote reports/hypotheses.json" in capsys.readouterr().out
+
+
+def test_a_job_summary_that_cannot_be_written_is_told_and_is_no_trouble(project, monkeypatch, capsys):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project))
+    assert main(["check", "--all", "hypotheses/known.yaml", "--device", "cpu"]) == 1
+    assert f"harness: no job summary written: {project}: Is a directory" in capsys.readouterr().err
 
 
 def test_a_report_that_was_asked_for_and_cannot_be_written_is_trouble(project, capsys):
