@@ -266,3 +266,8 @@ def test_a_role_that_is_not_there_is_refused(text, shape, error, told):
     assert type(caught.value) is error
     assert str(caught.value).startswith(told)
     assert "None" not in str(caught.value)
+
+
+def test_a_role_without_its_brackets_is_told_of_them():
+    with pytest.raises(HarnessError, match=r'found the role carry\.A5; write "\[carry\.A5\]", in quotes$'):
+        read_nodes("carry.A5", WITH_ROLES)

@@ -249,6 +249,12 @@ def test_unknown_fixture_has_a_suggestion(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["5", '""', "[a]"])
+def test_a_fixture_that_is_no_name_is_told_once(tmp_path, name):
+    (line,) = lines(tmp_path, spec().replace(FIXTURE, name))
+    assert line.startswith("s.yaml:2:10: expected ")
+
+
 def test_all_problems_of_a_file_come_at_once_in_its_order(tmp_path):
     text = spec(ablate="S11L0H5", questions="[1+x]", expect="{fails: [A9]}", tgas="[a]")
     found = lines(tmp_path, text)

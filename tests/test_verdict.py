@@ -82,6 +82,13 @@ def test_verdicts(h, m, verdict):
     assert decide(h, m)[0] == verdict
 
 
+def test_of_a_census_each_digit_holds_or_is_contradicted():
+    found = findings(claim(fails=("A5", "A4")), measured(7, A5=1, A0=1))
+    assert found == {
+        "A5": "holds", "A4": "contradicted", "A3": "holds", "A2": "holds", "A1": "holds", "A0": "contradicted",
+    }  # fmt: skip
+
+
 def test_digits_out_of_reach_hold_by_construction_and_take_no_confidence():
     h = claim("S16L1H0", questions=SAMPLE, fails=("A0",))
     rows = {row.what: row for row in decide(h, measured(A0=900))[1]}
@@ -104,6 +111,7 @@ def test_a_badly_trained_model_refutes_nothing():
         decide(claim(), measured(clean_accuracy=0.98))
     lenient = dataclasses.replace(claim(), gate=0.9)
     assert decide(lenient, measured(clean_accuracy=0.98))[0] == "supported"
+    assert decide(claim(), measured(clean_accuracy=0.99))[0] == "supported"  # the gate itself is enough
 
 
 def test_digits_the_clean_run_gets_wrong_do_not_count():
@@ -121,7 +129,8 @@ def test_digits_the_clean_run_gets_wrong_do_not_count():
         (CENSUS, [0.01] * 10, {"loss_below": 0.02}, "holds"),
         (CENSUS, [0.03] * 10, {"loss_below": 0.02}, "contradicted"),
         (CENSUS, [0.03] * 10, {"loss_above": 0.02}, "holds"),
-        (CENSUS, [0.02] * 10, {"loss_above": 0.02}, "contradicted"),
+        (CENSUS, [0.5] * 8, {"loss_above": 0.5}, "contradicted"),
+        (CENSUS, [0.5] * 8, {"loss_below": 0.5}, "contradicted"),
         (SAMPLE, [0.01, 0.011] * 500, {"loss_below": 0.02}, "holds"),
         (SAMPLE, [0.0, 0.038] * 500, {"loss_below": 0.02}, "undecided"),
         (SAMPLE, [0.03, 0.031] * 500, {"loss_below": 0.02}, "contradicted"),
@@ -139,6 +148,9 @@ def test_a_loss_that_cannot_change_is_by_construction():
     assert findings(h, measured())["loss"] == "by construction"
     assert decide(h, measured())[0] == "by construction"
     assert decide(h, measured(losses=[0.5] * 1000))[0] == "refuted"
+    above = claim("S17", loss_above=0.02)
+    assert findings(above, measured(losses=[0.5] * 1000))["loss"] == "by construction"
+    assert findings(above, measured())["loss"] == "contradicted"
 
 
 def test_intervals_of_one_claim_are_wider_than_a_single_one():

@@ -8,6 +8,7 @@ their tests; what came of it stands in `tests/reliability/code_mutants.json`. Th
 from __future__ import annotations
 
 import json
+import re
 
 import code_mutants
 import pytest
@@ -41,6 +42,13 @@ def test_nine_of_ten_are_killed():
 def test_each_survivor_is_explained(module):
     missing = ["\n".join(lines) for lines in MODULES[module]["survivors"].values() if "\n".join(lines) not in EXPLAINED]
     assert missing == []
+
+
+def test_nothing_is_explained_that_did_not_survive():
+    alive = {"\n".join(lines) for module in MODULES.values() for lines in module["survivors"].values()}
+    told = re.findall(r"^```diff\n(.*?)\n```$", EXPLAINED, re.M | re.S)
+    assert told
+    assert set(told) <= alive
 
 
 def test_a_decorator_moves_without_a_change_of_meaning():
