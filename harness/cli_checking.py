@@ -71,7 +71,11 @@ def _check(options: argparse.Namespace) -> int:
         if options.html:
             run.maps, run.notes = _maps(records, options, do)
     _show(run, options)
-    written = _write(run, options) if options.all else True
+    written = True
+    if options.all:
+        written = _write(run, options)
+        for line in run.add_to_job_summary():
+            print(f"harness: {line}", file=sys.stderr)
     statuses = {record["status"] for record in records}
     if spec_errors or not written or "error" in statuses or statuses <= {"skipped"}:
         return TROUBLE
@@ -167,7 +171,4 @@ def _write(run: Run, options: argparse.Namespace) -> bool:
         line = f"expected reports that can be written, found {found}; name another place"
         print(f"harness: {line}", file=sys.stderr)
         return False
-    finally:
-        for line in run.add_to_job_summary():
-            print(f"harness: {line}", file=sys.stderr)
     return True

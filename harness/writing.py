@@ -63,10 +63,8 @@ class Run:
         """
         if not (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
             return []
-        text, path = (
-            markdown(self.records, self.spec_errors, self.command, self.coverage, unreached=self.unreached),
-            Path(summary),
-        )
+        text = markdown(self.records, self.spec_errors, self.command, self.coverage, unreached=self.unreached)
+        path = Path(summary)
         try:
             there = path.stat().st_size if path.is_file() else 0
             with path.open("a", encoding="utf-8") as file:
