@@ -61,15 +61,17 @@ def _how_trained(recipe: Recipe) -> list[tuple[str, str]]:
         extra.append(f"{enrichment.cascade_share:.0%} of the questions have {share}")
     if enrichment and enrichment.double_share:
         extra.append(f"{enrichment.double_share:.0%} of all columns are made 4+4 or 5+5")
-    optimiser = recipe.optimiser
+    optimiser, hardest = recipe.optimiser, recipe.hardest
+    chosen = f", in the last {hardest.last_share:.0%} the hardest of {hardest.of} times as many" if hardest else ""
     schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     return [
         ("model", f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads, "
                   f"d_model {recipe.d_model}, d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, "
                   f"{recipe.act_fn}, {recipe.normalisation}"),
-        ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions, {optimiser.name} lr {optimiser.lr:g}, "
-                     f"weight decay {optimiser.weight_decay:g}, betas {optimiser.betas[0]:g} and "
-                     f"{optimiser.betas[1]:g}, {optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
+        ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions{chosen}, "
+                     f"{optimiser.name} lr {optimiser.lr:g}, weight decay {optimiser.weight_decay:g}, "
+                     f"betas {optimiser.betas[0]:g} and {optimiser.betas[1]:g}, "
+                     f"{optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
         *([] if isinstance(recipe, BroughtRecipe) else [("extra sum-9 questions", "; ".join(extra) or "none")]),
     ]  # fmt: skip
 

@@ -54,6 +54,8 @@ class Recorder:
         right: Float[Tensor, " question"],
     ) -> None:
         """Keep a step: its questions, on the CPU; each digit's loss; whether all digits were right."""
+        if self._pending and len(self._pending[0][0]) != len(tokens):  # steps of one size are worked out together
+            self.flush()
         self._pending.append((tokens, losses.detach(), right))
 
     def flush(self) -> Float[Tensor, "step column"]:

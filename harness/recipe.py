@@ -90,6 +90,22 @@ class Enrichment(Strict):
         }  # fmt: skip
 
 
+class Hardest(Strict):
+    """Learning from the hardest questions only: in the last share of the steps, `of` batches are drawn for each.
+
+    Of all their questions those with the largest losses, one batch of them, are learned from. The rest would add
+    next to nothing to the gradient, at the price of the backward pass (selective backpropagation, Jiang et al.
+    2019, "Accelerating Deep Learning by Focusing on the Biggest Losers").
+    """
+
+    of: Annotated[int, Field(ge=2, le=64)]
+    last_share: Annotated[float, Field(gt=0, le=1)]
+
+    def is_on(self, step: int, steps: int) -> bool:
+        """Return whether step `step`, from 0, of `steps` is one of them."""
+        return step >= steps - round(self.last_share * steps)
+
+
 class Hub(Strict):
     """Where weights that somebody published are: a file of a repository on the Hugging Face hub."""
 
@@ -118,6 +134,7 @@ class Recipe(Strict):
     steps: Count
     optimiser: Optimiser = Optimiser()
     enrichment: Enrichment | None = Enrichment()
+    hardest: Hardest | None = None
     hub: Hub | None = None
 
     @property
@@ -187,6 +204,7 @@ _OF_TRAINING = (
     "batch_size",
     "steps",
     "optimiser",
+    "hardest",
     "hub",
 )
 

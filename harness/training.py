@@ -45,13 +45,15 @@ class Training:
         self._logits = torch.compile(answer_logits, mode="reduce-overhead") if graphed else answer_logits
 
     def advance(self) -> None:
-        """Do one step: draw a batch, descend its mean loss, record what it cost. Waits for nothing."""
+        """Do one step: draw questions, descend a batch's mean loss, record what all drawn cost. Waits for nothing."""
         begun = time.perf_counter()
         tokens = self.draw_batch()
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.optimiser.lr_at(self.step, self.recipe.steps)
-        losses, right = self.losses(tokens)
-        losses.mean().backward()  # type: ignore[no-untyped-call]
+        with torch.set_grad_enabled(not self._selects):
+            losses, right = self.losses(tokens)
+        descended = self.losses(self._hardest(tokens, losses))[0] if self._selects else losses
+        descended.mean().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.recorder.record(tokens, losses, right)
@@ -59,8 +61,21 @@ class Training:
         self.seconds += time.perf_counter() - begun
 
     def draw_batch(self) -> Int[Tensor, "question pos"]:
-        """Return the next batch of questions, on the CPU."""
-        return self.task.training_batch(self.recipe.batch_size, self.generator, self.recipe.enriched)
+        """Return the questions of the next step, on the CPU: a batch, or those among which the hardest are sought."""
+        batches = self.recipe.hardest.of if self._selects and self.recipe.hardest else 1
+        return self.task.training_batch(batches * self.recipe.batch_size, self.generator, self.recipe.enriched)
+
+    @property
+    def _selects(self) -> bool:
+        """Whether the next step learns from the hardest questions only."""
+        hardest = self.recipe.hardest
+        return hardest is not None and hardest.is_on(self.step, self.recipe.steps)
+
+    def _hardest(
+        self, tokens: Int[Tensor, "question pos"], losses: Float[Tensor, "question digit"]
+    ) -> Int[Tensor, "batch pos"]:
+        """Return a batch of those questions whose losses are largest, on the device."""
+        return tokens.to(self.device)[losses.sum(1).topk(self.recipe.batch_size).indices]
 
     def losses(
         self, tokens: Int[Tensor, "question pos"]

@@ -32,7 +32,7 @@ from harness.making import Made, ensure_trained, train_fixture
 from harness.pins import read_pin, recipe_hash
 from harness.places import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, recipe_of
 from harness.plots import CARD_FIGURES, figures_of
-from harness.recipe import Optimiser
+from harness.recipe import Hardest, Optimiser
 from harness.training import Training
 
 ROOT = Path("fixtures")
@@ -238,6 +238,51 @@ def test_the_first_step_of_a_warm_up_moves_nothing(warmup, moved):
     before = {name: weight.detach().clone() for name, weight in training.weights.items()}
     training.advance()
     assert any(not torch.equal(weight, before[name]) for name, weight in training.weights.items()) == moved
+
+
+# Learning from the hardest questions.
+
+
+HARDEST = {"hardest": {"of": 3, "last_share": 0.5}}
+
+
+def test_hardest_is_on_in_the_last_share_of_the_steps():
+    on = [[step for step in range(8) if Hardest(of=2, last_share=share).is_on(step, 8)] for share in (0.01, 0.25, 1.0)]
+    assert on == [[], [6, 7], [*range(8)]]
+
+
+def test_late_steps_learn_from_the_hardest_of_what_they_draw_and_record_all_of_it():
+    fields = QUICK | {"steps": 4, "batch_size": 8, "optimiser": {"lr": 0.01, "warmup_steps": 0}}
+    ours = Training(make_recipe(**fields, **HARDEST), torch.device("cpu"))
+    plain = Training(make_recipe(**fields), torch.device("cpu"))
+    for _ in range(2):
+        ours.advance()
+        plain.advance()
+    assert all(torch.equal(weight, plain.weights[name]) for name, weight in ours.weights.items())
+    copy = torch.Generator()
+    copy.set_state(ours.generator.get_state())
+    pool = ours.task.training_batch(24, copy, ours.recipe.enriched)
+    losses = plain.losses(pool)[0].detach().mean(1).tolist()
+    hardest = sorted(range(24), key=lambda question: -losses[question])[:8]
+    plain.draw_batch = lambda: pool[hardest]
+    ours.advance()
+    plain.advance()
+    assert all(torch.equal(weight, plain.weights[name]) for name, weight in ours.weights.items())
+    assert float(ours.curves()["loss"][-1]) == pytest.approx(sum(losses) / 24)
+    assert float(plain.curves()["loss"][-1]) == pytest.approx(sum(losses[question] for question in hardest) / 8)
+
+
+def test_a_run_stopped_before_and_amid_the_hardest_questions_goes_on_to_the_same_bits():
+    write_recipe(**HARDEST)
+    train()
+    whole = {name: (TINY / name).read_bytes() for name in (WEIGHTS, CURVES)}
+    shutil.rmtree(TINY)
+    write_recipe(**HARDEST)
+    for step in (10, 30, 31, 50):
+        assert train(until=step) == Made(None, step)
+    assert train().step == STEPS
+    assert {name: (TINY / name).read_bytes() for name in whole} == whole
+    assert "in the last 50% the hardest of 3 times as many" in (TINY / CARD).read_text("utf-8")
 
 
 # Stopping and going on.

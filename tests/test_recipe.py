@@ -56,6 +56,9 @@ def test_the_digits_may_go_to_both_bounds(read, n_digits):
             "enrichment: {hue: 1}",
             "10:14: expected a known key, found hue; known keys: batch_share, cascade_share, digit_share, double_share, near_share, question_share",
         ),
+        ("hardest: {of: 1, last_share: 0.5}", "10:15: expected a number of at least 2, found 1; correct `of`"),
+        ("hardest: {of: 2, last_share: 0}", "10:30: expected a number more than 0, found 0; correct `last_share`"),
+        ("hardest: {of: 2}", "10:10: expected the key `last_share`, found none; add `last_share: …`"),
         ("n_heads: 3", "6:10: expected a multiple of n_heads (3), found 8; write 6"),
         ("n_heads: 9", "6:10: expected a multiple of n_heads (9), found 8; write 9"),
         ("n_heads: 0", "5:10: expected a number of at least 1, found 0; correct `n_heads`"),
@@ -138,6 +141,7 @@ def test_how_a_recipe_is_written_does_not_change_its_hash(read, text):
 OTHER = {
     "n_digits": 3, "equals": "equals", "n_layers": 1, "n_heads": 4, "d_model": 16, "d_mlp": 8, "act_fn": "gelu",
     "init": "transformer_lens", "seed": 1, "batch_size": 32, "steps": 2, "optimiser": {"lr": 1e-3}, "enrichment": None,
+    "hardest": {"of": 2, "last_share": 0.5},
 }  # fmt: skip
 
 
@@ -151,11 +155,13 @@ def test_every_field_of_a_recipe_is_in_its_hash():
     optimisers = [{"weight_decay": 0.0}, {"betas": [0.9, 0.99]}, {"warmup_steps": 0}]
     enrichments = [{"batch_share": 0.5}, {"digit_share": 0.5}, {"question_share": 0.5},
                    {"cascade_share": 0.5}, {"near_share": 0.5}, {"double_share": 0.5}]  # fmt: skip
+    hardest = [{"of": 3, "last_share": 0.5}, {"of": 2, "last_share": 0.25}]
     recipes = [
         make_recipe(),
         *(make_recipe(**{name: value}) for name, value in OTHER.items()),
         *(make_recipe(optimiser=optimiser) for optimiser in optimisers),
         *(make_recipe(enrichment=enrichment) for enrichment in enrichments),
+        *(make_recipe(hardest=choice) for choice in hardest),
     ]
     assert len({recipe_hash(recipe) for recipe in recipes}) == len(recipes)
 
