@@ -50,9 +50,10 @@ class Training:
         tokens = self.draw_batch()
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.optimiser.lr_at(self.step, self.recipe.steps)
-        with torch.set_grad_enabled(not self._selects):
+        selects = len(tokens) > self.recipe.batch_size
+        with torch.set_grad_enabled(not selects):
             losses, right = self.losses(tokens)
-        descended = self.losses(self._hardest(tokens, losses))[0] if self._selects else losses
+        descended = self.losses(self._hardest(tokens, losses))[0] if selects else losses
         descended.mean().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -62,14 +63,9 @@ class Training:
 
     def draw_batch(self) -> Int[Tensor, "question pos"]:
         """Return the questions of the next step, on the CPU: a batch, or those among which the hardest are sought."""
-        batches = self.recipe.hardest.of if self._selects and self.recipe.hardest else 1
-        return self.task.training_batch(batches * self.recipe.batch_size, self.generator, self.recipe.enriched)
-
-    @property
-    def _selects(self) -> bool:
-        """Whether the next step learns from the hardest questions only."""
         hardest = self.recipe.hardest
-        return hardest is not None and hardest.is_on(self.step, self.recipe.steps)
+        batches = hardest.of if hardest and hardest.is_on(self.step, self.recipe.steps) else 1
+        return self.task.training_batch(batches * self.recipe.batch_size, self.generator, self.recipe.enriched)
 
     def _hardest(
         self, tokens: Int[Tensor, "question pos"], losses: Float[Tensor, "question digit"]
