@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,12 @@ class Reporting:
         """Let the good specs be judged where the only collection errors are those of bad specs."""
         if self.spec_errors and not self.foreign_errors:
             session.config.option.continue_on_collection_errors = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Leave out frames of which Python knows no line: pytest 9 breaks off at them, and its exit code is 1 then."""
+        entries = zip(excinfo.traceback, traceback.walk_tb(excinfo.tb), strict=True)
+        excinfo.traceback = type(excinfo.traceback)(entry for entry, (_, line) in entries if line is not None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
