@@ -65,8 +65,9 @@ def run(
     parts: list[list[Outcome]] = [[] for _ in interventions]
     for questions in batches(len(tokens), chunk or chunk_of(fixture.recipe)):
         clean = CleanRun(fixture, tokens[questions])
-        for given, change, found in zip(interventions, live, parts, strict=True):
-            found.append(clean.under(change, questions) if given.nodes else clean.outcome)
+        outcomes = clean.under(live, questions)
+        for given, outcome, found in zip(interventions, outcomes, parts, strict=True):
+            found.append(outcome if given.nodes else clean.outcome)
     return [join(found) for found in parts]
 
 

@@ -14,7 +14,7 @@ from paths import ROOT
 ORDER = [
     "errors", "files", "positions", "layout", "series", "question_sets", "variables", "selection", "addition", "causal", "sampling", "tasks", "permission", "task", "own_code", "brought_positions", "brought", "nodes", "variants", "yamlfile", "strict", "recipe", "places", "pins", "each",
     "intervals", "spec_model", "reference", "roles", "hypothesis", "observations", "across", "reader", "intervention_reader", "observation_reader", "across_reader", "spec", "pairs", "curves", "models", "transformer", "training", "built", "fixtures", "interventions",
-    "outcome", "hooked", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
+    "outcome", "hooked", "reattention", "propagation", "cone", "engines", "accuracy", "card", "plots", "hub", "importing", "making", "reproducing", "measurement", "verdict", "workbench", "patching", "answering", "attending", "learning", "controls",
     "records", "runs", "evaluate", "mutants", "nodemap", "coverage", "checking", "minimal", "drafting", "sweep", "patterns", "pattern_pictures", "pattern_page", "circuits", "circuit_pictures", "describing", "failure", "report", "drawing", "mapdrawing", "excerpt", "broken", "page", "writing", "locate", "diff", "findings", "machines", "cli_fixtures", "cli_checking", "cli_looking", "cli_roles", "cli_claims", "cli",
     "gpus", "scheduling", "pytest_asked", "pytest_reporting", "pytest_options", "pytest_plugin",
 ]  # fmt: skip

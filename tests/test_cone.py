@@ -13,7 +13,7 @@ from tiny import make_recipe, random_weights
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import cone, hooked, interventions, propagation
+from harness import cone, hooked, interventions, propagation, reattention
 from harness.addition import encode
 from harness.engines import engine_for
 from harness.errors import HarnessError, MeasurementError
@@ -174,6 +174,28 @@ def test_a_nodes_own_values_put_back_change_nothing():
         torch.testing.assert_close(outcome.loss, clean.loss, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("rows", "groups"), [(propagation.ROWS, 1), (2 * 5 * 8, 3), (1, 5)])
+def test_interventions_on_other_heads_of_the_same_steps_go_together_and_stay_apart(monkeypatch, rows, groups):
+    """Among them two that replace several heads, as many at the same steps or not, and one that spoils its own."""
+    monkeypatch.setattr(propagation, "ROWS", rows)
+    fixture = make(n_layers=3, n_heads=4)
+    tokens = tokens_for(Sample(5, 1), fixture.layout)
+    generator = torch.Generator().manual_seed(0)
+    texts = ["S2L0H0 S6L1H3", "S2L0H1+H2 S6L1H0", "S2L0H3 S6L1H1+H2+H3", "S2L0H2 S6L1H2"]
+    changes = [
+        Intervention({node: torch.randn(1, 2, generator=generator) for part in text.split() for node in
+                      read_nodes(part, fixture.shape)})
+        for text in texts
+    ]  # fmt: skip
+    (spoilt,) = read_nodes("S2L0H0", fixture.shape)
+    spoiling = Intervention({**changes[-1].values, spoilt: torch.full((1, 2), torch.nan)})
+    assert len(list(propagation.CleanRun(fixture, tokens)._alike([*changes, spoiling]))) == groups
+    *found, nan = cone.run(fixture, tokens, [*changes, spoiling])
+    for outcome, expected in zip(found, hooked.run(fixture, tokens, changes), strict=True):
+        assert_same(outcome, expected)
+    assert nan.loss.isnan().any()
+
+
 def test_what_reaches_nothing_costs_nothing():
     fixture = make()
     tokens = tokens_for(Sample(3, 1), fixture.layout)
@@ -294,7 +316,7 @@ def test_a_gpu_gives_the_same_digits_and_losses():
 def test_a_sweep_never_waits_for_the_device(request):
     """Run on tensors that know their shapes and no values: whatever asks for a value, and so would wait, fails."""
     real = make(n_layers=2, n_digits=1)
-    for cached in (propagation._index, propagation._later):
+    for cached in (reattention._index, reattention._later):
         cached.cache_clear()  # what is made up must not get into it, nor be met by what is real
         request.addfinalizer(cached.cache_clear)
     shape, layout = real.shape, real.layout

@@ -1,0 +1,156 @@
+"""The attention of one layer anew, for interventions that have changed the stream that enters it.
+
+A layer sees them through a :class:`Change`: the steps at which the residual stream is not the clean run's, and
+what it is there under each of a group of interventions that change the same steps. Their questions are the same,
+so what the clean run has multiplied out stands for all of the group.
+
+What a head adds to the stream is a mean of ``v W_O`` over the keys, so these are multiplied out once, and an
+intervention needs ``W_O`` only where values have changed: not at every step that asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.recipe import Recipe
+from harness.transformer import Layer, Weights, projected, side_by_side, split_heads
+
+
+@dataclass(frozen=True)
+class Change:
+    """Where the residual stream differs from the clean run's, and what it is there under each intervention."""
+
+    steps: tuple[int, ...]
+    resid: Float[Tensor, "question change step d_model"]
+
+    def at(self, steps: Sequence[int]) -> Change:
+        """Return the part of it at those of `steps` that it has."""
+        both = tuple(step for step in steps if step in self.steps)
+        return Change(both, self.resid[:, :, index_of([self.steps.index(step) for step in both], 0, self.resid.device)])
+
+    def over(self, steps: Sequence[int], clean: Float[Tensor, "question step d"]) -> Tensor:
+        """Return the stream at `steps` under each change, or once for all: it where it is, else the clean run's."""
+        if not self.steps:
+            return clean[:, None]
+        whole = clean[:, None].repeat(1, self.resid.shape[1], 1, 1)
+        whole[:, :, index_of([steps.index(step) for step in self.steps], 0, clean.device)] = self.resid
+        return whole
+
+
+class _Patterns(NamedTuple):
+    """Where the heads look now: at keys whose values are the clean run's, and at those that have others."""
+
+    same: Float[Tensor, "question change head query key"]  # 0 at the others
+    other: Float[Tensor, "question change head query changed_key"]
+    v: Float[Tensor, "question change changed_key head d"]  # of the others
+
+
+class Reattention:
+    """The attention of one layer for queries, keys and values some of which have changed."""
+
+    def __init__(self, block: Weights, clean: Layer, first: int, recipe: Recipe) -> None:
+        self.block, self.clean, self.first, self.recipe = block, clean, first, recipe
+        self.device = clean.resid_in.device
+        self.q, self.k = (split_heads(part, recipe).contiguous() for part in (clean.q, clean.k))
+        self.added = _multiplied_out(self._by_head(clean.v), block["attn.W_O"])
+        self.scores = torch.einsum("nhqd,nhkd->nhqk", self.q, self.k) / math.sqrt(recipe.d_head)
+        self.keys_values, self.queries = (side_by_side(block, which) for which in ("KV", "Q"))  # once for all
+
+    def mid(
+        self, steps: Sequence[int], moved: Change, replaced: Sequence[Mapping[int, Mapping[int, Tensor]]]
+    ) -> Float[Tensor, "question change step d_model"]:
+        """Return the stream behind the attention at `steps` when the stream that enters has moved.
+
+        `replaced` is what stands for the ``z`` of heads there, for each change: place among `steps` → head → value.
+        """
+        patterns = self._patterns(steps, moved)
+        entering = moved.at(steps).over(steps, take(self.clean.resid_in, steps, self.first))
+        cuts = [
+            (change, place, head, value)
+            for change, places in enumerate(replaced)
+            for place, values in places.items()
+            for head, value in values.items()
+        ]
+        for change, place, head, _ in cuts:
+            patterns.same[:, change, head, place] = 0
+            patterns.other[:, change, head, place] = 0
+        W_O = self.block["attn.W_O"]
+        mid = _mixed(patterns, self.added, W_O)
+        mid += entering + self.block["attn.b_O"]
+        for change, place, head, value in cuts:
+            mid[:, change, place] += value @ W_O[head]
+        return mid
+
+    def _patterns(self, steps: Sequence[int], moved: Change) -> _Patterns:
+        keys, asked = index_of(moved.steps, 0, self.device), index_of(steps, self.first, self.device)
+        root = math.sqrt(self.recipe.d_head)
+        k, v = map(self._by_head, projected(self.block, moved.resid, *self.keys_values).chunk(2, -1))
+        scores = self.scores[:, None, :, asked].repeat(1, k.shape[1], 1, 1, 1)
+        columns = torch.einsum("nhqd,nckhd->nchqk", self.q[:, :, asked], k) / root
+        if (there := moved.at(steps)).steps:
+            q = self._by_head(projected(self.block, there.resid, *self.queries))
+            here = index_of([steps.index(step) for step in there.steps], 0, self.device)
+            scores[:, :, :, here] = torch.einsum("ncqhd,nhkd->nchqk", q, self.k) / root
+            columns[:, :, :, here] = torch.einsum("ncqhd,nckhd->nchqk", q, k) / root
+        scores[..., keys] = columns
+        same = scores.masked_fill_(_later(tuple(steps), self.k.shape[2], self.device), -math.inf).softmax(-1)
+        other = same[..., keys].clone()  # `keys` may be a slice, and this a view
+        same[..., keys] = 0
+        return _Patterns(same, other, v)
+
+    def _by_head(self, part: Float[Tensor, "... d_model"]) -> Float[Tensor, "... head d"]:
+        return part.view(*part.shape[:-1], self.recipe.n_heads, self.recipe.d_head)
+
+
+def _mixed(
+    patterns: _Patterns, added: Float[Tensor, "question head_key d"], out: Float[Tensor, "head d_head d"]
+) -> Float[Tensor, "question change query d"]:
+    """Return what all heads add: `added` by the keys that are the clean run's, through `out` by the others."""
+    n, changes, _, queries, _ = patterns.same.shape
+    by_query = patterns.same.transpose(2, 3).reshape(n, changes * queries, -1)
+    mixed = (by_query @ added).view(n * changes, queries, -1)
+    others = patterns.other.transpose(2, 3).reshape(n * changes, queries, -1)
+    mixed.baddbmm_(others, _multiplied_out(patterns.v.flatten(0, 1), out))
+    return mixed.view(n, changes, queries, -1)
+
+
+def _multiplied_out(
+    v: Float[Tensor, "row key head d_head"], out: Float[Tensor, "head d_head d"]
+) -> Float[Tensor, "row head_key d"]:
+    """Return ``v W_O``, with one product for each head."""
+    rows, keys, heads, _ = v.shape
+    by_head = v.flatten(0, 1).transpose(0, 1) @ out
+    return by_head.view(heads, rows, keys, -1).transpose(0, 1).reshape(rows, heads * keys, -1)
+
+
+def index_of(steps: Sequence[int], first: int, device: torch.device) -> slice | Tensor:
+    """Return where `steps` stand in a tensor that begins at step `first`: a slice where they are in a row."""
+    if not steps:
+        return slice(0, 0)
+    if list(steps) == list(range(steps[0], steps[0] + len(steps))):
+        return slice(steps[0] - first, steps[0] - first + len(steps))
+    return _index(tuple(step - first for step in steps), device)
+
+
+def take(value: Float[Tensor, "question step d"], steps: Sequence[int], first: int) -> Tensor:
+    """Return what `value`, which begins at step `first`, is at `steps`."""
+    return value[:, index_of(steps, first, value.device)]
+
+
+@lru_cache(maxsize=256)
+def _later(steps: tuple[int, ...], keys: int, device: torch.device) -> Tensor:
+    """Return which keys stand after each of the querying steps."""
+    return torch.tensor([[key > step for key in range(keys)] for step in steps], device=device)
+
+
+@lru_cache(maxsize=256)
+def _index(places: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(places, device=device)
