@@ -40,7 +40,10 @@ class CleanRun:
         self.outcome = replace(outcome, seconds=time.perf_counter() - start)
 
     def under(self, changes: Sequence[Intervention], questions: slice) -> list[Outcome]:
-        """Return the outcome under each of `changes`, whose rows for this chunk are those of `questions`."""
+        """Return the outcome under each of `changes`, whose rows for this chunk are those of `questions`.
+
+        Those that go together share their time in equal parts.
+        """
         outcomes = [replace(self.outcome, seconds=0.0)] * len(changes)
         for alike in self._alike(changes):
             start = time.perf_counter()
@@ -60,7 +63,7 @@ class CleanRun:
         return (group[start : start + most] for group in groups.values() for start in range(0, len(group), most))
 
     def _under(self, changes: Sequence[Intervention], questions: slice) -> Iterator[Outcome]:
-        """Yield the outcomes under changes of the same nodes but for their heads."""
+        """Yield the outcomes under changes that go together: what steps the first of them moves, all of them move."""
         moved = None
         for layer in range(self.recipe.n_layers):
             here = [{n: change.at(n, questions) for n in change.nodes if n.layer == layer} for change in changes]
