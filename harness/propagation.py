@@ -7,7 +7,7 @@ are the same, and products of many rows are faster than many of few.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,7 @@ from harness.outcome import Outcome, outcome_of
 from harness.reattention import Change, Reattention, index_of, take
 from harness.transformer import Weights, block_of, first_step, mlp, run_layers, unembed
 
-ROWS = 32_000  # questions × steps × interventions that go through the layers together, at most: they take memory
+GROUP_BYTES = 100e6  # what interventions that go together may take in memory, beside the first of them
 
 
 class CleanRun:
@@ -59,8 +59,18 @@ class CleanRun:
         for i, change in enumerate(changes):
             if change.nodes:
                 groups.setdefault(frozenset((n.layer, n.kind, n.step) for n in change.nodes), []).append(i)
-        most = max(1, ROWS // (len(self.truth) * (self.recipe.layout.n_ctx - 1)))
-        return (group[start : start + most] for group in groups.values() for start in range(0, len(group), most))
+        for places, group in groups.items():
+            most = max(1, int(GROUP_BYTES / self._bytes({step for _, _, step in places})))
+            yield from (group[start : start + most] for start in range(0, len(group), most))
+
+    def _bytes(self, steps: Collection[int]) -> float:
+        """Return what an intervention at `steps` may take in memory: at steps that it moves, and at those that ask."""
+        recipe, last = self.recipe, self.recipe.layout.n_ctx - 1
+        deep = recipe.n_layers > 2  # what moves is all that stands later, not the steps alone
+        moving, asking = (last - min(steps),) * 2 if deep else (len(steps), recipe.layout.n_answer)
+        at_one_that_moves = (2 * recipe.n_heads + 4) * recipe.d_model
+        at_one_that_asks = 3 * recipe.n_heads * last + 4 * recipe.d_model
+        return 4.0 * len(self.truth) * (moving * at_one_that_moves + asking * at_one_that_asks)
 
     def _under(self, changes: Sequence[Intervention], questions: slice) -> Iterator[Outcome]:
         """Yield the outcomes under changes that go together: what steps the first of them moves, all of them move."""
@@ -95,7 +105,7 @@ class CleanRun:
             replaced = [{attending.index(step): c for step, c in cut.items() if step in attending} for cut in heads]
             mids.append(self._attention_of(i).mid(attending, moved, replaced))
         if cut := [step for step in heads[0] if step not in attending]:
-            mids.append(torch.stack([self._cut(i, {step: those[step] for step in cut}, cut) for those in heads], 1))
+            mids.append(torch.stack([self._cut(i, {step: those[step] for step in cut}) for those in heads], 1))
             steps += cut
         if alone := [step for step in mlps if step not in steps]:
             mids.append(take(clean.resid_mid, alone, first)[:, None].expand(-1, len(here), -1, -1))
@@ -116,11 +126,9 @@ class CleanRun:
             self._attention[i] = Reattention(block, self.layers[i], first_step(i, self.recipe), self.recipe)
         return self._attention[i]
 
-    def _cut(
-        self, i: int, cuts: Mapping[int, Mapping[int, Tensor]], steps: Sequence[int]
-    ) -> Float[Tensor, "question step d_model"]:
-        """Return the stream behind the attention at `steps`, where the ``z`` of some heads are replaced."""
-        clean, first, d = self.layers[i], first_step(i, self.recipe), self.recipe.d_head
+    def _cut(self, i: int, cuts: Mapping[int, Mapping[int, Tensor]]) -> Float[Tensor, "question step d_model"]:
+        """Return the stream behind the attention at the steps of `cuts`, where the ``z`` of some heads are replaced."""
+        clean, first, d, steps = self.layers[i], first_step(i, self.recipe), self.recipe.d_head, list(cuts)
         W_O = block_of(self.weights, i)["attn.W_O"]
         mid = take(clean.resid_mid, steps, first).clone()
         for some, cut in _same_heads(cuts):

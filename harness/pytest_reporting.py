@@ -50,8 +50,13 @@ class Reporting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Leave out frames of which Python knows no line: pytest 9 breaks off at them, and its exit code is 1 then."""
-        entries = zip(excinfo.traceback, traceback.walk_tb(excinfo.tb), strict=True)
-        excinfo.traceback = type(excinfo.traceback)(entry for entry, (_, line) in entries if line is not None)
+        Traceback = type(excinfo.traceback)
+        frames = zip(Traceback(excinfo.tb), traceback.walk_tb(excinfo.tb), strict=True)
+        excinfo.traceback = Traceback(frame for frame, (_, line) in frames if line is not None)
+        excinfo.value.__cause__, excinfo.value.__suppress_context__ = (
+            None,
+            True,
+        )  # an earlier Ctrl-C has such frames too
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

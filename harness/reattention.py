@@ -45,8 +45,8 @@ class Change:
         return whole
 
 
-class _Patterns(NamedTuple):
-    """Where the heads look now: at keys whose values are the clean run's, and at those that have others."""
+class _Looks(NamedTuple):
+    """What the heads look at now, and how much: keys whose values are the clean run's, and those that have others."""
 
     same: Float[Tensor, "question change head query key"]  # 0 at the others
     other: Float[Tensor, "question change head query changed_key"]
@@ -71,54 +71,55 @@ class Reattention:
 
         `replaced` is what stands for the ``z`` of heads there, for each change: place among `steps` → head → value.
         """
-        patterns = self._patterns(steps, moved)
-        entering = moved.at(steps).over(steps, take(self.clean.resid_in, steps, self.first))
         cuts = [
             (change, place, head, value)
-            for change, places in enumerate(replaced)
-            for place, values in places.items()
+            for change, by_place in enumerate(replaced)
+            for place, values in by_place.items()
             for head, value in values.items()
         ]
+        there, W_O = moved.at(steps), self.block["attn.W_O"]
+        keys = index_of(moved.steps, 0, self.device)
+        k, v = map(self._by_head, projected(self.block, moved.resid, *self.keys_values).chunk(2, -1))
+        pattern = self._pattern(steps, there, keys, k)
         for change, place, head, _ in cuts:
-            patterns.same[:, change, head, place] = 0
-            patterns.other[:, change, head, place] = 0
-        W_O = self.block["attn.W_O"]
-        mid = _mixed(patterns, self.added, W_O)
-        mid += entering + self.block["attn.b_O"]
+            pattern[:, change, head, place] = 0
+        other = pattern[..., keys].clone()  # `keys` may be a slice, and this a view
+        pattern[..., keys] = 0
+        mid = _mixed(_Looks(pattern, other, v), self.added, W_O)
+        mid += there.over(steps, take(self.clean.resid_in, steps, self.first)) + self.block["attn.b_O"]
         for change, place, head, value in cuts:
             mid[:, change, place] += value @ W_O[head]
         return mid
 
-    def _patterns(self, steps: Sequence[int], moved: Change) -> _Patterns:
-        keys, asked = index_of(moved.steps, 0, self.device), index_of(steps, self.first, self.device)
-        root = math.sqrt(self.recipe.d_head)
-        k, v = map(self._by_head, projected(self.block, moved.resid, *self.keys_values).chunk(2, -1))
+    def _pattern(
+        self, steps: Sequence[int], there: Change, keys: slice | Tensor,
+        k: Float[Tensor, "question change changed_key head d"],
+    ) -> Float[Tensor, "question change head query key"]:  # fmt: skip
+        """Return where heads look from `steps`, given what the stream is at some of them and the new keys."""
+        asked, root = index_of(steps, self.first, self.device), math.sqrt(self.recipe.d_head)
         scores = self.scores[:, None, :, asked].repeat(1, k.shape[1], 1, 1, 1)
         columns = torch.einsum("nhqd,nckhd->nchqk", self.q[:, :, asked], k) / root
-        if (there := moved.at(steps)).steps:
+        if there.steps:
             q = self._by_head(projected(self.block, there.resid, *self.queries))
             here = index_of([steps.index(step) for step in there.steps], 0, self.device)
             scores[:, :, :, here] = torch.einsum("ncqhd,nhkd->nchqk", q, self.k) / root
             columns[:, :, :, here] = torch.einsum("ncqhd,nckhd->nchqk", q, k) / root
         scores[..., keys] = columns
-        same = scores.masked_fill_(_later(tuple(steps), self.k.shape[2], self.device), -math.inf).softmax(-1)
-        other = same[..., keys].clone()  # `keys` may be a slice, and this a view
-        same[..., keys] = 0
-        return _Patterns(same, other, v)
+        return scores.masked_fill_(_later(tuple(steps), self.k.shape[2], self.device), -math.inf).softmax(-1)
 
     def _by_head(self, part: Float[Tensor, "... d_model"]) -> Float[Tensor, "... head d"]:
         return part.view(*part.shape[:-1], self.recipe.n_heads, self.recipe.d_head)
 
 
 def _mixed(
-    patterns: _Patterns, added: Float[Tensor, "question head_key d"], out: Float[Tensor, "head d_head d"]
+    looks: _Looks, added: Float[Tensor, "question head_key d"], out: Float[Tensor, "head d_head d"]
 ) -> Float[Tensor, "question change query d"]:
     """Return what all heads add: `added` by the keys that are the clean run's, through `out` by the others."""
-    n, changes, _, queries, _ = patterns.same.shape
-    by_query = patterns.same.transpose(2, 3).reshape(n, changes * queries, -1)
+    n, changes, _, queries, _ = looks.same.shape
+    by_query = looks.same.transpose(2, 3).reshape(n, changes * queries, -1)
     mixed = (by_query @ added).view(n * changes, queries, -1)
-    others = patterns.other.transpose(2, 3).reshape(n * changes, queries, -1)
-    mixed.baddbmm_(others, _multiplied_out(patterns.v.flatten(0, 1), out))
+    others = looks.other.transpose(2, 3).reshape(n * changes, queries, -1)
+    mixed.baddbmm_(others, _multiplied_out(looks.v.flatten(0, 1), out))
     return mixed.view(n, changes, queries, -1)
 
 

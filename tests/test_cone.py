@@ -45,11 +45,10 @@ def assert_same(found, expected):
     assert (found.loss - expected.loss)[differ].abs().sum() < CLEAR
 
 
-def both(fixture, tokens, change, chunk=None):
-    (found,) = cone.run(fixture, tokens, [change], chunk)
-    (expected,) = hooked.run(fixture, tokens, [change])
-    assert_same(found, expected)
-    return found
+def both(fixture, tokens, changes, chunk=None):
+    found, expected = cone.run(fixture, tokens, changes, chunk), hooked.run(fixture, tokens, changes)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
 
 
 ACTS = ["relu", "gelu"]
@@ -58,7 +57,7 @@ KINDS = ["head", "mlp", "resid"]
 
 @st.composite
 def cases(draw):
-    """Draw a model, questions and an intervention of nodes that reach something, and of some that may not."""
+    """Draw a model, questions and interventions, which go together, of nodes that reach something, or may not."""
     n_heads = draw(st.sampled_from([1, 2, 3, 4]))
     fixture = make(
         seed=draw(st.integers(0, 9)), n_digits=draw(st.integers(1, 4)), n_layers=draw(st.integers(1, 4)),
@@ -78,18 +77,21 @@ def cases(draw):
     nodes = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=size, unique=True)) if size < len(pool) else pool
     n = draw(st.integers(1, 9))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 9)))
-    rows = draw(st.sampled_from([1, n + 2]))
-    values = {node: torch.randn(rows, fixture.width(node), generator=generator) for node in nodes}
-    donors = None if rows == 1 else torch.randint(rows, (n,), generator=generator)
+    changes = []
+    for member in range(draw(st.integers(1, 3))):
+        rows = draw(st.sampled_from([1, n + 2]))
+        turned = [dataclasses.replace(node, head=(node.head + member) % n_heads) if node.kind == "head" else node
+                  for node in nodes[: len(nodes) - member * draw(st.integers(0, 1))] or nodes]  # fmt: skip
+        values = {node: torch.randn(rows, fixture.width(node), generator=generator) for node in turned}
+        changes.append(Intervention(values, None if rows == 1 else torch.randint(rows, (n,), generator=generator)))
     tokens = tokens_for(Sample(n, draw(st.integers(0, 99))), fixture.layout)
-    return fixture, tokens, Intervention(values, donors), draw(st.sampled_from([None, 1, 2]))
+    return fixture, tokens, changes, draw(st.sampled_from([None, 1, 2]))
 
 
 @settings(max_examples=300, deadline=None)
 @given(case=cases())
 def test_any_nodes_of_any_small_model_give_what_the_reference_engine_gives(case):
-    fixture, tokens, change, chunk = case
-    both(fixture, tokens, change, chunk)
+    both(*case)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
@@ -128,7 +130,7 @@ def test_everything_that_can_be_written(text, act_fn):
     fixture = make(act_fn=act_fn)
     tokens = tokens_for(Sample(30, 1), fixture.layout)
     means = hooked.capture_means(fixture, tokens_for(Sample(30, 2), fixture.layout))
-    both(fixture, tokens, interventions.mean(read_nodes(text, fixture.shape), means))
+    both(fixture, tokens, [interventions.mean(read_nodes(text, fixture.shape), means)])
 
 
 def test_the_values_it_captures_are_the_reference_engines():
@@ -174,10 +176,10 @@ def test_a_nodes_own_values_put_back_change_nothing():
         torch.testing.assert_close(outcome.loss, clean.loss, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("rows", "groups"), [(propagation.ROWS, 1), (2 * 5 * 8, 3), (1, 5)])
-def test_interventions_on_other_heads_of_the_same_steps_go_together_and_stay_apart(monkeypatch, rows, groups):
-    """Among them two that replace several heads, as many at the same steps or not, and one that spoils its own."""
-    monkeypatch.setattr(propagation, "ROWS", rows)
+@pytest.mark.parametrize(("bytes_", "groups"), [(propagation.GROUP_BYTES, 1), (60_000, 3), (1, 5)])
+def test_interventions_that_differ_only_in_their_heads_go_together_and_stay_apart(monkeypatch, bytes_, groups):
+    """Also where they cut several heads at a step, and where one of them spoils its own outcome."""
+    monkeypatch.setattr(propagation, "GROUP_BYTES", bytes_)
     fixture = make(n_layers=3, n_heads=4)
     tokens = tokens_for(Sample(5, 1), fixture.layout)
     generator = torch.Generator().manual_seed(0)
@@ -189,9 +191,10 @@ def test_interventions_on_other_heads_of_the_same_steps_go_together_and_stay_apa
     ]  # fmt: skip
     (spoilt,) = read_nodes("S2L0H0", fixture.shape)
     spoiling = Intervention({**changes[-1].values, spoilt: torch.full((1, 2), torch.nan)})
-    assert len(list(propagation.CleanRun(fixture, tokens)._alike([*changes, spoiling]))) == groups
-    *found, nan = cone.run(fixture, tokens, [*changes, spoiling])
-    for outcome, expected in zip(found, hooked.run(fixture, tokens, changes), strict=True):
+    every = [changes[0], spoiling, *changes[1:]]
+    assert len(list(propagation.CleanRun(fixture, tokens)._alike(every))) == groups
+    first, nan, *rest = cone.run(fixture, tokens, every)
+    for outcome, expected in zip([first, *rest], hooked.run(fixture, tokens, changes), strict=True):
         assert_same(outcome, expected)
     assert nan.loss.isnan().any()
 
@@ -237,6 +240,12 @@ def test_a_chunk_is_what_fits_into_memory():
     kept = sum(value.nbytes for layer in layers for value in layer) / 2  # bytes, of a question
     assert cone.CHUNK_BYTES / 3 < cone.chunk_of(large.recipe) * kept < cone.CHUNK_BYTES
     assert cone.chunk_of(large.recipe) < cone.CHUNK
+    heads = [
+        {n: large.width(n) for n in all_nodes(large.shape) if n.head == head and n.kind == "head"} for head in (0, 1)
+    ]
+    columns = [interventions.zero(some) for some in heads]  # of every step and layer, so they take much
+    clean = propagation.CleanRun(large, tokens_for(Sample(cone.chunk_of(large.recipe), 0), large.layout))
+    assert list(clean._alike(columns)) == [[0], [1]]
 
 
 def test_no_questions_is_an_error():
@@ -331,10 +340,12 @@ def test_a_sweep_never_waits_for_the_device(request):
         donors = torch.empty(5, dtype=torch.int64, device=device)
         changes = [
             CLEAN, *(Intervention({node: value}) for node, value in values.items()),
-            *(Intervention({node: value}, donors) for node, value in resampled.items()), Intervention(values),
+            *(Intervention({node: value}, donors) for node, value in resampled.items()),
+            *(Intervention({n: v for n, v in values.items() if n.kind == "head" and n.head == head}) for head in (0, 1)),
+            Intervention(values),
         ]  # fmt: skip
         outcomes = cone.run(fixture, tokens, changes, 2)
-        assert len(outcomes) == 2 * len(live) + 2
+        assert len(outcomes) == 2 * len(live) + 4
         assert outcomes[-1].loss.shape == (5, layout.n_answer)
         with pytest.raises(DataDependentOutputException):  # as it would
             bool(outcomes[-1].loss.isfinite().all())

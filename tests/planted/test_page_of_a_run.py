@@ -171,17 +171,19 @@ def test_two_workers_make_the_same_page(run, pytester):
     assert timeless(alone) == timeless(spread)
 
 
-# Of some instructions Python knows no line, and a Ctrl-C may come at one of those.
-NO_LINE = "types.TracebackType(None, sys._getframe(), 1_000_000, -1)"
+# Of some instructions Python knows no line, and a Ctrl-C, or a second one, may come at one of those.
+AT_A_LINE = "raise KeyboardInterrupt"
+AT_NO_LINE = "raise KeyboardInterrupt().with_traceback(types.TracebackType(None, sys._getframe(), 1_000_000, -1))"
+TWICE = f"try:\n            {AT_NO_LINE}\n        finally:\n            {AT_A_LINE}"
 
 
-@pytest.mark.parametrize("traceback", ["None", NO_LINE], ids=["at a line", "at no line"])
-def test_ctrl_c_writes_what_there_is_and_waits_for_no_map(run, pytester, traceback):
+@pytest.mark.parametrize("pressing", [AT_A_LINE, AT_NO_LINE, TWICE], ids=["at a line", "at no line", "twice"])
+def test_ctrl_c_writes_what_there_is_and_waits_for_no_map(run, pytester, pressing):
     pytester.makeconftest(
         "import sys, types\n"
         "def pytest_runtest_logreport(report):\n"
         "    if report.when == 'teardown' and 'head-0' in report.nodeid:\n"
-        f"        raise KeyboardInterrupt().with_traceback({traceback})\n"
+        f"        {pressing}\n"
     )
     result = run(SUPPORTED, inside=False)
     assert result.ret == 2
