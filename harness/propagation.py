@@ -22,7 +22,7 @@ from harness.outcome import Outcome, outcome_of
 from harness.reattention import Change, Reattention, index_of, take
 from harness.transformer import Weights, block_of, first_step, mlp, run_layers, unembed
 
-GROUP_BYTES = 100e6  # what interventions that go together may take in memory, beside the first of them
+GROUP_BYTES = 100e6  # what interventions that go together may take in memory; one alone may take more
 
 
 class CleanRun:

@@ -53,10 +53,8 @@ class Reporting:
         Traceback = type(excinfo.traceback)
         frames = zip(Traceback(excinfo.tb), traceback.walk_tb(excinfo.tb), strict=True)
         excinfo.traceback = Traceback(frame for frame, (_, line) in frames if line is not None)
-        excinfo.value.__cause__, excinfo.value.__suppress_context__ = (
-            None,
-            True,
-        )  # an earlier Ctrl-C has such frames too
+        # Nor tell of what it came in: an earlier Ctrl-C has such frames as well.
+        excinfo.value.__cause__, excinfo.value.__suppress_context__ = None, True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
