@@ -19,7 +19,7 @@ from harness.fixtures import Fixture
 from harness.interventions import Intervention
 from harness.nodes import Node
 from harness.outcome import Outcome, outcome_of
-from harness.reattention import Change, Reattention, index_of, take
+from harness.reattention import Change, Reattention, index_among, index_of, take
 from harness.transformer import Weights, block_of, first_step, mlp, run_layers, unembed
 
 GROUP_BYTES = 100e6  # what interventions that go together may take in memory; one alone may take more
@@ -102,8 +102,7 @@ class CleanRun:
         steps: list[int] = list(attending)
         mids = []
         if moved and attending:
-            replaced = [{attending.index(step): c for step, c in cut.items() if step in attending} for cut in heads]
-            mids.append(self._attention_of(i).mid(attending, moved, replaced))
+            mids.append(self._attention_of(i).mid(attending, moved, heads))
         if cut := [step for step in heads[0] if step not in attending]:
             mids.append(torch.stack([self._cut(i, {step: those[step] for step in cut}) for those in heads], 1))
             steps += cut
@@ -132,7 +131,7 @@ class CleanRun:
         W_O = block_of(self.weights, i)["attn.W_O"]
         mid = take(clean.resid_mid, steps, first).clone()
         for some, cut in _same_heads(cuts):
-            before, there = take(clean.z, some, first), index_of([steps.index(step) for step in some], 0, self.device)
+            before, there = take(clean.z, some, first), index_among(some, steps, self.device)
             for head, values in cut.items():
                 after = torch.stack([value.expand(len(self.truth), d) for value in values], 1)
                 mid[:, there] += (after - before[..., head * d : (head + 1) * d]) @ W_O[head]
@@ -145,12 +144,11 @@ class CleanRun:
         """Return the stream after the MLP at each of `steps`, computed but where it is replaced."""
         computed = [place for place, step in enumerate(steps) if step not in replaced]
         if len(computed) == len(steps):
-            return mid + mlp(mid.flatten(1, 2), block_of(self.weights, i), self.recipe).view(mid.shape)
+            return mid + mlp(mid, block_of(self.weights, i), self.recipe)
         post = mid.clone()
         if computed:
             there = index_of(computed, 0, self.device)
-            read = mid[:, :, there]
-            post[:, :, there] += mlp(read.flatten(1, 2), block_of(self.weights, i), self.recipe).view(read.shape)
+            post[:, :, there] += mlp(mid[:, :, there], block_of(self.weights, i), self.recipe)
         for place, step in enumerate(steps):
             if step in replaced:
                 post[:, :, place] += replaced[step]

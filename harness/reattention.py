@@ -14,14 +14,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.recipe import Recipe
-from harness.transformer import Layer, Weights, projected, side_by_side, split_heads
+from harness.transformer import Layer, Weights, by_head, projected, side_by_side, split_heads
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,15 @@ class Change:
     def at(self, steps: Sequence[int]) -> Change:
         """Return the part of it at those of `steps` that it has."""
         both = tuple(step for step in steps if step in self.steps)
-        return Change(both, self.resid[:, :, index_of([self.steps.index(step) for step in both], 0, self.resid.device)])
+        return Change(both, self.resid[:, :, index_among(both, self.steps, self.resid.device)])
 
     def over(self, steps: Sequence[int], clean: Float[Tensor, "question step d"]) -> Tensor:
         """Return the stream at `steps` under each change, or once for all: it where it is, else the clean run's."""
         if not self.steps:
             return clean[:, None]
         whole = clean[:, None].repeat(1, self.resid.shape[1], 1, 1)
-        whole[:, :, index_of([steps.index(step) for step in self.steps], 0, clean.device)] = self.resid
+        whole[:, :, index_among(self.steps, steps, clean.device)] = self.resid
         return whole
-
-
-class _Looks(NamedTuple):
-    """What the heads look at now, and how much: keys whose values are the clean run's, and those that have others."""
-
-    same: Float[Tensor, "question change head query key"]  # 0 at the others
-    other: Float[Tensor, "question change head query changed_key"]
-    v: Float[Tensor, "question change changed_key head d"]  # of the others
 
 
 class Reattention:
@@ -60,32 +51,34 @@ class Reattention:
         self.block, self.clean, self.first, self.recipe = block, clean, first, recipe
         self.device = clean.resid_in.device
         self.q, self.k = (split_heads(part, recipe).contiguous() for part in (clean.q, clean.k))
-        self.added = _multiplied_out(self._by_head(clean.v), block["attn.W_O"])
+        self.added = _multiplied_out(by_head(clean.v, recipe), block["attn.W_O"])
         self.scores = torch.einsum("nhqd,nhkd->nhqk", self.q, self.k) / math.sqrt(recipe.d_head)
         self.keys_values, self.queries = (side_by_side(block, which) for which in ("KV", "Q"))  # once for all
 
     def mid(
-        self, steps: Sequence[int], moved: Change, replaced: Sequence[Mapping[int, Mapping[int, Tensor]]]
+        self, steps: Sequence[int], moved: Change, heads: Sequence[Mapping[int, Mapping[int, Tensor]]]
     ) -> Float[Tensor, "question change step d_model"]:
         """Return the stream behind the attention at `steps` when the stream that enters has moved.
 
-        `replaced` is what stands for the ``z`` of heads there, for each change: place among `steps` → head → value.
+        `heads` is what stands for the ``z`` of heads, for each change: step → head → value.
         """
         cuts = [
-            (change, place, head, value)
-            for change, by_place in enumerate(replaced)
-            for place, values in by_place.items()
+            (change, steps.index(step), head, value)
+            for change, by_step in enumerate(heads)
+            for step, values in by_step.items()
+            if step in steps
             for head, value in values.items()
         ]
         there, W_O = moved.at(steps), self.block["attn.W_O"]
         keys = index_of(moved.steps, 0, self.device)
-        k, v = map(self._by_head, projected(self.block, moved.resid, *self.keys_values).chunk(2, -1))
+        both = projected(self.block, moved.resid, *self.keys_values)
+        k, v = (by_head(part, self.recipe) for part in both.chunk(2, -1))
         pattern = self._pattern(steps, there, keys, k)
         for change, place, head, _ in cuts:
             pattern[:, change, head, place] = 0
         other = pattern[..., keys].clone()  # `keys` may be a slice, and this a view
         pattern[..., keys] = 0
-        mid = _mixed(_Looks(pattern, other, v), self.added, W_O)
+        mid = self._mixed(pattern, other, v)
         mid += there.over(steps, take(self.clean.resid_in, steps, self.first)) + self.block["attn.b_O"]
         for change, place, head, value in cuts:
             mid[:, change, place] += value @ W_O[head]
@@ -100,27 +93,25 @@ class Reattention:
         scores = self.scores[:, None, :, asked].repeat(1, k.shape[1], 1, 1, 1)
         columns = torch.einsum("nhqd,nckhd->nchqk", self.q[:, :, asked], k) / root
         if there.steps:
-            q = self._by_head(projected(self.block, there.resid, *self.queries))
-            here = index_of([steps.index(step) for step in there.steps], 0, self.device)
+            q = by_head(projected(self.block, there.resid, *self.queries), self.recipe)
+            here = index_among(there.steps, steps, self.device)
             scores[:, :, :, here] = torch.einsum("ncqhd,nhkd->nchqk", q, self.k) / root
             columns[:, :, :, here] = torch.einsum("ncqhd,nckhd->nchqk", q, k) / root
         scores[..., keys] = columns
         return scores.masked_fill_(_later(tuple(steps), self.k.shape[2], self.device), -math.inf).softmax(-1)
 
-    def _by_head(self, part: Float[Tensor, "... d_model"]) -> Float[Tensor, "... head d"]:
-        return part.view(*part.shape[:-1], self.recipe.n_heads, self.recipe.d_head)
-
-
-def _mixed(
-    looks: _Looks, added: Float[Tensor, "question head_key d"], out: Float[Tensor, "head d_head d"]
-) -> Float[Tensor, "question change query d"]:
-    """Return what all heads add: `added` by the keys that are the clean run's, through `out` by the others."""
-    n, changes, _, queries, _ = looks.same.shape
-    by_query = looks.same.transpose(2, 3).reshape(n, changes * queries, -1)
-    mixed = (by_query @ added).view(n * changes, queries, -1)
-    others = looks.other.transpose(2, 3).reshape(n * changes, queries, -1)
-    mixed.baddbmm_(others, _multiplied_out(looks.v.flatten(0, 1), out))
-    return mixed.view(n, changes, queries, -1)
+    def _mixed(
+        self,
+        same: Float[Tensor, "question change head query key"],
+        other: Float[Tensor, "question change head query changed_key"],
+        v: Float[Tensor, "question change changed_key head d"],
+    ) -> Float[Tensor, "question change query d_model"]:
+        """Return what all heads add, by how they look at keys whose values are the clean run's, and at others, `v`."""
+        n, changes, _, queries, _ = same.shape
+        by_query, others = (pattern.transpose(2, 3).flatten(3) for pattern in (same, other))
+        mixed = (by_query.flatten(1, 2) @ self.added).view(n * changes, queries, -1)
+        mixed.baddbmm_(others.flatten(0, 1), _multiplied_out(v.flatten(0, 1), self.block["attn.W_O"]))
+        return mixed.view(n, changes, queries, -1)
 
 
 def _multiplied_out(
@@ -139,6 +130,11 @@ def index_of(steps: Sequence[int], first: int, device: torch.device) -> slice | 
     if list(steps) == list(range(steps[0], steps[0] + len(steps))):
         return slice(steps[0] - first, steps[0] - first + len(steps))
     return _index(tuple(step - first for step in steps), device)
+
+
+def index_among(some: Sequence[int], steps: Sequence[int], device: torch.device) -> slice | Tensor:
+    """Return where `some` of `steps` stand among them."""
+    return index_of([steps.index(step) for step in some], 0, device)
 
 
 def take(value: Float[Tensor, "question step d"], steps: Sequence[int], first: int) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import FixtureError, HarnessError, Problem, did_you_mean
 from harness.fixtures import read_weights
-from harness.intervals import ERROR
+from harness.intervals import shared_confidence
 from harness.making import train_fixture
 from harness.pins import Pin, read_pin
 from harness.places import PIN, RECIPE, WEIGHTS, list_fixtures, recipe_of
@@ -46,7 +46,7 @@ class Reproduced:
 
         counts = np.array([[(m.right, m.n - m.right) for m in pin.measured] for pin in (self.pinned, self.again)])
         tables = [*counts.swapaxes(0, 1), counts.sum(1)]  # of weights × right or wrong
-        return all(float(fisher_exact(table).pvalue) > ERROR / len(tables) for table in tables)
+        return all(float(fisher_exact(table).pvalue) > 1 - shared_confidence(len(tables)) for table in tables)
 
     def row(self) -> tuple[str, ...]:
         """Return what is shown of it."""

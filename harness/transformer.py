@@ -132,9 +132,14 @@ def projected(block: Weights, resid: Float[Tensor, "... d_model"], weight: Tenso
     return _affine(layer_norm(resid, block["ln1.w"], block["ln1.b"]), weight, bias)
 
 
-def split_heads(part: Float[Tensor, "question step d_model"], recipe: Recipe) -> Float[Tensor, "question head step d"]:
+def by_head(part: Float[Tensor, "... d_model"], recipe: Recipe) -> Float[Tensor, "... head d"]:
     """Return what stands side by side in `part`, head by head."""
-    return part.reshape(*part.shape[:2], recipe.n_heads, recipe.d_head).transpose(1, 2)
+    return part.reshape(*part.shape[:-1], recipe.n_heads, recipe.d_head)
+
+
+def split_heads(part: Float[Tensor, "question step d_model"], recipe: Recipe) -> Float[Tensor, "question head step d"]:
+    """Return what stands side by side in `part`, each head's steps together."""
+    return by_head(part, recipe).transpose(1, 2)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, recipe: Recipe) -> Float[Tensor, "question step d_model"]:
@@ -150,13 +155,13 @@ def attention_out(block: Weights, z: Float[Tensor, "question step d_model"]) -> 
     return _affine(z, block["attn.W_O"].flatten(0, 1), block["attn.b_O"])
 
 
-def mlp(resid: Float[Tensor, "question step d_model"], block: Weights, recipe: Recipe) -> Tensor:
+def mlp(resid: Float[Tensor, "question ... d_model"], block: Weights, recipe: Recipe) -> Tensor:
     """Return what the MLP adds to the residual stream.
 
     Without gradients a CPU computes it in blocks of questions whose hidden values stay in its cache, which makes
     the products of a long run a fifth faster.
     """
-    blocks = min(len(resid), round(len(resid) * resid.shape[1] / BLOCK_ROWS))  # of like sizes: no sliver is left over
+    blocks = min(len(resid), round(resid[..., 0].numel() / BLOCK_ROWS))  # of like sizes: no sliver is left over
     if blocks > 1 and resid.device.type == "cpu" and not torch.is_grad_enabled():
         return torch.cat([mlp(part, block, recipe) for part in torch.tensor_split(resid, blocks)])
     normed = layer_norm(resid, block["ln2.w"], block["ln2.b"])
