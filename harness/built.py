@@ -39,6 +39,8 @@ def build_own(recipe: BuiltRecipe, tensors: Mapping[str, Tensor], device: torch.
         model: Any = build(dict(tensors), device, Path(recipe.directory))
     _check_sizes(model, recipe, file)
     with calling(file, f"the model of {recipe.model}"):
+        # boot_transformers leaves a model that it is handed where it is, whatever device it is told.
+        model.to(device, print_details=False)
         model.eval()
         model.requires_grad_(False)
     _try_out(model, recipe, device, file)

@@ -1,8 +1,10 @@
-"""The same answer: by fresh processes, in any order, batch, number of threads, by either engine.
+"""The same answer: by fresh processes, in any order, batch, number of threads, by either engine, on another device.
 
 Shipped claims of every verb are judged again and again. Verdicts, counts and texts are the same ones; numbers that are
 no counts differ by at most 1e-5, absolute or relative, whichever allows more. What says how a claim was judged (the
-engine, the options, the seconds) is left out of this. Two equal runs write the same bytes, apart from the seconds.
+engine, the device, the options, the seconds) is left out of this. Two equal runs write the same bytes, apart from the
+seconds. The other device is no GPU: it is the CPU as a device of its own, which refuses tensors of the CPU among its
+own as CUDA does, and rounds otherwise.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import second_device
 import torch
 import transformer_lens.model_bridge  # noqa: F401 - so that the fork server has it already
 from forked import in_child, run_in_child
 from paths import HYPOTHESES, ROOT
 
+from harness import fixtures
 from harness.evaluate import judge, plan
+from harness.permission import allow_code
 from harness.records import ordered, record_of
 from harness.report import to_json
 from harness.spec import load_file
@@ -32,7 +37,7 @@ from harness.workbench import Workbench
 pytestmark = pytest.mark.usefixtures("server")
 
 TOLERANCE = 1e-5
-HOW = {"seconds", "engine", "options"}  # keys of a record that tell how it was made
+HOW = {"seconds", "engine", "device", "options"}  # keys of a record that tell how it was made
 FEW = {
     "add_d5_l2_h3/part14a.yaml": "D4|S11L0H2",
     "add_d5_l2_h3/attention.yaml": "sums-S12",
@@ -40,11 +45,14 @@ FEW = {
     "add_d5_l2_h3/sufficiency.yaml": "29-heads",
     "quick/comparisons.yaml": "units-are|cascades-of-2",
     "universal/layers.yaml": "ba-no-head",
+    "signed_mixed_s0/mixed.yaml": "sign-comes|without-the-operation",
+    "induction_gpt2_s0/induction.yaml": "at0|induction-heads",
 }  # which claims of a file: those in whose ids this is found
 QUICK = {
     "add_d5_l2_h3/part14a.yaml": "D4",
     "add_d5_l2_h3/interchange.yaml": "published-pair",
     "quick/comparisons.yaml": "units-are",
+    "induction_gpt2_s0/induction.yaml": "induction-heads",
 }
 MORE = {
     **dict.fromkeys(FEW, ""),
@@ -67,15 +75,19 @@ def claims_of(selected):
     ]
 
 
-def judge_all(out, log, selected, threads, seed, engine, chunk):
+def judge_all(out, log, selected, threads, seed, engine, chunk, device):
     """Judge the claims, shuffled if there is a seed, and write the JSON report; runs in a child."""
     in_child(log)
     torch.set_num_threads(threads)
     os.chdir(ROOT)
+    allow_code()
+    if device is not None:
+        second_device.start_device(**device)
+        fixtures.resolve_device = torch.device  # a user has the CPU and GPUs to choose from
     claims = claims_of(SELECTED[selected])
     if seed is not None:
         random.Random(seed).shuffle(claims)
-    bench = Workbench("cpu", engine, chunk)
+    bench = Workbench(second_device.DEVICE if device else "cpu", engine, chunk)
     plan(claims, bench)
     out.write_text(to_json(ordered([record_of(judge(claim, bench)) for claim in claims])), "utf-8")
 
@@ -85,10 +97,10 @@ def judged(tmp_path_factory):
     """Return a function that judges claims in a fresh process and returns the JSON report."""
     place = tmp_path_factory.mktemp("judged")
 
-    def run(selected, threads=1, seed=None, engine="auto", chunk=None):
+    def run(selected, threads=1, seed=None, engine="auto", chunk=None, device=None):
         out, log = place / "out.json", place / "log"
         log.touch()
-        code = run_in_child(judge_all, out, log, selected, threads, seed, engine, chunk)
+        code = run_in_child(judge_all, out, log, selected, threads, seed, engine, chunk, device)
         assert code == 0, log.read_text("utf-8")
         return out.read_text("utf-8")
 
@@ -168,6 +180,51 @@ def test_whichever_way_claims_are_judged(judged, expected, many, figure):
         for way, options in ways.items():
             largest = differ(judged(name, **options), usual)
             figure(f"claims of every verb: {way}", n, n, f"floats within {largest:.0e}")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Return the compiled second device."""
+    if second_device.COMPILER is None:
+        pytest.skip("no C++ compiler here")
+    out = tmp_path_factory.mktemp("device") / "second_device.so"
+    second_device.compile_device(out)
+    return out
+
+
+def test_on_a_device_that_rounds_otherwise(judged, expected, compiled, many, figure):
+    name = many("MORE", "QUICK")
+    n = len(json.loads(expected(name))["claims"])
+    for engine in many(["auto", "hooks"], ["auto"]):
+        there = judged(name, engine=engine, device={"compiled": compiled, "ulps": 2})
+        largest = differ(there, expected(name))
+        assert {claim["device"] for claim in json.loads(there)["claims"]} == {second_device.DEVICE}
+        what = f"claims of every verb: another device, engine {engine}"
+        figure(what, n, n, f"floats within {largest:.0e}")
+
+
+def test_a_device_that_rounds_too_much_is_noticed(judged, expected, compiled):
+    there = judged("QUICK", device={"compiled": compiled, "tf32": True})
+    with pytest.raises(AssertionError):
+        differ(there, expected("QUICK"))
+
+
+def test_what_is_on_the_wrong_device_is_refused(judged, compiled, tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    assert run_in_child(mix_devices, log, compiled) == 0, log.read_text("utf-8")
+
+
+def mix_devices(log, compiled):
+    """Give operators a tensor of the CPU among those of the second device; runs in a child."""
+    in_child(log)
+    second_device.start_device(compiled)
+    here, there = torch.ones(3, 3), torch.ones(3, 3, device=second_device.DEVICE)
+    for mixed in (torch.add, torch.mm, lambda a, b: torch.cat([a, b]), lambda a, b: torch.where(a > 0, a, b)):
+        mixed(there, there)
+        for both in ((there, here), (here, there)):
+            with pytest.raises(RuntimeError, match=r"second:0"):
+                mixed(*both)
 
 
 def test_fresh_processes_write_the_same_bytes(judged, expected, many, figure):
