@@ -155,11 +155,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _hash(options: argparse.Namespace) -> int:
-    from harness.pins import recipe_hash
+    from harness.pins import cache_key
     from harness.places import recipe_of, untrained
 
     for name in options.fixture or untrained(options.fixtures):
-        print(f"{recipe_hash(recipe_of(name, options.fixtures))}  {name}")
+        print(f"{cache_key(recipe_of(name, options.fixtures))}  {name}")
     return OK
 
 

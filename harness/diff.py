@@ -95,7 +95,7 @@ def compare_reports(old: dict[str, Record], new: dict[str, Record]) -> Differenc
         for key, record in new.items()
         if key not in old
     ]
-    others += _other_weights(old, new)
+    others += [line for what in ("weights", "code") for line in _other_hashes(what, old, new)]
     return Difference(*(tuple(lines) for lines in (lost, verdicts, moved, nodes, others)))
 
 
@@ -141,12 +141,11 @@ def _other_nodes(before: Record, after: Record) -> Iterator[str]:
         yield f"{after['fixture']} {'+'.join(before['named'])} → {'+'.join(after['named'])}"
 
 
-def _other_weights(old: dict[str, Record], new: dict[str, Record]) -> Iterator[str]:
-    """Yield which fixtures have other weights."""
+def _other_hashes(what: str, old: dict[str, Record], new: dict[str, Record]) -> Iterator[str]:
+    """Yield which fixtures have other `weights`, or which files other `code`."""
     hashes = [
-        {name: sha for record in claims.values() for name, sha in record.get("weights", {}).items()}
-        for claims in (old, new)
+        {name: sha for record in claims.values() for name, sha in record.get(what, {}).items()} for claims in (old, new)
     ]
     for name in sorted(set(hashes[0]) & set(hashes[1])):
         if hashes[0][name] != hashes[1][name]:
-            yield f"{name}: weights {hashes[0][name][:12]} → {hashes[1][name][:12]}"
+            yield f"{name}: {what} {hashes[0][name][:12]} → {hashes[1][name][:12]}"

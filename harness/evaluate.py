@@ -49,6 +49,7 @@ class Result:
     comparisons: tuple[Comparison, ...]
     measurement: Measured
     weights: dict[str, str]  # fixture → sha256 of its weights
+    code: dict[str, str]  # file of one's own code → its sha256
     device: str
     engine: str
     seconds: float
@@ -116,9 +117,10 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
     h = found.claim
     engine = "learning curves" if isinstance(h, Learn) else bench.engine_name(h.models[0], h.fixtures)
     weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
+    code = {path: sha256 for fixture in fixtures for path, sha256 in fixture.code.items()}
     return Result(
-        h, found.verdict, found.comparisons, found.measured, weights, str(fixtures[0].device), engine, found.seconds,
-        measure_controls(h, bench) if controls else None,
+        h, found.verdict, found.comparisons, found.measured, weights, code, str(fixtures[0].device), engine,
+        found.seconds, measure_controls(h, bench) if controls else None,
     )  # fmt: skip
 
 
@@ -134,6 +136,7 @@ class Setting:
 
     fixture: str
     weights_sha256: str
+    code: dict[str, str]
     device: str
     engine: str
 
@@ -145,7 +148,8 @@ def setting_of(name: str, fixtures: Path, bench: Workbench) -> Setting:
         FixtureError: the model cannot be loaded.
     """
     fixture = bench.fixture(name, fixtures)
-    return Setting(name, fixture.weights_sha256, str(fixture.device), bench.engine_name(name, fixtures))
+    engine = bench.engine_name(name, fixtures)
+    return Setting(name, fixture.weights_sha256, fixture.code, str(fixture.device), engine)
 
 
 def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: Sequence[Setting]) -> Result:
@@ -157,7 +161,9 @@ def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: 
     engines = dict.fromkeys(setting.engine for setting in settings)
     return Result(
         claim, share.verdict, compare_runs(claim, by_run, share), Runs(by_run),
-        {setting.fixture: setting.weights_sha256 for setting in settings}, settings[0].device, "; ".join(engines),
+        {setting.fixture: setting.weights_sha256 for setting in settings},
+        {path: sha256 for setting in settings for path, sha256 in setting.code.items()},
+        settings[0].device, "; ".join(engines),
         sum(result.seconds for result in results.values()),
         controls_of_runs(claim, {name: result.controls for name, result in results.items()}, verdicts),
     )  # fmt: skip

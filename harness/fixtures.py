@@ -25,7 +25,7 @@ from harness.errors import FixtureError, HarnessError, Problem
 from harness.files import remove_parts, write_together
 from harness.models import build_model, check_tensors, resolve_device
 from harness.nodes import Node, Shape
-from harness.pins import Pin, read_pin, recipe_hash
+from harness.pins import Pin, code_hashes, read_pin, recipe_hash
 from harness.places import CARD, LOCK, PIN, RECIPE, ROLES, WEIGHTS, check_name, fixture_directory, recipe_of
 from harness.positions import Positions
 from harness.recipe import BuiltRecipe, Recipe
@@ -51,6 +51,11 @@ class Fixture:
         if isinstance(self.recipe, BuiltRecipe):
             return build_own(self.recipe, self.weights, self.device)
         return build_model(self.recipe, self.weights, self.device)
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """The sha256 of each file of one's own code, as :func:`harness.pins.code_hashes` found them first."""
+        return code_hashes(self.recipe)
 
     @property
     def layout(self) -> Positions:

@@ -25,7 +25,7 @@ from harness.files import remove_parts, write_together
 from harness.fixtures import fixture_of, lock, put, read_weights, serialise, unwritable
 from harness.models import resolve_device
 from harness.pins import Pin, Trained, read_pin, recipe_hash
-from harness.places import CARD, CHECKPOINT, CURVES, PIN, WEIGHTS, fixture_directory, recipe_of
+from harness.places import CARD, CHECKPOINT, CURVES, FIGURES, PIN, WEIGHTS, fixture_directory, recipe_of
 from harness.recipe import BuiltRecipe
 from harness.training import Training
 
@@ -218,7 +218,7 @@ def _figures(curves: Curves) -> dict[str, bytes]:
     from harness.plots import CARD_FIGURES, draw, figures_of  # matplotlib, which only a run that was finished needs
 
     shown = [figure for figure in CARD_FIGURES if figure in figures_of(curves)]
-    return {f"curves-{figure}.png": draw(curves, figure, "png") for figure in shown}
+    return {FIGURES.replace("*", figure): draw(curves, figure, "png") for figure in shown}
 
 
 def device_name(device: torch.device) -> str:

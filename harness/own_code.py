@@ -42,20 +42,28 @@ def load_object(key: str, reference: str, directory: Path) -> tuple[object, str]
     return getattr(module, name), file
 
 
+def file_of(reference: str, directory: Path) -> tuple[Path, Path] | None:
+    """Return the place and the file in it that a recipe in `directory` refers to; None where it is an installed one."""
+    relative = _relative(reference.partition(":")[0])
+    return next(((p, p / relative) for p in (directory, directory.parent) if (p / relative).is_file()), None)
+
+
+def _relative(module: str) -> Path:
+    return Path(*module.split(".")).with_suffix(".py")
+
+
 def _module(name: str, directory: Path, recipe: Path) -> tuple[ModuleType, str]:
-    relative = Path(*name.split(".")).with_suffix(".py")
-    for place in (directory, directory.parent):
-        if (place / relative).is_file():
-            path = place / relative
-            found = path.resolve().stat()
-            stamp = found.st_mtime_ns, found.st_size, found.st_ino
-            return _load_file(path, (place.absolute(), directory.parent.absolute()), stamp), str(path)
+    if beside := file_of(name, directory):
+        place, path = beside
+        found = path.resolve().stat()
+        stamp = found.st_mtime_ns, found.st_size, found.st_ino
+        return _load_file(path, (place.absolute(), directory.parent.absolute()), stamp), str(path)
     with calling(str(recipe), f"{name} imports"):
         if _is_importable(name):
             module = importlib.import_module(name)
             return module, getattr(module, "__file__", None) or name
     places = f"{directory}, {directory.parent} or on the import path"
-    raise FixtureError(Problem(f"a file {relative} in {places}", "none", "write it there", str(recipe)))
+    raise FixtureError(Problem(f"a file {_relative(name)} in {places}", "none", "write it there", str(recipe)))
 
 
 def _is_importable(name: str) -> bool:

@@ -111,6 +111,7 @@ def render(
         skipped=skipped_lines(records), command=command, spec_errors=spec_errors, notes=notes, versions=_versions(),
         runs=sorted({(r["engine"], r["device"]) for r in shown}), seconds=sum(r["seconds"] for r in shown),
         weights=sorted({pair for r in shown for pair in r["weights"].items()}),
+        code=sorted({pair for r in shown for pair in r["code"].items()}),
     )  # fmt: skip
     return f"{text.strip()}\n"
 

@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.errors import FixtureError, NotImportedError, Problem, shorten
-from harness.places import PIN, WEIGHTS, fixture_directory, missing_weights, recipe_of
-from harness.recipe import Recipe, Sha256
+from harness.own_code import file_of
+from harness.places import KNOWN, PIN, WEIGHTS, fixture_directory, missing_weights, recipe_of
+from harness.recipe import BroughtRecipe, Recipe, Sha256
 from harness.strict import Strict, Version, in_words, newer
 
 
@@ -74,6 +75,35 @@ def recipe_hash(recipe: Recipe) -> str:
     """
     said = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"hub"})
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def code_hashes(recipe: Recipe) -> dict[str, str]:
+    """Return the sha256 of the files that a recipe's own code is in, by their paths from the directory of fixtures.
+
+    Those are the files that it names, and what else lies in its directory, which the code may read. What is installed,
+    and what the code imports from elsewhere, is left out.
+
+    Raises:
+        FixtureError: one of them cannot be read.
+    """
+    if not isinstance(recipe, BroughtRecipe) or not recipe.references:
+        return {}
+    named = (file_of(reference, recipe.directory) for reference in recipe.references)
+    files = {found[1] for found in named if found}
+    try:
+        beside = (path for path in recipe.directory.iterdir() if path.is_file())
+        files |= {path for path in beside if not any(map(path.match, KNOWN))}
+        digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+    except OSError as error:
+        raise FixtureError(Problem("a readable file", str(error), "restore it", str(recipe.directory))) from None
+    return {path.relative_to(recipe.directory.parent).as_posix(): digest for path, digest in digests.items()}
+
+
+def cache_key(recipe: Recipe) -> str:
+    """Return what trained weights are kept by: the hash of the recipe, and of one's own code where it names any."""
+    code = code_hashes(recipe)
+    said = json.dumps([recipe_hash(recipe), code], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest() if code else recipe_hash(recipe)
 
 
 def read_pin(name: str, fixtures: Path) -> Pin:

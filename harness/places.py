@@ -13,6 +13,8 @@ from harness.recipe import BuiltRecipe, Recipe, load_recipe
 # The files of a fixture.
 RECIPE, WEIGHTS, PIN, CARD, ROLES = "recipe.yaml", "model.safetensors", "model.json", "README.md", "roles.yaml"
 CURVES, CHECKPOINT, LOCK = "training.csv.gz", "checkpoint.safetensors", ".lock"
+FIGURES = "curves-*.png"
+KNOWN = (RECIPE, WEIGHTS, PIN, CARD, ROLES, CURVES, CHECKPOINT, FIGURES, ".*")  # others are what one's own code reads
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 

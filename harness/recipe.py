@@ -180,6 +180,11 @@ class BroughtRecipe(Recipe):
         """Where the recipe lies."""
         return self._directory
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What of one's own code the recipe names: ``mymodule:task``."""
+        return () if self.task == "addition" else (self.task,)
+
 
 class BuiltRecipe(BroughtRecipe):
     """A recipe whose model a function builds, ``model: mymodule:build``; how it was trained is not told here."""
@@ -190,6 +195,11 @@ class BuiltRecipe(BroughtRecipe):
     d_mlp: int = 0
     seed: int = 0
     steps: int = 0
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What of one's own code the recipe names."""
+        return (self.model, *super().references)
 
 
 # What only recipes by which something is trained have; and of these, what only those for addition have.

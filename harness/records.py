@@ -35,6 +35,7 @@ def record_of(result: Result) -> Record:
         "comparisons": [{**vars(row), **_finite_ends(vars(row))} for row in result.comparisons],
         "measurement": result.measurement.as_dict(),
         "weights": result.weights,
+        "code": result.code,
         "device": result.device,
         "engine": result.engine,
         "seconds": round(result.seconds, 3),

@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from own import RECIPE, TASK, write_own
-from tiny import refusal
+from own import BUILT, RECIPE, TASK, write_own
+from tiny import make_recipe, refusal
 
 from harness.addition import answers
 from harness.brought import brought_task
 from harness.errors import FixtureError
 from harness.own_code import load_object
 from harness.pairs import draw_pairs
-from harness.places import recipe_of
+from harness.pins import cache_key, code_hashes, recipe_hash
+from harness.places import CARD, CHECKPOINT, CURVES, FIGURES, LOCK, PIN, ROLES, WEIGHTS, recipe_of
 from harness.selection import PairSample, Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
@@ -54,6 +55,28 @@ def test_the_line_is_told_where_the_path_is_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     directory = write_own(tmp_path, task="\n1 / 0\n").relative_to(tmp_path)
     assert refusal(FixtureError, load_object, "task", "letters:task", directory).startswith("own/letters.py:2: ")
+
+
+def test_the_key_of_a_cache_changes_with_whatever_the_code_is_made_of(tmp_path):
+    directory, seen = write_own(tmp_path, recipe=BUILT), set()
+    others = directory / "config.json", directory / "more" / "x.py", tmp_path / "letters.py", tmp_path / "other.py"
+    others[1].parent.mkdir()
+
+    def key():
+        return cache_key(recipe_of("own", tmp_path))
+
+    seen.add(key())
+    for path, counts in ((directory / "letters.py", True), *zip(others, (True, False, False, False), strict=True)):
+        path.write_text(f"{TASK}# more\n", "utf-8")
+        assert (key() in seen) != counts, path
+        seen.add(key())
+    for name in (WEIGHTS, PIN, CARD, ROLES, CURVES, CHECKPOINT, LOCK, FIGURES.replace("*", "x")):
+        (directory / name).write_text("x", "utf-8")
+        assert key() in seen, name
+    (directory / "letters.py").unlink()
+    assert set(code_hashes(recipe_of("own", tmp_path))) == {"letters.py", "own/config.json"}
+    assert code_hashes(make_recipe()) == {}
+    assert cache_key(make_recipe()) == recipe_hash(make_recipe())
 
 
 @pytest.mark.parametrize(

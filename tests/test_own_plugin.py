@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from hashlib import sha256
 
 import pandas  # noqa: F401
 import pytest
@@ -60,6 +62,15 @@ def test_his_model_is_trained_and_his_claims_are_judged(project):
     assert [claim["engine"] for claim in body["claims"]] == ["cone", "cone"]
     page = (project.path / "reports" / "page.html").read_text("utf-8")
     assert "least at S2L0R to low" in page
+    code = {"own/letters.py": sha256((project.path / "fixtures/own/letters.py").read_bytes()).hexdigest()}
+    assert [claim["code"] for claim in body["claims"]] == [code, code]
+    path, digest = next(iter(code.items()))
+    assert f"own code `{path}`, sha256 `{digest}`" in (project.path / "reports/hypotheses.md").read_text("utf-8")
+    assert f"<dt>own code</dt><dd>{path} sha256 {digest}</dd>" in page
+    before_json = json.dumps(body).replace(digest, "0" * 64)
+    project.path.joinpath("before.json").write_text(before_json, "utf-8")
+    told = project.run(sys.executable, "-m", "harness.cli", "diff", "before.json", "reports/hypotheses.json")
+    told.stdout.fnmatch_lines(f"*own/letters.py: code 000000000000 → {digest[:12]}*")
     assert not allow_code(before)  # what held before the run held again
 
 

@@ -33,7 +33,7 @@ RECORD = {
         "cases": {"BA": {"failed": 80, "asked": 100}}, "by_node": {},
         "examples": {"A1": ["12+34=056 yNy BA"], "A1 right": ["11+11=022 yyy BA"]},
     },
-    "weights": {"tiny": "0123456789abcdef" * 4}, "device": "cpu", "engine": "cone", "seconds": 0.5, "settled_by": None,
+    "weights": {"tiny": "0123456789abcdef" * 4}, "code": {}, "device": "cpu", "engine": "cone", "seconds": 0.5, "settled_by": None,
     "controls": None, "options": [],
 }  # fmt: skip
 
