@@ -188,6 +188,7 @@ def test_the_chunk_size_changes_no_digit_on_the_real_model(text):
     fixture = load_fixture(FIXTURE, FIXTURES, "cpu")
     tokens = tokens_for(NamedSet("varied"), fixture.layout)
     assert len(tokens) == len(named_set("varied", fixture.layout))
+    tokens = tokens[::4]
     outcomes = []
     for chunk in (1, 7, len(tokens)):
         means = hooked.capture_means(fixture, tokens, chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def test_clean_run(fixture, name, engine):
     )
 
 
+def kind(node, method):
+    """Return what is cut and how, whatever the numbers of steps, layers and heads."""
+    return re.sub(r"\d+", "", node), method
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_ablation(fixture, engine):
@@ -76,8 +82,11 @@ def test_every_ablation(fixture, engine):
     entries = defaultdict(list)
     for entry in ORACLE["entries"]:
         entries[entry["node"], entry["method"]].append(entry)
-    # The reference engine takes minutes for all of them, which the other does in seconds: every third has all kinds.
-    entries = dict(list(entries.items())[:: 3 if engine is hooked else 1])
+    # The reference engine takes minutes for all of them, which the other does in seconds.
+    if engine is hooked:
+        *single, one, two, three = entries  # the last three are of ranges of steps
+        entries = {key: entries[key] for key in (*single[::7], one, two, three)}
+        assert {kind(*key) for key in entries} == {kind(entry["node"], entry["method"]) for entry in ORACLE["entries"]}
     changes = []
     for text, method in entries:
         live = [node for node in read_nodes(text, fixture.shape) if reach([node], fixture.shape)]
@@ -90,4 +99,4 @@ def test_every_ablation(fixture, engine):
             assert_same(entry, counts(outcome.at(part), truth[part]))
             compared += 1
     assert len(ORACLE["entries"]) == 1314
-    assert compared == sum(map(len, entries.values())) > 1314 / 4
+    assert compared == sum(map(len, entries.values())) > 1314 / 8

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import replace
 
 import pytest
-from paths import FIXTURES
 from tiny import write_tiny
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import evaluate, hooked, workbench
+from harness import hooked, workbench
 from harness.errors import FixtureError, MeasurementError
 from harness.layout import Question
 from harness.nodes import read_nodes
-from harness.places import list_fixtures, recipe_of
-from harness.recipe import BuiltRecipe
+from harness.places import recipe_of
 from harness.selection import NamedSet, QuestionList, Sample
-from harness.spec import load_hypotheses
 from harness.workbench import Ablation, Workbench
 
 ASKED, REFERENCE = Sample(50, 1), Sample(40, 2)
@@ -164,49 +160,3 @@ def test_seconds_are_shares_of_the_time_it_took(several):
     took = time.perf_counter() - start
     assert all(second > 0 for second in seconds)
     assert sum(seconds) < took  # what is left is loading the model
-
-
-BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(name, FIXTURES), BuiltRecipe)}
-
-
-def compared():
-    """Return the shipped claims about one fixture whose counts the engines can be compared by, for each spec file."""
-    found = {}
-    for h in load_hypotheses(FIXTURES.parent / "hypotheses", FIXTURES):
-        # What is answered is what their clean runs answer; those that patch or keep are compared elsewhere.
-        # A model that code builds has one engine.
-        if h.verb in ("ablate", "attend") and h.fixture not in BUILT and (FIXTURES / h.fixture / "model.json").exists():
-            found.setdefault(h.path, []).append(h)
-    return found
-
-
-def asked_less(h):
-    """Return the claim, asked of no more than 300 questions: the verdicts may be others then, of both engines."""
-    return (
-        replace(h, questions=replace(h.questions, n=min(300, h.questions.n))) if isinstance(h.questions, Sample) else h
-    )
-
-
-def test_most_claims_that_ship_are_compared():
-    assert sum(map(len, compared().values())) > 130
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", compared())
-def test_the_engines_agree_on_every_claim_that_ships(path):
-    """Every verdict, every count, every digit of a file's claims: the whole reference engine against the cone."""
-    judged = list(map(asked_less, compared()[path]))
-    # Siblings are ablations like all others, and would take minutes through hooks.
-    judged = [replace(h, expect=replace(h.expect, only_here=False)) if h.verb == "ablate" else h for h in judged]
-    benches = [Workbench("cpu", engine) for engine in ("cone", "hooks")]
-    for bench in benches:
-        evaluate.plan(judged, bench)
-    for h in judged:
-        fast, slow = (evaluate.judge(h, bench) for bench in benches)
-        assert fast.verdict == slow.verdict, h.id
-        if h.verb == "attend":
-            assert fast.comparisons[0].value == pytest.approx(slow.comparisons[0].value, abs=1e-5), h.id
-            continue
-        counts = [[(d.digit, d.asked, d.wrong) for d in result.measurement.digits] for result in (fast, slow)]
-        assert counts[0] == counts[1], h.id
-        assert fast.measurement.loss == pytest.approx(slow.measurement.loss, abs=1e-4), h.id
