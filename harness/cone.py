@@ -31,7 +31,7 @@ from harness.nodes import Kind, Node, all_nodes, reach
 from harness.outcome import Outcome, batches, join
 from harness.propagation import CleanRun
 from harness.recipe import BuiltRecipe, Recipe
-from harness.transformer import Layer, answer_logits, first_step, split_heads
+from harness.transformer import Layer, Sizes, answer_logits, first_step, sizes_of, split_heads
 
 CHUNK_BYTES = 300e6  # what the clean run of one chunk of questions may keep in memory
 CHUNK = 512  # questions at most: more make no matrix product faster
@@ -82,11 +82,11 @@ def capture(
     """
     wanted = [node for node in sorted(set(nodes)) if reach([node], fixture.shape)]
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
-    outcomes = []
+    outcomes, sizes = [], sizes_of(fixture.recipe)
     for clean in _chunks(fixture, tokens, chunk):
         outcomes.append(clean.outcome)
         for node in wanted:
-            found[node].append(_value(node, _whole(clean.layers, node.layer, node.kind), fixture.recipe).clone())
+            found[node].append(_value(node, _whole(clean.layers, node.layer, node.kind), sizes).clone())
     return join(outcomes), {node: torch.cat(values) for node, values in found.items()}
 
 
@@ -107,7 +107,8 @@ def capture_means(
             total = _whole(clean.layers, *place).sum(0, keepdim=True, dtype=torch.float64)
             sums[place] = sums[place] + total if place in sums else total
     live = [node for node in all_nodes(fixture.shape) if reach([node], fixture.shape)]
-    totals = {node: _value(node, sums[node.layer, node.kind], fixture.recipe)[0] for node in live}
+    sizes = sizes_of(fixture.recipe)
+    totals = {node: _value(node, sums[node.layer, node.kind], sizes)[0] for node in live}
     return {node: (total / len(tokens)).float() for node, total in totals.items()}
 
 
@@ -120,17 +121,17 @@ def attention(
     Raises:
         MeasurementError: no questions.
     """
-    recipe = fixture.recipe
+    sizes = sizes_of(fixture.recipe)
     found: dict[Node, list[Tensor]] = {node: [] for node in sorted(set(nodes))}
     outcomes = []
     for clean in _chunks(fixture, tokens, chunk):
         outcomes.append(clean.outcome)
         for node, patterns in found.items():
             layer = clean.layers[node.layer]
-            q, k = (split_heads(part, recipe)[:, node.head] for part in (layer.q, layer.k))
-            asking = q[:, node.step - first_step(node.layer, recipe), :, None]
-            scores = (k[:, : node.step + 1] @ asking).squeeze(-1) / math.sqrt(recipe.d_head)
-            patterns.append(functional.pad(scores.softmax(-1), (0, recipe.layout.n_ctx - 1 - node.step)))
+            q, k = (split_heads(part, sizes)[:, node.head] for part in (layer.q, layer.k))
+            asking = q[:, node.step - first_step(node.layer, sizes), :, None]
+            scores = (k[:, : node.step + 1] @ asking).squeeze(-1) / math.sqrt(sizes.d_head)
+            patterns.append(functional.pad(scores.softmax(-1), (0, sizes.steps - node.step)))
     return join(outcomes), {node: torch.cat(patterns).cpu() for node, patterns in found.items()}
 
 
@@ -139,12 +140,12 @@ def generate(
     fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
 ) -> Int[Tensor, "question digit"]:
     """Return the answers of the free-running model: each digit it says is what it reads next."""
-    layout, recipe = fixture.layout, fixture.recipe
+    layout, sizes = fixture.layout, sizes_of(fixture.recipe)
     parts = []
-    for questions in batches(len(tokens), chunk or chunk_of(recipe)):
+    for questions in batches(len(tokens), chunk or chunk_of(fixture.recipe)):
         context = tokens[questions].to(fixture.device, copy=True)
         for i, step in enumerate(range(layout.answer_start, layout.n_ctx)):
-            context[:, step] = answer_logits(fixture.weights, context, recipe)[:, i].argmax(-1)
+            context[:, step] = answer_logits(fixture.weights, context, sizes)[:, i].argmax(-1)
         parts.append(answers(context, layout))
     return torch.cat(parts).cpu()
 
@@ -177,7 +178,7 @@ def _whole(layers: Sequence[Layer], layer: int, kind: Kind) -> Float[Tensor, "qu
     return value
 
 
-def _value(node: Node, whole: Float[Tensor, "question step d"], recipe: Recipe) -> Float[Tensor, "question d"]:
+def _value(node: Node, whole: Float[Tensor, "question step d"], sizes: Sizes) -> Float[Tensor, "question d"]:
     """Return the node's part of what its layer computes for all nodes of its kind."""
-    value = whole[:, node.step - first_step(node.layer, recipe)]
-    return value[:, node.head * recipe.d_head : (node.head + 1) * recipe.d_head] if node.kind == "head" else value
+    value = whole[:, node.step - first_step(node.layer, sizes)]
+    return value[:, node.head * sizes.d_head : (node.head + 1) * sizes.d_head] if node.kind == "head" else value

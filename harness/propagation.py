@@ -20,7 +20,7 @@ from harness.interventions import Intervention
 from harness.nodes import Node
 from harness.outcome import Outcome, outcome_of
 from harness.reattention import Change, Reattention, index_among, index_of, take
-from harness.transformer import Weights, block_of, first_step, mlp, run_layers, unembed
+from harness.transformer import Weights, block_of, first_step, mlp, run_layers, sizes_of, unembed
 
 GROUP_BYTES = 100e6  # what interventions that go together may take in memory; one alone may take more
 
@@ -30,10 +30,10 @@ class CleanRun:
 
     def __init__(self, fixture: Fixture, tokens: Int[Tensor, "question pos"]) -> None:
         start = time.perf_counter()
-        self.recipe, self.device = fixture.recipe, fixture.device
+        self.sizes, self.device = sizes_of(fixture.recipe), fixture.device
         self.weights: Weights = fixture.weights
         tokens = tokens.to(fixture.device)
-        self.layers = list(run_layers(fixture.weights, tokens, fixture.recipe))
+        self.layers = list(run_layers(fixture.weights, tokens, self.sizes))
         self.truth = answers(tokens, fixture.layout)
         self._attention: dict[int, Reattention] = {}
         outcome = outcome_of(unembed(fixture.weights, self.layers[-1].resid_post), self.truth)
@@ -65,22 +65,22 @@ class CleanRun:
 
     def _bytes(self, steps: Collection[int]) -> float:
         """Return what an intervention at `steps` may take in memory: at steps that it moves, and at those that ask."""
-        recipe, last = self.recipe, self.recipe.layout.n_ctx - 1
-        deep = recipe.n_layers > 2  # what moves is all that stands later, not the steps alone
-        moving, asking = (last - min(steps),) * 2 if deep else (len(steps), recipe.layout.n_answer)
-        at_one_that_moves = (2 * recipe.n_heads + 4) * recipe.d_model
-        at_one_that_asks = 3 * recipe.n_heads * last + 4 * recipe.d_model
+        sizes, last = self.sizes, self.sizes.steps
+        deep = sizes.n_layers > 2  # what moves is all that stands later, not the steps alone
+        moving, asking = (last - min(steps),) * 2 if deep else (len(steps), sizes.steps - sizes.asking)
+        at_one_that_moves = (2 * sizes.n_heads + 4) * sizes.d_model
+        at_one_that_asks = 3 * sizes.n_heads * last + 4 * sizes.d_model
         return 4.0 * len(self.truth) * (moving * at_one_that_moves + asking * at_one_that_asks)
 
     def _under(self, changes: Sequence[Intervention], questions: slice) -> Iterator[Outcome]:
         """Yield the outcomes under changes that go together: what steps the first of them moves, all of them move."""
         moved = None
-        for layer in range(self.recipe.n_layers):
+        for layer in range(self.sizes.n_layers):
             here = [{n: change.at(n, questions) for n in change.nodes if n.layer == layer} for change in changes]
             if moved or here[0]:
                 moved = self._through(layer, moved, here)
         assert moved is not None  # they have nodes
-        digits = index_of(moved.steps, first_step(self.recipe.n_layers - 1, self.recipe), self.device)
+        digits = index_of(moved.steps, self.sizes.asking, self.device)
         truth = self.truth[:, None, digits].expand(-1, len(changes), -1)
         after, before = outcome_of(unembed(self.weights, moved.resid), truth), self.outcome
         for i in range(len(changes)):
@@ -91,7 +91,7 @@ class CleanRun:
 
     def _through(self, i: int, moved: Change | None, here: Sequence[Mapping[Node, Tensor]]) -> Change:
         """Return what leaves layer `i` differently, given what enters it differently and the nodes replaced in it."""
-        clean, first, last = self.layers[i], first_step(i, self.recipe), self.recipe.layout.n_ctx - 1
+        clean, first, last = self.layers[i], first_step(i, self.sizes), self.sizes.steps
         streams = {node.step: self._stacked(node, here) for node in here[0] if node.kind == "resid"}
         mlps = {n.step: self._stacked(n, here) for n in here[0] if n.kind == "mlp" and n.step not in streams}
         heads = [_by_step(replaced, streams) for replaced in here]
@@ -122,12 +122,12 @@ class CleanRun:
         """Return what recomputes the attention of layer `i`, made when first needed: a clean run alone needs none."""
         if i not in self._attention:
             block = block_of(self.weights, i)
-            self._attention[i] = Reattention(block, self.layers[i], first_step(i, self.recipe), self.recipe)
+            self._attention[i] = Reattention(block, self.layers[i], first_step(i, self.sizes), self.sizes)
         return self._attention[i]
 
     def _cut(self, i: int, cuts: Mapping[int, Mapping[int, Tensor]]) -> Float[Tensor, "question step d_model"]:
         """Return the stream behind the attention at the steps of `cuts`, where the ``z`` of some heads are replaced."""
-        clean, first, d, steps = self.layers[i], first_step(i, self.recipe), self.recipe.d_head, list(cuts)
+        clean, first, d, steps = self.layers[i], first_step(i, self.sizes), self.sizes.d_head, list(cuts)
         W_O = block_of(self.weights, i)["attn.W_O"]
         mid = take(clean.resid_mid, steps, first).clone()
         for some, cut in _same_heads(cuts):
@@ -144,11 +144,11 @@ class CleanRun:
         """Return the stream after the MLP at each of `steps`, computed but where it is replaced."""
         computed = [place for place, step in enumerate(steps) if step not in replaced]
         if len(computed) == len(steps):
-            return mid + mlp(mid, block_of(self.weights, i), self.recipe)
+            return mid + mlp(mid, block_of(self.weights, i), self.sizes)
         post = mid.clone()
         if computed:
             there = index_of(computed, 0, self.device)
-            post[:, :, there] += mlp(mid[:, :, there], block_of(self.weights, i), self.recipe)
+            post[:, :, there] += mlp(mid[:, :, there], block_of(self.weights, i), self.sizes)
         for place, step in enumerate(steps):
             if step in replaced:
                 post[:, :, place] += replaced[step]

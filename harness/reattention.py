@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.recipe import Recipe
-from harness.transformer import Layer, Weights, by_head, projected, side_by_side, split_heads
+from harness.transformer import Layer, Sizes, Weights, by_head, projected, side_by_side, split_heads
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ class Change:
 class Reattention:
     """The attention of one layer for queries, keys and values some of which have changed."""
 
-    def __init__(self, block: Weights, clean: Layer, first: int, recipe: Recipe) -> None:
-        self.block, self.clean, self.first, self.recipe = block, clean, first, recipe
+    def __init__(self, block: Weights, clean: Layer, first: int, sizes: Sizes) -> None:
+        self.block, self.clean, self.first, self.sizes = block, clean, first, sizes
         self.device = clean.resid_in.device
-        self.q, self.k = (split_heads(part, recipe).contiguous() for part in (clean.q, clean.k))
-        self.added = _multiplied_out(by_head(clean.v, recipe), block["attn.W_O"])
-        self.scores = torch.einsum("nhqd,nhkd->nhqk", self.q, self.k) / math.sqrt(recipe.d_head)
+        self.q, self.k = (split_heads(part, sizes).contiguous() for part in (clean.q, clean.k))
+        self.added = _multiplied_out(by_head(clean.v, sizes), block["attn.W_O"])
+        self.scores = torch.einsum("nhqd,nhkd->nhqk", self.q, self.k) / math.sqrt(sizes.d_head)
         self.keys_values, self.queries = (side_by_side(block, which) for which in ("KV", "Q"))  # once for all
 
     def mid(
@@ -72,7 +71,7 @@ class Reattention:
         there, W_O = moved.at(steps), self.block["attn.W_O"]
         keys = index_of(moved.steps, 0, self.device)
         both = projected(self.block, moved.resid, *self.keys_values)
-        k, v = (by_head(part, self.recipe) for part in both.chunk(2, -1))
+        k, v = (by_head(part, self.sizes) for part in both.chunk(2, -1))
         pattern = self._pattern(steps, there, keys, k)
         for change, place, head, _ in cuts:
             pattern[:, change, head, place] = 0
@@ -89,11 +88,11 @@ class Reattention:
         k: Float[Tensor, "question change changed_key head d"],
     ) -> Float[Tensor, "question change head query key"]:  # fmt: skip
         """Return where heads look from `steps`, given what the stream is at some of them and the new keys."""
-        asked, root = index_of(steps, self.first, self.device), math.sqrt(self.recipe.d_head)
+        asked, root = index_of(steps, self.first, self.device), math.sqrt(self.sizes.d_head)
         scores = self.scores[:, None, :, asked].repeat(1, k.shape[1], 1, 1, 1)
         columns = torch.einsum("nhqd,nckhd->nchqk", self.q[:, :, asked], k) / root
         if there.steps:
-            q = by_head(projected(self.block, there.resid, *self.queries), self.recipe)
+            q = by_head(projected(self.block, there.resid, *self.queries), self.sizes)
             here = index_among(there.steps, steps, self.device)
             scores[:, :, :, here] = torch.einsum("ncqhd,nhkd->nchqk", q, self.k) / root
             columns[:, :, :, here] = torch.einsum("ncqhd,nckhd->nchqk", q, k) / root

@@ -18,7 +18,7 @@ from harness.curves import Curves, Recorder
 from harness.errors import HarnessError
 from harness.recipe import Recipe
 from harness.tasks import task_of
-from harness.transformer import answer_logits, initial_weights
+from harness.transformer import answer_logits, initial_weights, sizes_of
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 
@@ -40,20 +40,27 @@ class Training:
             weight_decay=optimiser.weight_decay, fused=True,
         )  # fmt: skip
         self.recorder = Recorder(recipe.layout)
-        # A small model's step on a GPU is mostly launching kernels, which a captured graph does at once.
-        graphed = device.type == "cuda"
-        self._logits = torch.compile(answer_logits, mode="reduce-overhead") if graphed else answer_logits
+        self.sizes, self._logits = sizes_of(recipe), answer_logits
+        if device.type == "cuda":
+            # A small model's step on a GPU is mostly launching kernels, which a captured graph does at once. They stay
+            # PyTorch's own: compiled ones would need a compiler here, and add up embeddings' gradients in any order.
+            torch.compiler.reset()  # of recipes before this one in the process: it keeps few
+            self._logits = torch.compile(answer_logits, backend="cudagraphs", dynamic=False)
 
     def advance(self) -> None:
-        """Do one step: draw questions, descend a batch's mean loss, record what all drawn cost. Waits for nothing."""
+        """Do one step: draw questions, descend a batch's mean loss, record what all drawn cost.
+
+        Waits for no result: a GPU may be steps behind.
+        """
         begun = time.perf_counter()
         tokens = self.draw_batch()
+        on_device = tokens.to(self.device, non_blocking=True)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.optimiser.lr_at(self.step, self.recipe.steps)
         selects = len(tokens) > self.recipe.batch_size
         with torch.set_grad_enabled(not selects):
-            losses, right = self.losses(tokens)
-        descended = self.losses(self._hardest(tokens, losses))[0] if selects else losses
+            losses, right = self.losses(on_device)
+        descended = self.losses(self._hardest(on_device, losses))[0] if selects else losses
         descended.mean().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -70,16 +77,18 @@ class Training:
     def _hardest(
         self, tokens: Int[Tensor, "question pos"], losses: Float[Tensor, "question digit"]
     ) -> Int[Tensor, "batch pos"]:
-        """Return a batch of those questions whose losses are largest, on the device."""
-        return tokens.to(self.device)[losses.sum(1).topk(self.recipe.batch_size).indices]
+        """Return a batch of those questions whose losses are largest."""
+        return tokens[losses.sum(1).topk(self.recipe.batch_size).indices]
 
     def losses(
         self, tokens: Int[Tensor, "question pos"]
     ) -> tuple[Float[Tensor, "question digit"], Float[Tensor, " question"]]:
-        """Return each digit's loss (nats, float64) and, per question, whether all its digits are right (0 or 1)."""
-        on_device = tokens.to(self.device)
-        logits = self._logits(self.weights, on_device, self.recipe)
-        truth = answers(on_device, self.recipe.layout)
+        """Return each digit's loss (nats, float64) and, per question, whether all its digits are right (0 or 1).
+
+        The questions are on the device.
+        """
+        logits = self._logits(self.weights, tokens, self.sizes)
+        truth = answers(tokens, self.recipe.layout)
         right = (logits.detach().argmax(-1) == truth).all(-1)
         return answer_loss(logits, truth), right
 

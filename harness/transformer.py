@@ -31,6 +31,28 @@ BLOCK_ROWS = 1024  # questions × steps that go through an MLP at once on a CPU 
 Weights = Mapping[str, Tensor]
 
 
+class Sizes(NamedTuple):
+    """What of a recipe the functions below go by, as plain values: a compiler can trace them, and recipes it cannot."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    act_fn: str
+    d_vocab: int
+    steps: int  # all but the last token, which is read by nothing
+    asking: int  # the first step that predicts an answer digit
+
+
+def sizes_of(recipe: Recipe) -> Sizes:
+    """Return what of a recipe matters to the functions below."""
+    layout = recipe.layout
+    return Sizes(
+        recipe.n_layers, recipe.n_heads, recipe.d_model, recipe.d_head, recipe.act_fn,
+        layout.d_vocab, layout.n_ctx - 1, layout.answer_start - 1,
+    )  # fmt: skip
+
+
 class Layer(NamedTuple):
     """What one layer computes: keys and values at every step, all else at the steps that anything reads later."""
 
@@ -65,29 +87,28 @@ def initial_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Ten
 
 
 def answer_logits(
-    weights: Weights, tokens: Int[Tensor, "question pos"], recipe: Recipe
+    weights: Weights, tokens: Int[Tensor, "question pos"], sizes: Sizes
 ) -> Float[Tensor, "question digit vocab"]:
     """Return the logits at the steps that predict the answer digits, highest digit first."""
-    *_, last = run_layers(weights, tokens, recipe)
+    *_, last = run_layers(weights, tokens, sizes)
     return unembed(weights, last.resid_post)
 
 
-def first_step(layer: int, recipe: Recipe) -> int:
+def first_step(layer: int, sizes: Sizes) -> int:
     """Return the first step at which anything reads a layer's output; the last is ``n_ctx - 2`` for all layers."""
-    return recipe.layout.answer_start - 1 if layer == recipe.n_layers - 1 else 0
+    return sizes.asking if layer == sizes.n_layers - 1 else 0
 
 
-def run_layers(weights: Weights, tokens: Int[Tensor, "question pos"], recipe: Recipe) -> Iterator[Layer]:
+def run_layers(weights: Weights, tokens: Int[Tensor, "question pos"], sizes: Sizes) -> Iterator[Layer]:
     """Yield what each layer computes on the questions in `tokens`."""
-    layout = recipe.layout
-    steps = layout.n_ctx - 1
+    steps = sizes.steps
     embedded = weights["embed.W_E"] + weights["pos_embed.W_pos"][:steps, None]  # step, token, d_model
     table = embedded.flatten(0, 1)
-    rows = tokens[:, :steps] + layout.d_vocab * torch.arange(steps, device=tokens.device)
+    rows = tokens[:, :steps] + sizes.d_vocab * torch.arange(steps, device=tokens.device)
     resid = table
-    for layer in range(recipe.n_layers):
+    for layer in range(sizes.n_layers):
         block = block_of(weights, layer)
-        read = slice(first_step(layer, recipe), steps)
+        read = slice(first_step(layer, sizes), steps)
         if layer == 0:
             looked_up = functional.embedding(rows, queries_keys_values(block, table, "QKV"))
             q, k, v = looked_up.chunk(3, dim=-1)
@@ -97,9 +118,9 @@ def run_layers(weights: Weights, tokens: Int[Tensor, "question pos"], recipe: Re
             k, v = queries_keys_values(block, resid, "KV").chunk(2, dim=-1)
             resid = resid[:, read]
             q = queries_keys_values(block, resid, "Q")
-        z = _attend(q, k, v, recipe)
+        z = _attend(q, k, v, sizes)
         mid = resid + attention_out(block, z)
-        out = mlp(mid, block, recipe)
+        out = mlp(mid, block, sizes)
         done = Layer(resid, q, k, v, z, mid, out, mid + out)
         resid = done.resid_post
         yield done
@@ -132,21 +153,21 @@ def projected(block: Weights, resid: Float[Tensor, "... d_model"], weight: Tenso
     return _affine(layer_norm(resid, block["ln1.w"], block["ln1.b"]), weight, bias)
 
 
-def by_head(part: Float[Tensor, "... d_model"], recipe: Recipe) -> Float[Tensor, "... head d"]:
+def by_head(part: Float[Tensor, "... d_model"], sizes: Sizes) -> Float[Tensor, "... head d"]:
     """Return what stands side by side in `part`, head by head."""
-    return part.reshape(*part.shape[:-1], recipe.n_heads, recipe.d_head)
+    return part.reshape(*part.shape[:-1], sizes.n_heads, sizes.d_head)
 
 
-def split_heads(part: Float[Tensor, "question step d_model"], recipe: Recipe) -> Float[Tensor, "question head step d"]:
+def split_heads(part: Float[Tensor, "question step d_model"], sizes: Sizes) -> Float[Tensor, "question head step d"]:
     """Return what stands side by side in `part`, each head's steps together."""
-    return by_head(part, recipe).transpose(1, 2)
+    return by_head(part, sizes).transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, recipe: Recipe) -> Float[Tensor, "question step d_model"]:
+def _attend(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> Float[Tensor, "question step d_model"]:
     """Return all heads' ``z``, side by side; the last query stands at the last key's step."""
     n, m = q.shape[1], k.shape[1]
     seen = torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
-    q, k, v = (split_heads(part, recipe) for part in (q, k, v))
+    q, k, v = (split_heads(part, sizes) for part in (q, k, v))
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
 
 
@@ -155,7 +176,7 @@ def attention_out(block: Weights, z: Float[Tensor, "question step d_model"]) -> 
     return _affine(z, block["attn.W_O"].flatten(0, 1), block["attn.b_O"])
 
 
-def mlp(resid: Float[Tensor, "question ... d_model"], block: Weights, recipe: Recipe) -> Tensor:
+def mlp(resid: Float[Tensor, "question ... d_model"], block: Weights, sizes: Sizes) -> Tensor:
     """Return what the MLP adds to the residual stream.
 
     Without gradients a CPU computes it in blocks of questions whose hidden values stay in its cache, which makes
@@ -163,12 +184,12 @@ def mlp(resid: Float[Tensor, "question ... d_model"], block: Weights, recipe: Re
     """
     blocks = min(len(resid), round(resid[..., 0].numel() / BLOCK_ROWS))  # of like sizes: no sliver is left over
     if blocks > 1 and resid.device.type == "cpu" and not torch.is_grad_enabled():
-        return torch.cat([mlp(part, block, recipe) for part in torch.tensor_split(resid, blocks)])
+        return torch.cat([mlp(part, block, sizes) for part in torch.tensor_split(resid, blocks)])
     normed = layer_norm(resid, block["ln2.w"], block["ln2.b"])
     hidden = _affine(normed, block["mlp.W_in"], block["mlp.b_in"])
     # A ReLU in place takes no memory of its own; as max(x, -b) + b it would save a pass, and lose digits to a big bias.
     in_place = not torch.is_grad_enabled()
-    hidden = functional.gelu(hidden) if recipe.act_fn == "gelu" else functional.relu(hidden, inplace=in_place)
+    hidden = functional.gelu(hidden) if sizes.act_fn == "gelu" else functional.relu(hidden, inplace=in_place)
     return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"])
 
 

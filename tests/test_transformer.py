@@ -20,7 +20,7 @@ from harness.addition import answer_loss, answers
 from harness.models import build_model, check_tensors, expected_tensors
 from harness.recipe import load_recipe
 from harness.sampling import sample_uniform
-from harness.transformer import answer_logits, initial_weights
+from harness.transformer import answer_logits, initial_weights, sizes_of
 
 CPU = torch.device("cpu")
 SHIPPED = load_recipe(FIXTURES / "tiny" / "recipe.yaml")
@@ -72,7 +72,7 @@ def test_the_logits_are_those_of_transformerlens_and_of_numpy(seed):
     recipe = RECIPES[seed]
     weights = random_weights(recipe, seed)
     tokens = any_tokens(recipe, 1 + seed % 7, seed)
-    found = answer_logits(weights, tokens, recipe)
+    found = answer_logits(weights, tokens, sizes_of(recipe))
     predicting = slice(recipe.layout.answer_start - 1, -1)
 
     assert found.dtype == torch.float32
@@ -81,7 +81,32 @@ def test_the_logits_are_those_of_transformerlens_and_of_numpy(seed):
     expected = numpy_model.forward(weights, tokens, recipe.act_fn).logits[:, predicting]
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4, rtol=0)
-    np.testing.assert_allclose(answer_logits(double(weights), tokens, recipe).numpy(), expected, atol=1e-10, rtol=0)
+    np.testing.assert_allclose(
+        answer_logits(double(weights), tokens, sizes_of(recipe)).numpy(), expected, atol=1e-10, rtol=0
+    )
+
+
+@pytest.mark.parametrize("act_fn", ["relu", "gelu"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_a_compiler_traces_all_of_it_forwards_and_backwards(n_layers, act_fn):
+    """What a GPU trains by is one captured graph: what cannot be traced would fall out of it, and nobody be told."""
+    recipe = make_recipe(n_layers=n_layers, act_fn=act_fn)
+    weights = {name: weight.requires_grad_() for name, weight in random_weights(recipe).items()}
+    torch.compiler.reset()
+    traced = torch.compile(answer_logits, backend="aot_eager", fullgraph=True, dynamic=False)
+    for n in (5, 11):  # of two sizes, as the hardest questions are sought among more
+        tokens = any_tokens(recipe, n)
+        with torch.no_grad():
+            assert torch.equal(
+                traced(weights, tokens, sizes_of(recipe)), answer_logits(weights, tokens, sizes_of(recipe))
+            )
+        gradients = []
+        for run in (traced, answer_logits):
+            loss = answer_loss(run(weights, tokens, sizes_of(recipe)), answers(tokens, recipe.layout)).mean()
+            gradients.append(torch.autograd.grad(loss, weights.values(), allow_unused=True))
+        assert sum(gradient is not None for gradient in gradients[0]) == len(weights)
+        for one, other in zip(*gradients, strict=True):
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -89,11 +114,11 @@ def test_only_the_last_token_has_no_influence_and_none_on_what_stands_before_it(
     recipe = make_recipe(n_layers=n_layers)
     weights, layout = double(random_weights(recipe)), recipe.layout
     tokens = any_tokens(recipe, 5)
-    before = answer_logits(weights, tokens, recipe)
+    before = answer_logits(weights, tokens, sizes_of(recipe))
     for step in range(layout.n_ctx):
         changed = tokens.clone()
         changed[:, step] = (tokens[:, step] + 1) % layout.d_vocab
-        moved = (answer_logits(weights, changed, recipe) - before).abs().amax((0, 2)) > 1e-9
+        moved = (answer_logits(weights, changed, sizes_of(recipe)) - before).abs().amax((0, 2)) > 1e-9
         at = torch.arange(layout.answer_start - 1, layout.n_ctx - 1)  # the steps that predict
         assert moved.tolist() == (at >= step).tolist()
         assert bool(moved.any()) == (step < layout.n_ctx - 1)
@@ -106,7 +131,7 @@ def test_neurons_that_never_fire_add_nothing_however_large_their_bias_is():
     resid = torch.randn(7, 3, recipe.d_model, generator=seeded(0))
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
-            assert torch.equal(transformer.mlp(resid, block, recipe), block["mlp.b_out"].expand_as(resid))
+            assert torch.equal(transformer.mlp(resid, block, sizes_of(recipe)), block["mlp.b_out"].expand_as(resid))
 
 
 def test_the_last_token_is_not_even_looked_at():
@@ -114,9 +139,11 @@ def test_the_last_token_is_not_even_looked_at():
     weights, tokens = random_weights(recipe), any_tokens(recipe, 5)
     unknown = tokens.clone()
     unknown[:, -1] = 10**6
-    assert torch.equal(answer_logits(weights, tokens, recipe), answer_logits(weights, unknown, recipe))
+    assert torch.equal(
+        answer_logits(weights, tokens, sizes_of(recipe)), answer_logits(weights, unknown, sizes_of(recipe))
+    )
     with pytest.raises(IndexError):
-        answer_logits(weights, unknown.roll(-1, 1), recipe)
+        answer_logits(weights, unknown.roll(-1, 1), sizes_of(recipe))
 
 
 # It has the gradients that TransformerLens has.
@@ -165,7 +192,9 @@ def differences(case, weights):
     from transformer_lens.conversion_utils import convert_tl_checkpoint
 
     own = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-    loss = answer_loss(answer_logits(own, case.tokens, case.recipe), answers(case.tokens, case.recipe.layout)).mean()
+    loss = answer_loss(
+        answer_logits(own, case.tokens, sizes_of(case.recipe)), answers(case.tokens, case.recipe.layout)
+    ).mean()
     gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
     # Conversion only renames and moves numbers about, so it does to gradients what it does to weights.
     converted = {name: convert_tl_checkpoint({name: gradient}, case.config) for name, gradient in gradients.items()}

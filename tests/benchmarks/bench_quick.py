@@ -15,7 +15,7 @@ from harness.places import recipe_of
 from harness.sampling import sample_strata, sample_uniform
 from harness.selection import make_strata
 from harness.training import Training
-from harness.transformer import answer_logits
+from harness.transformer import answer_logits, sizes_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def wrong_of(weights, tokens, recipe):
     """Return how many of the questions in `tokens` are answered wrong, teacher-forced."""
     wrong = 0
     for batch in tokens.split(512):  # more does not fit the cache
-        predicted = answer_logits(weights, batch, recipe).argmax(-1)
+        predicted = answer_logits(weights, batch, sizes_of(recipe)).argmax(-1)
         wrong += int((predicted != answers(batch, recipe.layout)).any(1).sum())
     return wrong
 

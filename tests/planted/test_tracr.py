@@ -146,7 +146,7 @@ def test_the_converted_model_is_the_compiled_one(model, fixtures):
     steps = slice(6, 9)  # S5 to S7, behind that token
     ours = harness.load_fixture("compiled", fixtures, "cpu")
     with torch.no_grad():
-        *_, last = transformer.run_layers(ours.weights, tokens, ours.recipe)
+        *_, last = transformer.run_layers(ours.weights, tokens, transformer.sizes_of(ours.recipe))
         predicted = transformer.unembed(ours.weights, last.resid_post).argmax(-1)
     stream = torch.tensor(np.array(theirs.transformer_output.residuals[-1]))[:, steps]
     assert stream.abs().max() > 0.9
