@@ -17,6 +17,7 @@ from harness.controls import Controls, ablations_of, measure_controls
 from harness.hypothesis import Claim, Hypothesis, Patch
 from harness.intervals import error_at
 from harness.learning import compare_learning, measure_learning
+from harness.models import device_name
 from harness.observations import Answer, Attend, Learn
 from harness.patching import compare_patch, measure_patch
 from harness.places import PIN, RECIPE, WEIGHTS
@@ -119,7 +120,7 @@ def judge(hypothesis: Claim, bench: Workbench | None = None, *, controls: bool =
     weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
     code = {path: sha256 for fixture in fixtures for path, sha256 in fixture.code.items()}
     return Result(
-        h, found.verdict, found.comparisons, found.measured, weights, code, str(fixtures[0].device), engine,
+        h, found.verdict, found.comparisons, found.measured, weights, code, device_name(fixtures[0].device), engine,
         found.seconds, measure_controls(h, bench) if controls else None,
     )  # fmt: skip
 
@@ -149,7 +150,7 @@ def setting_of(name: str, fixtures: Path, bench: Workbench) -> Setting:
     """
     fixture = bench.fixture(name, fixtures)
     engine = bench.engine_name(name, fixtures)
-    return Setting(name, fixture.weights_sha256, fixture.code, str(fixture.device), engine)
+    return Setting(name, fixture.weights_sha256, fixture.code, device_name(fixture.device), engine)
 
 
 def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: Sequence[Setting]) -> Result:

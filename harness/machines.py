@@ -36,11 +36,14 @@ def machines(address: str | None, fixtures: Path, device: str) -> Iterator[Do[An
     is connected, ``sys.stdout`` is stderr: what tasks print, and Ray says of them, comes among ours.
 
     Raises:
-        HarnessError: no Ray, no cluster at this address, or `fixtures` cannot be written to.
+        HarnessError: no Ray, no cluster at this address, a GPU by its number, or `fixtures` cannot be written to.
     """
     if address is None:
         yield _here
         return
+    if device.startswith("cuda:"):
+        fix = "leave out the number: Ray gives each job a GPU, the only one that it sees"
+        raise HarnessError.of("a device auto, cpu or cuda with --ray", device, fix)
     with (
         redirect_stdout(sys.stderr),
         _connected(address) as ray,

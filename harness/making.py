@@ -23,7 +23,7 @@ from harness.curves import Curves, to_csv_gz
 from harness.errors import FixtureError, HarnessError, Problem
 from harness.files import remove_parts, write_together
 from harness.fixtures import fixture_of, lock, put, read_weights, serialise, unwritable
-from harness.models import resolve_device
+from harness.models import device_name, resolve_device
 from harness.pins import Pin, Trained, read_pin, recipe_hash
 from harness.places import CARD, CHECKPOINT, CURVES, FIGURES, PIN, WEIGHTS, fixture_directory, recipe_of
 from harness.recipe import BuiltRecipe
@@ -219,8 +219,3 @@ def _figures(curves: Curves) -> dict[str, bytes]:
 
     shown = [figure for figure in CARD_FIGURES if figure in figures_of(curves)]
     return {FIGURES.replace("*", figure): draw(curves, figure, "png") for figure in shown}
-
-
-def device_name(device: torch.device) -> str:
-    """Return what the device is called: ``cpu``, or the GPU's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -113,3 +113,8 @@ def resolve_device(name: str) -> torch.device:
     elif device.type != "cpu" or device.index:
         raise HarnessError.of("a device auto, cpu or cuda[:N]", name, "choose one of them")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the device is called: ``cpu``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

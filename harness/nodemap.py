@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.intervention_reader import DEFAULT_REFERENCE
 from harness.measurement import DigitCount
+from harness.models import device_name
 from harness.nodes import Node, Shape, all_nodes, reach
 from harness.selection import Sample
 from harness.workbench import Ablation, Workbench
@@ -69,5 +70,5 @@ def map_nodes(name: str, fixtures: Path, bench: Workbench, n: int = MAP_N) -> No
     }
     return NodeMap(
         name, fixture.weights_sha256, fixture.shape, str(questions), str(DEFAULT_REFERENCE),
-        bench.engine_name(name, fixtures), str(fixture.device), time.perf_counter() - start, counts,
+        bench.engine_name(name, fixtures), device_name(fixture.device), time.perf_counter() - start, counts,
     )  # fmt: skip

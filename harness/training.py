@@ -1,4 +1,4 @@
-"""Recipe → weights: one training run, step by step, that can stop anywhere and go on to the same bits.
+"""Recipe → weights: one training run, step by step, that can stop anywhere and go on, on a CPU to the same bits.
 
 Everything random, the start as well as the questions, comes from one generator seeded by the recipe. It
 stays on the CPU, so that a run sees the same questions on any device.

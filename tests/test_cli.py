@@ -166,6 +166,14 @@ def test_hash_of_no_name_is_of_what_is_to_be_trained_here(tmp_path, capsys):
     assert main(["hash", "nobody", f"--fixtures={tmp_path}"]) == 2
 
 
+def test_a_gpu_by_its_number_is_not_for_a_cluster(tmp_path, capsys):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "recipe.yaml").write_text(recipe_text(), "utf-8")
+    assert main(["train", "--all", "--ray=head:6379", "--device=cuda:1", f"--fixtures={tmp_path}"]) == 2
+    said = "expected a device auto, cpu or cuda with --ray, found cuda:1; leave out the number"
+    assert said in capsys.readouterr().err
+
+
 def test_schema_is_printed(capsys):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"].startswith("A spec of")

@@ -319,7 +319,7 @@ def test_a_gpu_gives_the_same_digits_and_losses():
         outcomes.append(cone.run(fixture, tokens, changes))
     for here, there in zip(*outcomes, strict=True):
         assert torch.equal(here.predicted, there.predicted)
-        torch.testing.assert_close(here.loss, there.loss, atol=1e-4, rtol=0)
+        torch.testing.assert_close(here.loss, there.loss, atol=5e-4, rtol=0)
 
 
 def test_a_sweep_never_waits_for_the_device(request):
