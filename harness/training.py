@@ -50,11 +50,11 @@ class Training:
     def advance(self) -> None:
         """Do one step: draw questions, descend a batch's mean loss, record what all drawn cost.
 
-        Waits for no result: a GPU may be steps behind.
+        Waits for no result; on a GPU for the step before, behind which the questions queue, so that seconds are true.
         """
         begun = time.perf_counter()
         tokens = self.draw_batch()
-        on_device = tokens.to(self.device, non_blocking=True)
+        on_device = tokens.to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.optimiser.lr_at(self.step, self.recipe.steps)
         selects = len(tokens) > self.recipe.batch_size
