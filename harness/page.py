@@ -29,6 +29,7 @@ from harness.records import (
     Record,
     counts,
     digits_seen,
+    hashes_of,
     is_count,
     judged,
     percent,
@@ -110,8 +111,7 @@ def render(
         summary=summary_line(records), counts=counts(records), more=more_lines(records, coverage),
         skipped=skipped_lines(records), command=command, spec_errors=spec_errors, notes=notes, versions=_versions(),
         runs=sorted({(r["engine"], r["device"]) for r in shown}), seconds=sum(r["seconds"] for r in shown),
-        weights=sorted({pair for r in shown for pair in r["weights"].items()}),
-        code=sorted({pair for r in shown for pair in r["code"].items()}),
+        weights=hashes_of(shown, "weights"), code=hashes_of(shown, "code"),
     )  # fmt: skip
     return f"{text.strip()}\n"
 

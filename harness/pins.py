@@ -101,9 +101,8 @@ def code_hashes(recipe: Recipe) -> dict[str, str]:
 
 def cache_key(recipe: Recipe) -> str:
     """Return what trained weights are kept by: the hash of the recipe, and of one's own code where it names any."""
-    code = code_hashes(recipe)
-    said = json.dumps([recipe_hash(recipe), code], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest() if code else recipe_hash(recipe)
+    key, code = recipe_hash(recipe), code_hashes(recipe)
+    return hashlib.sha256(json.dumps([key, code]).encode()).hexdigest() if code else key
 
 
 def read_pin(name: str, fixtures: Path) -> Pin:

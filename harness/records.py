@@ -184,6 +184,11 @@ def skipped_lines(records: Sequence[Record]) -> list[str]:
     return [f"{n} claim{'' if n == 1 else 's'} skipped: {reason}" for reason, n in reasons.items()]
 
 
+def hashes_of(records: Sequence[Record], what: str) -> list[tuple[str, str]]:
+    """Return the sha256 of the ``weights`` of each fixture, or of the ``code`` in each file, that were judged with."""
+    return sorted({pair for record in judged(records) for pair in record[what].items()})
+
+
 def setting_line(records: Sequence[Record]) -> str:
     """Return what the claims were judged with: engine, device, weights."""
     runs = sorted(

@@ -16,6 +16,7 @@ from harness.records import (
     counts,
     digits_seen,
     false_verdicts_line,
+    hashes_of,
     is_recorded,
     judged,
     not_specific,
@@ -235,12 +236,10 @@ def _table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
 
 def _provenance(records: Sequence[Record]) -> list[str]:
     measured = judged(records)
-    fixtures = sorted({pair for r in measured for pair in r["weights"].items()})
-    code = sorted({pair for r in measured for pair in r["code"].items()})
     runs = sorted({(r["engine"], r["device"]) for r in measured})
     return [
-        *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in fixtures),
-        *(f"- own code `{path}`, sha256 `{sha}`" for path, sha in code),
+        *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in hashes_of(measured, "weights")),
+        *(f"- own code `{path}`, sha256 `{sha}`" for path, sha in hashes_of(measured, "code")),
         *(f"- engine {engine} on {device}" for engine, device in runs),
         "- Teacher-forced: the true answer digits stand in the context. A digit is counted only on questions whose",
         "  clean run gets it right. A named or listed question set is a census; a sample has exact",

@@ -59,11 +59,9 @@ KINDS = ["head", "mlp", "resid"]
 def cases(draw):
     """Draw a model, questions and interventions, which go together, of nodes that reach something, or may not."""
     n_heads = draw(st.sampled_from([1, 2, 3, 4]))
-    # Not 2: a layer norm of two numbers that are nearly equal leaves float32 few digits, in either engine.
-    d_model = max(4, draw(st.sampled_from([1, 2, 4])) * 2 * n_heads)
     fixture = make(
         seed=draw(st.integers(0, 9)), n_digits=draw(st.integers(1, 4)), n_layers=draw(st.integers(1, 4)),
-        n_heads=n_heads, d_model=d_model, d_mlp=draw(st.sampled_from([1, 6, 16])),
+        n_heads=n_heads, d_model=draw(st.sampled_from([1, 2, 4])) * 2 * n_heads, d_mlp=draw(st.sampled_from([1, 6, 16])),
         act_fn=draw(st.sampled_from(ACTS)), equals=draw(st.sampled_from(["=", "equals"])),
     )  # fmt: skip
     every = list(all_nodes(fixture.shape))
