@@ -16,8 +16,8 @@ findings: $(READY)          ## which claims hold of every training run? Written 
 	$(BIN)/pytest hypotheses/universal --harness-report reports/findings || [ $$? -eq 1 ]  # a refuted claim is a finding
 	$(BIN)/harness findings reports/findings.json --out docs/findings.md
 
-test: $(READY)              ## the harness's own tests
-	$(BIN)/pytest tests/ -n 2
+test: $(READY)              ## the harness's own tests; one that hangs ends in a traceback after 20 minutes
+	$(BIN)/pytest tests/ -n 2 -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -290,9 +290,10 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the claims of one file on one worker."""
-    if config.getvalue("dist") != "load" or not asks_for_claims(config):
+    """Keep the claims of one file on one worker, and come to an end though a worker dies."""
+    if not asks_for_claims(config):
         return None
-    from harness.scheduling import ByFile
+    from harness.scheduling import SCHEDULERS
 
-    return ByFile(config, log)
+    scheduler = SCHEDULERS.get(config.getvalue("dist"))
+    return scheduler and scheduler(config, log)

@@ -350,10 +350,11 @@ def test_two_pytest_runs_at_once_leave_the_reports_of_one(tmp_path, many, figure
 # A worker that dies.
 
 KILLS = """
-import os, signal
+import os, signal, time
 
 def die(item, phase):
     if item.nodeid == os.environ["DIES_AT"] and os.environ["DIES_IN"] == phase:
+        time.sleep(float(os.environ["DIES_AFTER"]))
         os.kill(os.getpid(), signal.SIGKILL)
 
 def pytest_runtest_setup(item):
@@ -364,13 +365,15 @@ def pytest_runtest_call(item):
 """
 
 
-def run_with_workers(project, victim, phase, *arguments):
+def run_with_workers(project, victim, phase, after, *arguments):
     """Run two workers, of which every one that comes to the victim dies there; return the exit code and the output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "GITHUB", "CI"))}
-    environment |= {"DIES_AT": victim, "DIES_IN": phase, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment |= {"DIES_AT": victim, "DIES_IN": phase, "DIES_AFTER": after}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "claims", "-n2"]
     told = subprocess.run(
-        [*command, "--harness-device=cpu", *arguments], cwd=project, env=environment, text=True, capture_output=True, check=False
+        [*command, "--harness-device=cpu", *arguments], cwd=project, env=environment, text=True, capture_output=True,
+        check=False, timeout=PATIENCE,
     )  # fmt: skip
     return told.returncode, told.stdout
 
@@ -384,14 +387,15 @@ def test_a_worker_that_dies(tmp_path, many, figure):
     (project / "conftest.py").write_text(KILLS, "utf-8")
     every = [f"claims/{name}.yaml::claim-{n}" for name in ("other", "small", "third") for n in range(3)]
     cases = [
-        (victim, phase, how)
+        (victim, phase, after, how)
+        for after in ["0", "2"]  # seconds; in two, the other worker has done all that it was given
         for how in ([], ["--max-worker-restart=0"], ["--dist=loadscope", "--max-worker-restart=1"])
         for victim, phase in zip(every, ["setup", "call"] * 5, strict=False)
     ]
     rng = random.Random(0)
     tried = many(10, 1)
-    for victim, phase, how in [(every[1], "setup", []), *rng.sample(cases, tried - 1)]:
-        code, said = run_with_workers(project, victim, phase, *how)
+    for victim, phase, after, how in [(every[1], "setup", "2", []), *rng.sample(cases, tried - 1)]:
+        code, said = run_with_workers(project, victim, phase, after, *how)
         assert code == 2, said
         body = assert_one_run(doing.directory)
         assert [claim["key"] for claim in body["claims"]] == every
