@@ -88,8 +88,10 @@ class Asked:
         """Return the claims that were not reached."""
         return [nodeid for nodeid in self.claims if nodeid not in self.reached]
 
-    def lost(self) -> list[Record]:
-        """Return an error for each claim that was not reached; from now on it is.
+    def lost(self, *, stopped: bool) -> list[Record]:
+        """Return an error for each claim that was not reached because workers died; from now on it is.
+
+        In a run that was stopped, those are the ones that they died of: somebody might have judged the others.
 
         Raises:
             SpecError: a spec has become unreadable since.
@@ -102,6 +104,8 @@ class Asked:
         lost: dict[Path, dict[str, str]] = {}
         for nodeid in self.unreached():
             died = nodeid in self._killers
+            if stopped and not died:
+                continue
             found = "a worker that died while it judged this" if died else "none, as a worker died"
             lost.setdefault(self._path(nodeid), {})[nodeid.partition("::")[2]] = found
             self.reached.add(nodeid)

@@ -60,9 +60,9 @@ class Reporting:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the reports; make trouble with specs and fixtures exit code 2, and nothing evaluated never green."""
         ok, failed = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
-        if self.asked.worker_died:
-            self._tell_what_was_lost()
         stopped = session.exitstatus == pytest.ExitCode.INTERRUPTED  # whoever pressed Ctrl-C does not wait for a sweep
+        if self.asked.worker_died:
+            self._tell_what_was_lost(stopped)
         trouble = self.spec_errors or any(record["status"] == "error" for record in self.records.values())
         if trouble and session.exitstatus in (ok, failed):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -81,12 +81,12 @@ class Reporting:
         if self.records or self.spec_errors:
             self._write(session)
 
-    def _tell_what_was_lost(self) -> None:
+    def _tell_what_was_lost(self, stopped: bool) -> None:
         """Make errors of the claims that got no verdict because workers died."""
         from harness.errors import HarnessError
 
         try:
-            found = self.asked.lost()
+            found = self.asked.lost(stopped=stopped)
         except HarnessError as error:  # somebody edited a spec meanwhile
             self.spec_errors += map(str, error.problems)
             return

@@ -350,7 +350,7 @@ def test_two_pytest_runs_at_once_leave_the_reports_of_one(tmp_path, many, figure
 # A worker that dies.
 
 KILLS = """
-import os, signal, time
+import os, signal, time, pytest
 
 def die(item, phase):
     if item.nodeid == os.environ["DIES_AT"] and os.environ["DIES_IN"] == phase:
@@ -362,13 +362,21 @@ def pytest_runtest_setup(item):
 
 def pytest_runtest_call(item):
     die(item, "call")
+
+@pytest.hookimpl(trylast=True)
+def pytest_handlecrashitem():
+    if os.environ["STOPS"]:
+        raise KeyboardInterrupt
 """
 
 
-def run_with_workers(project, victim, phase, after, *arguments):
-    """Run two workers, of which every one that comes to the victim dies there; return the exit code and the output."""
+def run_with_workers(project, victim, phase, after, *arguments, stops=""):
+    """Run two workers, of which every one that comes to the victim dies there; return the exit code and the output.
+
+    If it `stops`, somebody presses Ctrl-C as soon as one has died.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "GITHUB", "CI"))}
-    environment |= {"DIES_AT": victim, "DIES_IN": phase, "DIES_AFTER": after}
+    environment |= {"DIES_AT": victim, "DIES_IN": phase, "DIES_AFTER": after, "STOPS": stops}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "claims", "-n2"]
     told = subprocess.run(
@@ -378,14 +386,20 @@ def run_with_workers(project, victim, phase, after, *arguments):
     return told.returncode, told.stdout
 
 
-def test_a_worker_that_dies(tmp_path, many, figure):
-    project = tmp_path / "project"
-    doing = Report(project)
+@pytest.fixture
+def deadly(tmp_path):
+    """A project with three files of three claims, at one of which a worker dies."""
+    doing = Report(tmp_path / "project")
     doing.write_spec(3)
-    shutil.copyfile(doing.spec, project / "claims" / "other.yaml")
-    shutil.copyfile(doing.spec, project / "claims" / "third.yaml")
-    (project / "conftest.py").write_text(KILLS, "utf-8")
+    shutil.copyfile(doing.spec, doing.spec.with_name("other.yaml"))
+    shutil.copyfile(doing.spec, doing.spec.with_name("third.yaml"))
+    (tmp_path / "project" / "conftest.py").write_text(KILLS, "utf-8")
     every = [f"claims/{name}.yaml::claim-{n}" for name in ("other", "small", "third") for n in range(3)]
+    return SimpleNamespace(project=tmp_path / "project", reports=doing.directory, every=every)
+
+
+def test_a_worker_that_dies(deadly, many, figure):
+    project, every = deadly.project, deadly.every
     cases = [
         (victim, phase, after, how)
         for after in ["0", "2"]  # seconds; in two, the other worker has done all that it was given
@@ -397,7 +411,7 @@ def test_a_worker_that_dies(tmp_path, many, figure):
     for victim, phase, after, how in [(every[1], "setup", "2", []), *rng.sample(cases, tried - 1)]:
         code, said = run_with_workers(project, victim, phase, after, *how)
         assert code == 2, said
-        body = assert_one_run(doing.directory)
+        body = assert_one_run(deadly.reports)
         assert [claim["key"] for claim in body["claims"]] == every
         verdicts = {claim["key"]: claim["verdict"] for claim in body["claims"]}
         assert verdicts[victim] == "error"
@@ -411,3 +425,14 @@ def test_a_worker_that_dies(tmp_path, many, figure):
     figure(
         "a worker that dies under xdist", tried, tried, "every claim is in the report, what had no verdict as an error"
     )
+
+
+def test_a_run_that_is_stopped_blames_a_dead_worker_for_one_claim(deadly):
+    victim = deadly.every[0]
+    code, said = run_with_workers(deadly.project, victim, "setup", "0", stops="yes")
+    assert code == 2, said
+    body = assert_one_run(deadly.reports)
+    assert [claim["key"] for claim in body["claims"] if claim["verdict"] == "error"] == [victim]
+    assert len(body["unreached"]) >= 5  # of the nine, the other worker has judged three at most
+    assert {claim["key"] for claim in body["claims"]} | set(body["unreached"]) == set(deadly.every)
+    assert f"no verdict on {len(body['unreached'])} more, as the run was stopped" in said
