@@ -46,12 +46,17 @@ def test_most_claims_that_ship_are_compared():
     assert sum(map(len, compared().values())) > 130
 
 
+@pytest.fixture(scope="module")
+def benches():
+    """One of each engine; what claims of several files share, each runs once."""
+    return [Workbench("cpu", engine) for engine in ("cone", "hooks")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", compared())
-def test_they_agree(path, many, figure):
+def test_they_agree(path, benches, many, figure):
     """Every verdict, every count, every digit of a file's claims."""
     judged = [asked_less(h, many(300, 100)) for h in compared()[path][:: many(1, 3)]]
-    benches = [Workbench("cpu", engine) for engine in ("cone", "hooks")]
     for bench in benches:
         evaluate.plan(judged, bench)
     for h in judged:
