@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
+QUICK = $(wildcard $(patsubst harness/%/__init__.py,tests/%,$(wildcard harness/*/__init__.py))) tests/planted tests/project
 
-.PHONY: hypotheses mutants findings test check lint bench reliability versions code-mutants gpu package fixtures schema clean
+.PHONY: hypotheses mutants findings quick test check lint bench reliability versions code-mutants gpu package fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
@@ -15,6 +16,9 @@ mutants: $(READY)           ## change every supported claim a little: does it ho
 findings: $(READY)          ## which claims hold of every training run? Written to docs/findings.md
 	$(BIN)/pytest hypotheses/universal --harness-report reports/findings || [ $$? -eq 1 ]  # a refuted claim is a finding
 	$(BIN)/harness findings reports/findings.json --out docs/findings.md
+
+quick: $(READY)             ## the tests of every room that take no time: to be run after each edit
+	$(BIN)/pytest $(QUICK) -n 2 -m "not slow"
 
 test: $(READY)              ## the harness's own tests; one that hangs ends in a traceback after 20 minutes
 	$(BIN)/pytest tests/ -n 2 -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true

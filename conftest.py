@@ -1,3 +1,3 @@
 """Makes the plugin work from a bare checkout; where it is installed, pytest finds it registered under this name."""
 
-pytest_plugins = ["harness.pytest_plugin", "pytester"]
+pytest_plugins = ["harness.plugin", "pytester"]

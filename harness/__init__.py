@@ -5,7 +5,7 @@
     ...     result = harness.judge(hypothesis)
     ...     print(hypothesis.id, result.verdict)  # doctest: +SKIP
 
-Names are loaded when they are first used: reading specs needs no torch.
+Names are imported on first use: reading specs needs no torch.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.describing import describe
-    from harness.errors import FixtureError, HarnessError, MeasurementError, SpecError
-    from harness.evaluate import Result, judge
-    from harness.fixtures import Fixture, load_fixture
-    from harness.hypothesis import Hypothesis
-    from harness.pattern_pictures import attention_figure
-    from harness.patterns import attention_maps, mean_map
-    from harness.permission import allow_code
-    from harness.spec import load_hypotheses
-    from harness.task import Task
-    from harness.workbench import Workbench
+    from harness.base.errors import FixtureError, HarnessError, MeasurementError, SpecError
+    from harness.base.own_code import allow_code
+    from harness.exploring.attention import attention_maps, mean_map
+    from harness.exploring.attention_figures import attention_figure
+    from harness.exploring.description import describe
+    from harness.judging.bench import Workbench
+    from harness.judging.evaluation import judge
+    from harness.judging.verdict import Result
+    from harness.models.fixtures import Fixture, load_fixture
+    from harness.specs.spec_files import load_hypotheses
+    from harness.specs.verbs.ablate import Hypothesis
+    from harness.tasks.user_task import Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FixtureError": "errors", "HarnessError": "errors", "MeasurementError": "errors", "SpecError": "errors",
-    "Result": "evaluate", "Workbench": "workbench", "judge": "evaluate", "Fixture": "fixtures",
-    "load_fixture": "fixtures", "Hypothesis": "hypothesis", "load_hypotheses": "spec",
-    "attention_maps": "patterns", "mean_map": "patterns", "attention_figure": "pattern_pictures",
-    "describe": "describing", "Task": "task", "allow_code": "permission",
+    "FixtureError": "base.errors", "HarnessError": "base.errors", "MeasurementError": "base.errors",
+    "SpecError": "base.errors", "allow_code": "base.own_code", "Task": "tasks.user_task",
+    "load_hypotheses": "specs.spec_files", "Hypothesis": "specs.verbs.ablate",
+    "Fixture": "models.fixtures", "load_fixture": "models.fixtures",
+    "Workbench": "judging.bench", "judge": "judging.evaluation", "Result": "judging.verdict",
+    "attention_maps": "exploring.attention", "mean_map": "exploring.attention",
+    "attention_figure": "exploring.attention_figures", "describe": "exploring.description",
 }  # fmt: skip
 __all__ = [
     "Fixture", "FixtureError", "HarnessError", "Hypothesis", "MeasurementError", "Result", "SpecError", "Task",

@@ -7,7 +7,7 @@ import os
 import pytest
 import tiny
 
-from harness.permission import allow_code
+from harness.base.own_code import allow_code
 
 
 def pytest_addoption(parser):

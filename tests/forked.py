@@ -19,9 +19,9 @@ import pytest
 import torch
 
 import harness.cli
-import harness.page
-from harness import making
-from harness.files import PART
+import harness.reporting.page
+from harness.base.files import PART
+from harness.training import runs as making
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PATIENCE = 600  # seconds; only a test that fails waits so long
@@ -79,7 +79,7 @@ def do(program, arguments, directory, log):
         if program == "harness":
             code = harness.cli.main(arguments)
         else:
-            code = int(pytest.main(["-p", "harness.pytest_plugin", "-p", "no:cacheprovider", *arguments]))
+            code = int(pytest.main(["-p", "harness.plugin", "-p", "no:cacheprovider", *arguments]))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is done
         return code
     except KeyboardInterrupt:

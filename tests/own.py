@@ -8,10 +8,10 @@ from pathlib import Path
 
 from paths import ROOT
 
-from harness.fixtures import serialise, write_fixture
-from harness.models import expected_tensors
-from harness.pins import Pin, Provenance, recipe_hash
-from harness.recipe import load_recipe
+from harness.models.bridge import expected_tensors
+from harness.models.storage import serialise, write_fixture
+from harness.specs.pins import Pin, Provenance, recipe_hash
+from harness.specs.recipe import load_recipe
 
 _PAGE = (ROOT / "docs" / "own-model.md").read_text("utf-8")
 # The page's own example, so that what it shows is what is tested.

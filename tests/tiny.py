@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.errors import HarnessError
-from harness.fixtures import serialise, write_fixture
-from harness.hypothesis import Claim
-from harness.models import expected_tensors
-from harness.pins import Pin, Provenance, recipe_hash
-from harness.places import PIN, WEIGHTS
-from harness.recipe import Recipe
-from harness.spec import load_file
+from harness.base.errors import HarnessError
+from harness.models.bridge import expected_tensors
+from harness.models.storage import serialise, write_fixture
+from harness.specs.claim import Claim
+from harness.specs.fixture_files import PIN, WEIGHTS
+from harness.specs.pins import Pin, Provenance, recipe_hash
+from harness.specs.recipe import Recipe
+from harness.specs.spec_files import load_file
 
 FIELDS = {
     "version": 1, "task": "addition", "n_digits": 2, "n_layers": 2, "n_heads": 2, "d_model": 8, "d_mlp": 16,

@@ -14,16 +14,17 @@ import torch
 from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import cone, hooked, interventions
-from harness.addition import encode
-from harness.fixtures import fixture_of, load_fixture
-from harness.interventions import CLEAN
-from harness.nodes import all_nodes, reach
-from harness.question_sets import named_set
-from harness.recipe import Recipe
-from harness.sampling import tokens_for
-from harness.selection import Sample
-from harness.transformer import initial_weights
+from harness.engines import cone, interventions
+from harness.engines import hooks as hooked
+from harness.engines.interventions import CLEAN
+from harness.engines.transformer import initial_weights
+from harness.models.fixtures import fixture_of, load_fixture
+from harness.specs.nodes import all_nodes, reach
+from harness.specs.recipe import Recipe
+from harness.tasks.addition.arithmetic import encode
+from harness.tasks.addition.question_sets import named_set
+from harness.tasks.addition.sampling import tokens_for
+from harness.tasks.questions import Sample
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -124,7 +125,7 @@ def test_claims_from_cold(add, benchmark, tmp_path):
         )  # fmt: skip
 
     def imports():
-        code = "import pytest, torch, harness.evaluate, harness.report, scipy.special"
+        code = "import pytest, torch, harness.judging.evaluation, harness.reporting.report, scipy.special"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
     benchmark.pedantic(judge, rounds=1)  # minutes long, so once is enough

@@ -10,12 +10,12 @@ import torch
 from notebook_training import NotebookTraining
 from tabulate import tabulate
 
-from harness.addition import answers
-from harness.places import recipe_of
-from harness.sampling import sample_strata, sample_uniform
-from harness.selection import make_strata
-from harness.training import Training
-from harness.transformer import answer_logits, sizes_of
+from harness.engines.transformer import answer_logits, sizes_of
+from harness.specs.fixture_files import recipe_of
+from harness.tasks.addition.sampling import sample_strata, sample_uniform
+from harness.tasks.addition.strata import make_strata
+from harness.tasks.answers import answers
+from harness.training.loop import Training
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CPU = torch.device("cpu")

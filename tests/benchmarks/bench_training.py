@@ -10,9 +10,9 @@ import pytest
 import torch
 from notebook_training import NotebookTraining
 
-from harness.making import LOG_EVERY
-from harness.places import recipe_of
-from harness.training import Training
+from harness.specs.fixture_files import recipe_of
+from harness.training.loop import Training
+from harness.training.runs import LOG_EVERY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 STEPS = 200  # whose losses are compared

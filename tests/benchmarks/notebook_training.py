@@ -10,8 +10,8 @@ import operator
 import torch
 from torch.nn import functional
 
-from harness.addition import label
-from harness.models import build_model
+from harness.models.bridge import build_model
+from harness.tasks.addition.arithmetic import label
 
 
 class NotebookTraining:

@@ -119,7 +119,7 @@ def test_it_runs_from_where_it_was_installed(python, project):
     assert done.returncode == 0
     assert done.stdout.startswith("usage: harness")
     where = run(python, project, "pip", "show", "-f", "mechanistic-harness").stdout
-    assert "harness/data/page.html.jinja" in where
+    assert "harness/reporting/data/page.html.jinja" in where
     assert "Editable project location" not in where
     assert str(ROOT) not in subprocess.run(
         [python, "-c", "import harness; print(harness.__path__)"], cwd=project, capture_output=True, text=True, check=True

@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from harness import cone, interventions
-from harness.addition import answers
-from harness.evaluate import judge, plan
-from harness.fixtures import load_fixture
-from harness.intervention_reader import DEFAULT_REFERENCE
-from harness.layout import Question
-from harness.nodes import all_nodes, reach
-from harness.sampling import tokens_for
-from harness.selection import QuestionList
-from harness.spec import load_file
+from harness.engines import cone, interventions
+from harness.judging.evaluation import judge, plan
+from harness.models.fixtures import load_fixture
+from harness.specs.nodes import all_nodes, reach
+from harness.specs.parsing import DEFAULT_REFERENCE
+from harness.specs.spec_files import load_file
+from harness.tasks.addition.layout import Question
+from harness.tasks.addition.sampling import tokens_for
+from harness.tasks.answers import answers
+from harness.tasks.questions import QuestionList
 
 RATES = [0.05, 0.1, 0.2, 0.3, 0.4, 0.43, 0.45, 0.47, 0.6, 0.85, 0.9, 0.92]
 

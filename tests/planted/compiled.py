@@ -35,10 +35,10 @@ from tracr.compiler import compiling
 from tracr.compiler.assemble import AssembledTransformerModel
 from tracr.rasp import rasp
 
-from harness.layout import Layout
-from harness.models import expected_tensors
-from harness.recipe import Recipe
-from harness.transformer import EPSILON
+from harness.engines.transformer import EPSILON
+from harness.models.bridge import expected_tensors
+from harness.specs.recipe import Recipe
+from harness.tasks.addition.layout import Layout
 
 LAYOUT = Layout(2)
 BOS = "bos"  # the token of the compiler's own

@@ -9,7 +9,7 @@ from planted import RECIPE, planted_weights
 from several import ORDERS, write_run
 from tiny import write_tiny
 
-from harness.workbench import Workbench
+from harness.judging.bench import Workbench
 
 
 @pytest.fixture(scope="package")

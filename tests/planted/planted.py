@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.hypothesis import Claim
-from harness.models import expected_tensors
-from harness.recipe import Recipe
-from harness.spec import load_file
+from harness.models.bridge import expected_tensors
+from harness.specs.claim import Claim
+from harness.specs.recipe import Recipe
+from harness.specs.spec_files import load_file
 
 RECIPE = Recipe.model_validate(
     {"version": 1, "task": "addition", "n_digits": 1, "n_layers": 2, "n_heads": 3, "d_model": 72, "d_mlp": 200,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from planted import read
 
-from harness.controls import measure_controls
-from harness.evaluate import judge
-from harness.failure import failure_text
-from harness.mutants import judge_mutants
-from harness.records import false_verdicts_line, record_of
-from harness.selection import AUTO_MOST
+from harness.judging.controls import measure_controls
+from harness.judging.evaluation import judge
+from harness.judging.mutants import judge_mutants
+from harness.judging.records import record_of
+from harness.reporting.failure import failure_text
+from harness.reporting.summary import false_verdicts_line
+from harness.tasks.questions import AUTO_MOST
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CUT = "ablate: S3L0H0\nreference: {{all}}\nquestions: {questions}\nexpect: {{{{fails: [A1], fail_rate: {rate}}}}}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from planted import read
 
-from harness import cone
-from harness.controls import measure_controls
-from harness.errors import MeasurementError
-from harness.evaluate import judge, plan
-from harness.failure import failure_text
-from harness.records import not_specific, record_of
-from harness.workbench import Workbench
+from harness.base.errors import MeasurementError
+from harness.engines import cone
+from harness.judging.bench import Workbench
+from harness.judging.controls import measure_controls
+from harness.judging.evaluation import judge, plan
+from harness.judging.records import record_of
+from harness.reporting.failure import failure_text
+from harness.reporting.summary import not_specific
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

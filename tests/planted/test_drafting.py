@@ -6,15 +6,16 @@ import pytest
 from planted import SAMPLE
 from tiny import write_tiny
 
+from harness.base.errors import HarnessError
 from harness.cli import main
-from harness.drafting import draft
-from harness.errors import HarnessError
-from harness.evaluate import judge
-from harness.records import record_of, summary_line
-from harness.report import markdown, shown_verdict, terminal_table
-from harness.selection import Sample
-from harness.spec import load_file
-from harness.workbench import Workbench
+from harness.exploring.drafts import draft
+from harness.judging.bench import Workbench
+from harness.judging.evaluation import judge
+from harness.judging.records import record_of
+from harness.reporting.report import markdown, shown_verdict, terminal_table
+from harness.reporting.summary import summary_line
+from harness.specs.spec_files import load_file
+from harness.tasks.questions import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

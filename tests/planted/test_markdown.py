@@ -10,7 +10,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import transformer_lens.model_bridge  # noqa: F401
 
-from harness.writing import shortened
+from harness.reporting.output import shortened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPEC = """\

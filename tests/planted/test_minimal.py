@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from tiny import refusal
 
+from harness.base.errors import HarnessError
 from harness.cli import main
-from harness.errors import HarnessError
-from harness.evaluate import judge
-from harness.minimal import find_minimal
-from harness.spec import load_file
-from harness.variants import write_nodes
-from harness.workbench import Workbench
+from harness.exploring.minimal_sets import find_minimal
+from harness.judging.bench import Workbench
+from harness.judging.evaluation import judge
+from harness.specs.siblings import write_nodes
+from harness.specs.spec_files import load_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Two heads copy the digits, at the two steps that predict; at each, an MLP adds them. Nothing else is read.

@@ -6,11 +6,10 @@ import pytest
 from planted import planted_weights, read
 from tiny import write_tiny
 
-from harness.coverage import COVERAGE_N, coverage_of
-from harness.evaluate import judge
-from harness.mutants import judge_mutants, mutants_of, plan_mutants
-from harness.nodemap import map_nodes
-from harness.workbench import Workbench
+from harness.judging.bench import Workbench
+from harness.judging.coverage import COVERAGE_N, coverage_of, map_nodes
+from harness.judging.evaluation import judge
+from harness.judging.mutants import judge_mutants, mutants_of, plan_mutants
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,12 +13,12 @@ import shutil
 import pytest
 import tiny
 
-from harness.evaluate import judge
-from harness.nodemap import map_nodes
-from harness.page import render
-from harness.records import record_of
-from harness.spec import load_file
-from harness.workbench import Workbench
+from harness.judging.bench import Workbench
+from harness.judging.coverage import map_nodes
+from harness.judging.evaluation import judge
+from harness.judging.records import record_of
+from harness.reporting.page import render
+from harness.specs.spec_files import load_file
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[browser]'")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -11,10 +11,10 @@ import scipy.stats  # noqa: F401
 import transformer_lens.model_bridge  # noqa: F401
 from planted import RECIPE
 
-import harness.nodemap
-import harness.page
-from harness.errors import HarnessError
-from harness.nodes import all_nodes, reach
+import harness.judging.coverage
+import harness.reporting.page
+from harness.base.errors import HarnessError
+from harness.specs.nodes import all_nodes, reach
 
 # As in test_plugin.py: what a run inside this process imports must not be imported twice.
 
@@ -53,7 +53,7 @@ def run(pytester, fixtures, monkeypatch):
         options = ("claims/", f"--harness-fixtures={fixtures}", "--harness-device=cpu", *options)
         options += (f"--harness-html={html}",) if html else ()
         if not inside:
-            return pytester.runpytest_subprocess(*options, "-p", "harness.pytest_plugin")
+            return pytester.runpytest_subprocess(*options, "-p", "harness.plugin")
         return pytester.runpytest(*options)
 
     return go
@@ -107,13 +107,13 @@ def test_the_map_shows_what_the_weights_do(run, pytester):
 
 
 def test_one_sweep_serves_the_map_and_the_coverage(run, pytester, monkeypatch):
-    asked, real = [], harness.nodemap.map_nodes
+    asked, real = [], harness.judging.coverage.map_nodes
 
     def counting(name, fixtures, bench, n):
         asked.append((name, n))
         return real(name, fixtures, bench, n)
 
-    monkeypatch.setattr(harness.nodemap, "map_nodes", counting)
+    monkeypatch.setattr(harness.judging.coverage, "map_nodes", counting)
     run(SUPPORTED, "--harness-coverage")
     assert asked == [("planted", 1000)]
     html = page(pytester)
@@ -133,7 +133,7 @@ def test_a_map_that_cannot_be_made_is_said_to_be_missing(run, pytester, monkeypa
     def fail(*_):
         raise HarnessError.of("a model", "none", "make one")
 
-    monkeypatch.setattr(harness.nodemap, "map_nodes", fail)
+    monkeypatch.setattr(harness.judging.coverage, "map_nodes", fail)
     result = run(SUPPORTED)
     assert result.ret == 0
     line = "no map of planted: expected a model, found none; make one"

@@ -7,7 +7,7 @@ import pytest
 from alarms import ask_random_claims
 from planted import read
 
-from harness.evaluate import judge
+from harness.judging.evaluation import judge
 
 TRUE = {
     # Cut a copying head or the MLP at a step and no unit is on: the answer is 0, wrong wherever it is not 0.

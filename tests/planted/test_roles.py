@@ -19,20 +19,21 @@ from several import ASKED, GROUP, IDLE, KNOWN, SIZES, read, write_run
 from tiny import refusal, write_tiny
 
 from harness import __version__
-from harness.across import Absent, AcrossRuns
+from harness.base.errors import FixtureError, HarnessError, SpecError
+from harness.base.intervals import exact_interval
 from harness.cli import main
-from harness.errors import FixtureError, HarnessError, SpecError
-from harness.evaluate import judge
-from harness.failure import failure_text
-from harness.intervals import exact_interval
-from harness.locate import locate, roles_file, sought_roles, to_markdown
-from harness.nodes import read_nodes
-from harness.records import digits_seen, named_nodes, record_of
-from harness.report import VERSION
-from harness.roles import read_roles, shape_of, write_roles
-from harness.runs import share_of
-from harness.variants import write_nodes
-from harness.workbench import Workbench
+from harness.exploring.role_search import locate, role_queries, roles_file, to_markdown
+from harness.judging.across import share_of
+from harness.judging.bench import Workbench
+from harness.judging.evaluation import judge
+from harness.judging.records import named_nodes, record_of
+from harness.reporting.failure import failure_text
+from harness.reporting.report import VERSION
+from harness.reporting.summary import digits_seen
+from harness.specs.across import Absent, AcrossRuns
+from harness.specs.nodes import read_nodes
+from harness.specs.roles import read_roles, shape_of, write_roles
+from harness.specs.siblings import write_nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,7 +70,7 @@ def test_what_no_heads_carry_is_not_placed_and_says_why(copied):
 
 
 def test_the_sought_roles_cover_every_digit_once():
-    roles = list(sought_roles(5))
+    roles = list(role_queries(5))
     assert [role.name for role in roles if role.role == "base_add"] == [f"base_add.A{k}" for k in (4, 3, 2, 1, 0)]
     assert [role.name for role in roles if role.role == "carry"] == [f"carry.A{k}" for k in (5, 4, 3, 2, 1)]
     cascades = {role.place: role.digits for role in roles if role.role == "tricase"}
@@ -377,9 +378,23 @@ def test_the_findings_say_what_holds_of_every_run(judged, copied, tmp_path, caps
     assert out.read_text("utf-8") == text
 
 
+def test_a_role_may_be_at_a_place_without_a_number(judged, copied, capsys):
+    report = judged("old")
+    for name in ("run_s0", "run_s1"):
+        path = copied / name / "roles.yaml"
+        text = path.read_text("utf-8").replace(
+            "\nroles:\n", "\nroles:\n  zero: {sign: S4L0H0, A1: S4L0H0, A0: S4L0H0}\n", 1
+        )
+        path.write_text(text, "utf-8")
+    capsys.readouterr()
+    assert main(["findings", str(report), "--fixtures", str(copied)]) == 0
+    roles = re.findall(r"^\| (\S+\.\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert [role for role in roles if role.startswith("zero.")] == ["zero.A1", "zero.A0", "zero.sign"]
+
+
 def test_a_report_without_such_claims_has_no_findings(judged, copied):
     report = json.loads(judged("old").read_text("utf-8"))
-    from harness.findings import findings
+    from harness.reporting.findings import findings
 
     alone = [claim for claim in report["claims"] if claim["verb"] != "across"]
     assert "expected claims about several fixtures" in refusal(HarnessError, findings, alone, copied, "x")

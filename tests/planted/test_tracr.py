@@ -10,11 +10,11 @@ import torch
 from tiny import make_recipe, write_tiny
 
 import harness
-from harness import transformer
-from harness.addition import answers
-from harness.layout import Question
-from harness.sampling import tokens_for
-from harness.selection import QuestionList
+from harness.engines import transformer
+from harness.tasks.addition.layout import Question
+from harness.tasks.addition.sampling import tokens_for
+from harness.tasks.answers import answers
+from harness.tasks.questions import QuestionList
 
 pytest.importorskip("tracr", reason="the compiler is not installed: pip install -c constraints.txt -e '.[dev,tracr]'")
 from compiled import BOS, FETCHED, LAYOUT, VARIABLES, answer, by_hand, compiled, converted, places, said, sizes

@@ -8,8 +8,8 @@ import pytest
 from alarms import ask_random_claims
 from paths import FIXTURES
 
-from harness.making import train_fixture
-from harness.workbench import Workbench
+from harness.judging.bench import Workbench
+from harness.training.runs import train_fixture
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 

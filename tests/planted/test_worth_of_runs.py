@@ -7,17 +7,18 @@ from fractions import Fraction
 import pytest
 from several import ASKED, GROUP, KNOWN, read
 
-from harness.controls import CONTROL_N, Controls
-from harness.evaluate import judge, plan
-from harness.failure import failure_text, run_controls
-from harness.mutants import judge_mutants, mutants_of, plan_mutants
-from harness.page import render
-from harness.records import not_specific, record_of, summary_line
-from harness.report import markdown, shown_verdict
-from harness.runs import RunsControls
-from harness.variants import write_nodes
-from harness.verdict import Comparison
-from harness.workbench import Workbench
+from harness.judging.across import RunsControls
+from harness.judging.bench import Workbench
+from harness.judging.controls import CONTROL_N, Controls
+from harness.judging.evaluation import judge, plan
+from harness.judging.mutants import judge_mutants, mutants_of, plan_mutants
+from harness.judging.records import record_of
+from harness.judging.verdict import Comparison
+from harness.reporting.failure import failure_text, run_controls
+from harness.reporting.page import render
+from harness.reporting.report import markdown, shown_verdict
+from harness.reporting.summary import not_specific, summary_line
+from harness.specs.siblings import write_nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

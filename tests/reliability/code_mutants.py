@@ -28,17 +28,18 @@ SAMPLE, SEED = 300, 0
 
 # A module, and the files of tests that try it, but for the slow tests in them, which -m and -k below leave out.
 TESTS = {
-    "nodes": ["test_nodes", "test_spec"],
-    "spec": ["test_spec"],
-    "interventions": ["test_cone", "test_hooked"],
-    "cone": ["test_cone"],
-    "verdict": ["test_verdict"],
-    "addition": ["test_addition"],
+    "specs.nodes": ["specs/test_nodes", "specs/test_spec_files"],
+    "specs.spec_files": ["specs/test_spec_files"],
+    "engines.interventions": ["engines/test_cone", "engines/test_hooks"],
+    "engines.cone": ["engines/test_cone"],
+    "judging.verdict": ["judging/test_verdict"],
+    "judging.verbs.ablate": ["judging/test_verdict"],
+    "tasks.addition.arithmetic": ["tasks/test_arithmetic"],
 }
 DECORATOR = "@torch.inference_mode()\n"
 CONFIG = """[mutmut]
 source_paths = harness
-only_mutate = harness/{module}.py
+only_mutate = {path}
 also_copy =
     conftest.py
     fixtures
@@ -69,6 +70,11 @@ settings.load_profile("unshrunk")
 """
 
 
+def path_of(module: str) -> str:
+    """Return the path of a module, given its name without ``harness.``."""
+    return f"harness/{module.replace('.', '/')}.py"
+
+
 def undecorated(text: str) -> str:
     """Return a module's text with the decorator at the end of the file instead of above each function."""
     names = re.findall(rf"^{re.escape(DECORATOR)}def (\w+)", text, re.M)
@@ -85,7 +91,7 @@ def prepare(work: Path) -> None:
     (work / "plugins").mkdir()
     (work / "plugins" / "unshrunk.py").write_text(UNSHRUNK, "utf-8")
     for module in TESTS:
-        path = work / "harness" / f"{module}.py"
+        path = work / path_of(module)
         path.write_text(undecorated(path.read_text("utf-8")), "utf-8")
 
 
@@ -93,7 +99,7 @@ def mutants_of(module: str, work: Path) -> list[str]:
     """Return the names of all mutants of a module."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
-    path = work / "harness" / f"{module}.py"
+    path = work / path_of(module)
     names = mutate_file_contents(str(path), path.read_text("utf-8")).mutant_names
     return [f"harness.{module}.{name}" for name in names]
 
@@ -110,7 +116,7 @@ def mutmut(work: Path, *arguments: str) -> str:
 def trial(module: str, names: list[str], work: Path) -> dict[str, object]:
     """Return what came of a module's mutants: how many were killed, and what changed in those that were not."""
     tests = "".join(f"    tests/{test}.py\n" for test in TESTS[module])
-    (work / "setup.cfg").write_text(CONFIG.format(module=module, tests=tests), "utf-8")
+    (work / "setup.cfg").write_text(CONFIG.format(path=path_of(module), tests=tests), "utf-8")
     shutil.rmtree(work / "mutants", ignore_errors=True)
     mutmut(work, "run", "--max-children", "1", *names)
     status = dict(re.findall(r"^    (\S+): (.+)$", mutmut(work, "results", "--all", "true"), re.M))
@@ -135,7 +141,7 @@ def main(modules: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         prepare(work)
-        (work / "setup.cfg").write_text(CONFIG.format(module="none", tests=""), "utf-8")
+        (work / "setup.cfg").write_text(CONFIG.format(path="none", tests=""), "utf-8")
         os.chdir(work)  # mutmut looks for its settings here
         every = {module: mutants_of(module, work) for module in TESTS}
         sampled = set(random.Random(SEED).sample(sorted(chain(*every.values())), SAMPLE))

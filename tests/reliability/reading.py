@@ -9,12 +9,12 @@ from pathlib import Path
 
 from paths import FIXTURES
 
-from harness.errors import FixtureError, HarnessError, SpecError
-from harness.pins import read_pin
-from harness.places import PIN, RECIPE, ROLES, recipe_of
-from harness.recipe import load_recipe
-from harness.roles import read_roles
-from harness.spec import load_file
+from harness.base.errors import FixtureError, HarnessError, SpecError
+from harness.specs.fixture_files import PIN, RECIPE, ROLES, recipe_of
+from harness.specs.pins import read_pin
+from harness.specs.recipe import load_recipe
+from harness.specs.roles import read_roles
+from harness.specs.spec_files import load_file
 
 MEMORY = 200 * 2**20  # bytes, above what the process has when it begins
 SECONDS = 1.0  # of the processor's time, so that a busy machine makes no difference

@@ -26,11 +26,11 @@ import pytest
 from paths import FIXTURES, HYPOTHESES, ROOT
 from reading import SOUND, limit, outcomes
 
+from harness.base.errors import HarnessError
 from harness.cli import main
-from harness.errors import HarnessError
-from harness.pins import read_pin
-from harness.places import PIN, RECIPE, ROLES, list_fixtures, recipe_of
-from harness.roles import read_roles
+from harness.specs.fixture_files import PIN, RECIPE, ROLES, list_fixtures, recipe_of
+from harness.specs.pins import read_pin
+from harness.specs.roles import read_roles
 
 BAD = ROOT / "tests" / "bad_specs"
 FILES = {"recipes": RECIPE, "roles": ROLES, "pins": PIN}
@@ -190,7 +190,7 @@ def test_the_commands_tell_all_of_them_and_exit_with_2(project, many, figure):
     assert [line for line in expected if line not in said] == []
     for where, workers in ("specs", []), (some, ["-n", "2"]):
         code, out, err = run(
-            root, "pytest", where, "--harness-fixtures=fixtures", "--harness-device=cpu", "-p", "harness.pytest_plugin",
+            root, "pytest", where, "--harness-fixtures=fixtures", "--harness-device=cpu", "-p", "harness.plugin",
             "-p", "no:cacheprovider", "-o", "harness_paths=specs", *workers,
         )  # fmt: skip
         assert code == 2, out
@@ -207,7 +207,7 @@ def test_pytest_refuses_each_by_itself(many, figure, pytester):
     wrong = []
     for path in chosen:
         shown = path.relative_to(BAD)
-        result = pytester.runpytest_inprocess(str(shown), "-p", "harness.pytest_plugin", "-p", "no:cacheprovider")
+        result = pytester.runpytest_inprocess(str(shown), "-p", "harness.plugin", "-p", "no:cacheprovider")
         text = result.stdout.str() + result.stderr.str()
         first = f"{shown}:{written_on(path)[0][0]}"
         if result.ret != 2 or first not in text or "Traceback" in text or "INTERNALERROR" in text:
@@ -218,12 +218,15 @@ def test_pytest_refuses_each_by_itself(many, figure, pytester):
 
 REFUSING = {"Problem", "of", "report", "_report", "_refuse", "PydanticCustomError"}
 READING = (
-    "yamlfile", "strict", "each", "spec_model", "spec", "reader", "intervention_reader", "observation_reader",
-    "across_reader", "selection", "nodes", "variables", "layout", "question_sets", "recipe", "pins", "roles",
+    "base/yamlfile", "base/validation", "specs/templates", "specs/keys", "specs/schema", "specs/spec_files",
+    "specs/parsing", "specs/verbs/ablate", "specs/verbs/keep", "specs/verbs/patch", "specs/verbs/answer",
+    "specs/verbs/attend", "specs/verbs/learn", "specs/across", "specs/nodes", "specs/recipe", "specs/pins", "specs/roles",
+    "tasks/questions", "tasks/addition/strata", "tasks/addition/variables", "tasks/addition/layout",
+    "tasks/addition/question_sets",
 )  # fmt: skip
 # What no file of these can bring about, by what it begins with, and where it is tested.
 ELSEWHERE = {
-    "spec files (*.yaml)": "a directory without any, in test_spec.py",
+    "spec files (*.yaml)": "a directory without any, in test_spec_files.py",
     "a file something else": "a pipe, in test_yamlfile.py",
     "a readable file": "no such file, in test_yamlfile.py and test_fixtures.py",
     "UTF-8 text": "bytes, below",
@@ -235,7 +238,7 @@ ELSEWHERE = {
     "a directory of fixtures": "no such directory, in test_fixtures.py",
     "a fixture in {fixtures} {name}, but there": "a directory of fixtures without any, in test_fixtures.py",
     "a fixture inside": "a link, in test_fixtures.py",
-    "('version',) *new": "a newer format, in test_spec.py and test_recipe.py",
+    "('version',) *new": "a newer format, in test_spec_files.py and test_recipe.py",
     "*new str(path)": "a newer format, in test_fixtures.py",
 }
 

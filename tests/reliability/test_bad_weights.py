@@ -21,13 +21,14 @@ import torch
 from paths import ROOT as REPOSITORY
 from tiny import BAD_TENSORS, contents, make_recipe, random_weights, refusal, save_checkpoint, write_tiny
 
+from harness.base.errors import FixtureError
 from harness.cli import main
-from harness.errors import FixtureError
-from harness.fixtures import load_fixture, serialise
-from harness.importing import import_checkpoint
-from harness.making import ensure_trained, train_fixture
-from harness.models import check_tensors
-from harness.pins import read_pin
+from harness.models.bridge import check_tensors
+from harness.models.fixtures import load_fixture
+from harness.models.storage import serialise
+from harness.specs.pins import read_pin
+from harness.training.checkpoints import import_checkpoint
+from harness.training.runs import ensure_trained, train_fixture
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}
 ROOT = Path("fixtures")

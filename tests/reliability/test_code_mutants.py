@@ -1,6 +1,6 @@
 """Code mutants: would the tests notice a change of the code?
 
-`make code-mutants` changes six modules at a seeded sample of the places where mutmut can, one change at a time, and runs
+`make code-mutants` changes seven modules at a seeded sample of the places where mutmut can, one change at a time, and runs
 their tests; what came of it stands in `tests/reliability/code_mutants.json`. Those that no test notices are in
 `tests/reliability/code-mutants.md`, each with a reason.
 """
@@ -29,7 +29,7 @@ def test_the_mutants_of_a_module(module, figure):
     assert found["tried"] == sum(found["came out"].values())
     tests = ", ".join(f"{name}.py" for name in code_mutants.TESTS[module])
     shown = f"of {found['mutants']:,} possible; {tests}; mutmut {RESULTS['mutmut']}, {found['date']}"
-    figure(f"mutants of `{module}.py`, killed", found["tried"], killed(found), shown)
+    figure(f"mutants of `{module}`, killed", found["tried"], killed(found), shown)
 
 
 def test_nine_of_ten_are_killed():

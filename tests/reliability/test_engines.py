@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from paths import FIXTURES, HYPOTHESES
 
-from harness import evaluate
-from harness.places import list_fixtures, recipe_of
-from harness.recipe import BuiltRecipe
-from harness.selection import Sample
-from harness.spec import load_hypotheses
-from harness.workbench import Workbench
+from harness.judging import evaluation as evaluate
+from harness.judging.bench import Workbench
+from harness.specs.fixture_files import list_fixtures, recipe_of
+from harness.specs.recipe import UserModelRecipe
+from harness.specs.spec_files import load_hypotheses
+from harness.tasks.questions import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(name, FIXTURES), BuiltRecipe)}
+BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(name, FIXTURES), UserModelRecipe)}
 
 
 def compared():

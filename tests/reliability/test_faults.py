@@ -27,10 +27,11 @@ from forked import PATIENCE, PROCESSES, do, parts, run_in_child, run_program, ru
 from paths import ROOT
 from tiny import contents, recipe_text, write_tiny
 
-from harness.files import TURN, write_in_turn
-from harness.fixtures import load_fixture, serialise
-from harness.places import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, recipe_of
-from harness.records import summary_line
+from harness.base.files import TURN, write_in_turn
+from harness.models.fixtures import load_fixture
+from harness.models.storage import serialise
+from harness.reporting.summary import summary_line
+from harness.specs.fixture_files import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, recipe_of
 
 DIED = "a worker that died while it judged this"
 SIZES = {"n_digits": 1, "n_layers": 1, "steps": 30}
@@ -378,7 +379,7 @@ def run_with_workers(project, victim, phase, after, *arguments, stops=""):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "GITHUB", "CI"))}
     environment |= {"DIES_AT": victim, "DIES_IN": phase, "DIES_AFTER": after, "STOPS": stops}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "claims", "-n2"]
+    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-p", "no:cacheprovider", "claims", "-n2"]
     told = subprocess.run(
         [*command, "--harness-device=cpu", *arguments], cwd=project, env=environment, text=True, capture_output=True,
         check=False, timeout=PATIENCE,

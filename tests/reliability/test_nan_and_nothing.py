@@ -21,10 +21,10 @@ import tiny
 import transformer_lens.model_bridge  # noqa: F401
 from tiny import make_recipe, random_weights, recipe_text, write_tiny
 
-import harness.workbench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
+import harness.judging.bench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
 from harness.cli import main
-from harness.curves import column_names
-from harness.places import WEIGHTS
+from harness.specs.fixture_files import WEIGHTS
+from harness.training.curves import column_names
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}
 HOLDS = {"fails": [], "may_fail": ["A1", "A0"], "loss_above": 0}

@@ -25,11 +25,11 @@ import tiny
 import transformer_lens.model_bridge  # noqa: F401
 from tiny import BAD_NAMES, random_weights, recipe_text, refusal, save_checkpoint, write_tiny
 
-import harness.workbench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
+import harness.judging.bench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
+from harness.base.errors import SpecError
 from harness.cli import main
-from harness.errors import SpecError
-from harness.recipe import load_recipe
-from harness.spec import load_file
+from harness.specs.recipe import load_recipe
+from harness.specs.spec_files import load_file
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}
 LONG = "x" * 300

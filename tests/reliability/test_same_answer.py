@@ -26,13 +26,13 @@ import transformer_lens.model_bridge  # noqa: F401 - so that the fork server has
 from forked import in_child, run_in_child
 from paths import HYPOTHESES, ROOT
 
-from harness import fixtures
-from harness.evaluate import judge, plan
-from harness.permission import allow_code
-from harness.records import ordered, record_of
-from harness.report import to_json
-from harness.spec import load_file
-from harness.workbench import Workbench
+from harness.base.own_code import allow_code
+from harness.judging.bench import Workbench
+from harness.judging.evaluation import judge, plan
+from harness.judging.records import ordered, record_of
+from harness.models import fixtures
+from harness.reporting.report import to_json
+from harness.specs.spec_files import load_file
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -79,7 +79,7 @@ def test_every_import_is_declared():
     texts = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
     declared = {normal(Requirement(text).name) for text in texts}
     found = set()
-    for path in (ROOT / "harness").glob("*.py"):
+    for path in (ROOT / "harness").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}

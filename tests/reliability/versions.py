@@ -22,18 +22,18 @@ PACKAGES = ["pytest-xdist", "pytest-benchmark", "hypothesis", "jsonschema"]  # w
 
 # Each line is one run of pytest.
 WHOLE = [
-    "tests/test_spec.py tests/test_nodes.py tests/test_verdict.py tests/test_page.py tests/test_schema.py",
-    "tests/test_cone.py",
-    "tests/test_hooked.py",
-    "tests/test_plugin.py",
-    "tests/test_fixtures.py",
-    "tests/test_importing.py",
-    "tests/test_curves.py",
+    "tests/specs/test_spec_files.py tests/specs/test_nodes.py tests/judging/test_verdict.py tests/reporting/test_page.py tests/specs/test_schema.py",
+    "tests/engines/test_cone.py",
+    "tests/engines/test_hooks.py",
+    "tests/plugin/test_plugin.py",
+    "tests/models/test_fixtures.py",
+    "tests/training/test_checkpoints.py",
+    "tests/training/test_curves.py",
     "hypotheses/add_d5_l1_h3 hypotheses/quick/comparisons.yaml",
 ]
 TORCH_FREE = [
-    "tests/test_yamlfile.py tests/test_layout.py tests/test_variants.py tests/test_nodes.py tests/test_spec.py "
-    "tests/test_schema.py tests/test_intervals.py"
+    "tests/base/test_yamlfile.py tests/tasks/test_layout.py tests/specs/test_siblings.py tests/specs/test_nodes.py tests/specs/test_spec_files.py "
+    "tests/specs/test_schema.py tests/base/test_intervals.py"
 ]
 # What is tried: with which versions, on which Python, and with torch or without.
 ENVIRONMENTS = {

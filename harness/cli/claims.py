@@ -1,0 +1,136 @@
+"""The commands about writing claims (``harness new``, ``schema``) and about several training runs.
+
+The latter are ``locate``, ``diff`` and ``findings``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from harness.base.errors import HarnessError
+from harness.cli.options import FAILED, OK, common_options, method_option, write_or_print
+
+
+def add_claim_commands(commands: Any) -> None:
+    """Add ``new`` and ``schema``."""
+    command = commands.add_parser(
+        "new", help="draft a claim from a measurement: what happens when these nodes are cut?",
+        description="Cut the nodes, and print a spec that says which digits failed, marked `recorded: true`.",
+    )  # fmt: skip
+    command.add_argument("fixture", metavar="FIXTURE")
+    command.add_argument("nodes", nargs="+", metavar="NODE", help="S11L0H2, or '[base_add.A4]'; several: all at once")
+    command.add_argument(
+        "--questions", metavar="Q",
+        help="a sample, as in a spec (default: {n: 1000, stratify: cascade}); the claim asks others of its kind",
+    )  # fmt: skip
+    method_option(command)
+    command.add_argument("--out", type=Path, metavar="FILE", help="write there, where no file is, instead of printing")
+    common_options(command)
+    command.set_defaults(run=_new)
+
+    command = commands.add_parser("schema", help="print the JSON schema of spec files, for editors")
+    command.add_argument("--markdown", action="store_true", help="print docs/spec-reference.md instead")
+    command.set_defaults(run=_schema)
+
+
+def _new(options: argparse.Namespace) -> int:
+    if options.out is not None and options.out.exists():  # refuse before measuring, not after
+        raise HarnessError.of("a file that is not there yet", str(options.out), "name another, or remove it")
+    from harness.exploring.drafts import draft
+    from harness.judging.bench import Workbench
+
+    bench = Workbench(options.device)
+    text = draft(options.fixture, options.fixtures, options.nodes, options.questions, options.method, bench)
+    write_or_print(text, options.out)
+    if options.out is not None:
+        print(f"wrote {options.out}; judge it: harness check {options.out}")
+    return OK
+
+
+def _schema(options: argparse.Namespace) -> int:
+    if options.markdown:
+        from harness.specs.key_reference import spec_reference
+
+        print(spec_reference(), end="")
+        return OK
+    from harness.specs.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return OK
+
+
+def add_role_commands(commands: Any) -> None:
+    """Add ``locate``, ``diff`` and ``findings``, the commands about several training runs."""
+    command = commands.add_parser("locate", help="find which nodes have which role; writes the fixture's roles.yaml")
+    command.add_argument("fixture", metavar="NAME")
+    command.add_argument("--n", type=int, default=100, help="pairs of questions to search with (default: 100)")
+    command.add_argument("--confirm", type=int, default=1000, help="other pairs, to confirm with (default: 1000)")
+    command.add_argument("--seed", type=int, default=0, help="of the pairs (default: 0)")
+    command.add_argument("--force", action="store_true", help="write over a roles file that is there")
+    command.add_argument("--dry-run", action="store_true", help="only show what was found")
+    common_options(command)
+    command.set_defaults(run=_locate)
+
+    command = commands.add_parser("diff", help="what became of the claims: verdicts, rates, roles; 1 if one was lost")
+    command.add_argument("old", type=Path, metavar="OLD.json")
+    command.add_argument("new", type=Path, metavar="NEW.json")
+    command.set_defaults(run=_diff)
+
+    command = commands.add_parser("findings", help="what holds of every training run, and what of some: Markdown")
+    command.add_argument("report", type=Path, metavar="REPORT.json", help="of claims that ask several fixtures")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    command.add_argument("--command", default="make findings", help="what the document says that it is written by")
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    command.set_defaults(run=_findings)
+
+
+def _locate(options: argparse.Namespace) -> int:
+    for name, least in (("n", 1), ("confirm", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise HarnessError.of(f"--{name} of at least {least}", str(getattr(options, name)), "choose another")
+    from harness.specs.fixture_files import ROLES, fixture_directory
+
+    there = fixture_directory(options.fixture, options.fixtures) / ROLES
+    if os.path.lexists(there) and not options.force and not options.dry_run:  # refuse before the search
+        raise HarnessError.of("no roles file yet", str(there), "write over it with --force, or look with --dry-run")
+    from harness.exploring.role_search import locate, roles_file, to_markdown
+    from harness.judging.bench import Workbench
+    from harness.models.storage import replace_roles
+    from harness.specs.roles import write_roles
+
+    bench = Workbench(options.device)
+    found = locate(
+        options.fixture, options.fixtures, bench, n=options.n, confirm=options.confirm, seed=options.seed
+    )  # fmt: skip
+    print(to_markdown(options.fixture, found))
+    if not options.dry_run:
+        sha256 = bench.fixture(options.fixture, options.fixtures).weights_sha256
+        heading = (
+            "Which nodes of these weights have which role: found by `harness locate "
+            f"{options.fixture} --n {options.n} --confirm {options.confirm} --seed {options.seed}`.\n"
+            "The search chose them on some pairs of questions; the evidence is of other pairs."
+        )
+        text = write_roles(roles_file(found, sha256), heading)
+        print(f"\nwrote {replace_roles(options.fixture, options.fixtures, text, force=options.force)}")
+    return OK
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from harness.reporting.diff import compare_reports, read_report
+
+    found = compare_reports(read_report(options.old), read_report(options.new))
+    print("\n".join(found.lines()))
+    return FAILED if found.lost else OK
+
+
+def _findings(options: argparse.Namespace) -> int:
+    from harness.reporting.diff import read_report
+    from harness.reporting.findings import findings
+
+    text = findings(list(read_report(options.report).values()), options.fixtures, options.command)
+    write_or_print(text, options.out)
+    return OK

@@ -1,0 +1,174 @@
+"""The parser and entry point of ``harness``, and its commands ``sweep``, ``ask`` and ``minimal``.
+
+Heavy modules are imported only when a command needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.base.errors import HarnessError, Problem
+from harness.base.own_code import allow_code
+from harness.cli.check import add_check_command
+from harness.cli.claims import add_claim_commands, add_role_commands
+from harness.cli.fixtures import add_fixture_commands
+from harness.cli.look import add_looking_commands
+from harness.cli.options import INTERRUPTED, OK, TROUBLE, common_options, engine_option, method_option, write_or_print
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 fine, 1 a claim does not hold, 2 trouble (one line per problem)."""
+    options = _parser().parse_args(arguments)
+    options.typed = shlex.join(["harness", *(sys.argv[1:] if arguments is None else arguments)])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xd7 for ×
+    before = allow_code(getattr(options, "allow_code", False))
+    try:
+        code = int(options.run(options))
+        if sys.stdout is not None:  # None: stdout was closed before the start
+            sys.stdout.flush()
+        return code
+    except HarnessError as error:
+        for problem in error.problems:
+            print(f"harness: {problem}", file=sys.stderr)
+        return TROUBLE
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
+        _drop_output()
+        return OK
+    except OSError as error:
+        if error.filename is not None:  # the system refuses the path: too long, for example
+            problem = Problem("a path that can be used", error.strerror or str(error), "name another", error.filename)
+            print(f"harness: {problem}", file=sys.stderr)
+            return TROUBLE
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):  # not an error of our output
+            raise
+        _drop_output()
+        print(f"harness: expected output that can be written, found {error.strerror}; free some space", file=sys.stderr)
+        return TROUBLE
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        allow_code(before)
+
+
+def _drop_output() -> None:
+    """Redirect stdout to the null device, so that Python does not complain about unflushed output at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="harness", description="Claims about the inside of models, outside pytest.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    add_check_command(commands)
+    command = commands.add_parser("sweep", help="the notebook's Parts 9-11F as tables")
+    command.add_argument("fixture")
+    command.add_argument(
+        "--questions", action="append", metavar="Q",
+        help="a set, a [list] or a {description}, as in a spec; repeatable (default: varied and the four case sets)",
+    )  # fmt: skip
+    method_option(command, "of the step × head grid")
+    command.add_argument(
+        "--reference", metavar="Q", help="whose activations replace (default: varied, or the first of --questions)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    common_options(command)
+    engine_option(command)
+    command.set_defaults(run=_sweep)
+
+    command = commands.add_parser("ask", help="the answer, pattern, loss and case of single questions")
+    command.add_argument("fixture")
+    command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
+    command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
+    method_option(command)
+    command.add_argument("--reference", metavar="Q", help="as in a spec (default: varied, where there is such a set)")
+    common_options(command)
+    engine_option(command)
+    command.set_defaults(run=_ask)
+
+    command = commands.add_parser("minimal", help="how few heads or MLPs carry the whole answer: a claim with keep")
+    command.add_argument("fixture")
+    command.add_argument("--part", choices=["heads", "mlps"], default="heads", help="what is cut (default: heads)")
+    command.add_argument("--n", type=int, default=400, help="questions to search with (default: 400)")
+    command.add_argument("--seed", type=int, default=77, help="of these questions (default: 77)")
+    method_option(command)
+    common_options(command)
+    engine_option(command)
+    command.set_defaults(run=_minimal)
+
+    add_looking_commands(commands)
+    add_fixture_commands(commands)
+    add_role_commands(commands)
+    add_claim_commands(commands)
+    return parser
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from harness.specs.fixture_files import recipe_of
+    from harness.specs.spec_files import read_questions
+    from harness.tasks.registry import task_of
+
+    shape = recipe_of(options.fixture, options.fixtures).shape
+    task = task_of(shape.layout)
+    texts = options.questions or task.swept
+    sets = [read_questions(text, shape) for text in texts]
+    reference = read_questions(options.reference or task.swept[0], shape)
+    from harness.exploring.sweeps import sweep, to_markdown
+    from harness.judging.bench import Workbench
+
+    bench = Workbench(options.device, options.engine)
+
+    found = sweep(options.fixture, options.fixtures, sets, reference, options.method, bench)
+    if options.json:
+        text = json.dumps(asdict(found), indent=1) + "\n"
+    else:
+        text = to_markdown(found, bench.fixture(options.fixture, options.fixtures)) + "\n"
+    write_or_print(text, options.out)
+    return OK
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from harness.specs.nodes import read_nodes
+    from harness.specs.roles import shape_of
+    from harness.specs.spec_files import read_questions
+    from harness.tasks.questions import QuestionList
+    from harness.tasks.registry import task_of
+
+    shape = shape_of(options.fixture, options.fixtures)
+    questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
+    nodes = read_nodes(options.ablate, shape) if options.ablate else ()
+    reference = read_questions(options.reference or task_of(shape.layout).swept[0], shape)
+    from harness.exploring.sweeps import ask
+    from harness.judging.bench import Ablation, Workbench
+
+    ablation = Ablation(options.fixture, options.fixtures, nodes, options.method, reference, questions)
+    for line in ask(ablation, Workbench(options.device, options.engine)):
+        print(line)
+    return OK
+
+
+def _minimal(options: argparse.Namespace) -> int:
+    if options.n < 1:
+        raise HarnessError.of("--n of at least 1", str(options.n), "ask some questions")
+    from harness.exploring.minimal_sets import find_minimal
+    from harness.judging.bench import Workbench
+
+    found = find_minimal(
+        options.fixture, options.fixtures, options.part, Workbench(options.device, options.engine),
+        n=options.n, seed=options.seed, method=options.method,
+    )  # fmt: skip
+    print(f"version: 1\nfixture: {found.fixture}\nhypotheses:\n{found.claim()}", end="")
+    return OK

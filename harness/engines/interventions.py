@@ -1,0 +1,84 @@
+"""Interventions as data that any engine can apply: zero, mean and resample ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.base.errors import MeasurementError, Problem
+from harness.specs.nodes import Node
+from harness.tasks.positions import Positions
+
+# The clean run's value of each node, on each question of a set.
+Activations = Mapping[Node, Float[Tensor, "question d"]]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Replacement values for nodes: one row for all questions, or the row ``donors[i]`` for question i."""
+
+    values: Activations
+    donors: Int[Tensor, " question"] | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes whose values are replaced, in the order of computation."""
+        return tuple(sorted(self.values))
+
+    def at(self, node: Node, questions: slice) -> Float[Tensor, "question d"]:
+        """Return the replacement values of `node` on these questions; without donors, one row for all of them."""
+        rows = self.values[node]
+        return rows if self.donors is None else rows[self.donors[questions].to(rows.device)]
+
+
+CLEAN = Intervention({})  # no nodes: the clean run
+
+
+def zero(widths: Mapping[Node, int]) -> Intervention:
+    """Return zero ablation: each node's value becomes 0. `widths` gives the size of each node's value."""
+    return Intervention({node: torch.zeros(1, width) for node, width in widths.items()})
+
+
+def mean(nodes: Iterable[Node], means: Mapping[Node, Float[Tensor, " d"]]) -> Intervention:
+    """Return mean ablation: each node's value becomes its own mean over the reference questions.
+
+    The mean is taken at the node's own layer and step. (The notebook wrote layer 0's means into layer 1 too.)
+    """
+    return Intervention({node: means[node].unsqueeze(0) for node in nodes})
+
+
+def resample(activations: Activations, donors: Int[Tensor, " question"]) -> Intervention:
+    """Return resample ablation: on each question, all nodes take their values from one other question, the donor.
+
+    `activations` are the nodes' values on the reference questions. `donors` are indices of reference questions.
+    """
+    return Intervention(activations, donors)
+
+
+def draw_donors(
+    tokens: Int[Tensor, "question pos"], reference: Int[Tensor, "donor pos"], layout: Positions, seed: int
+) -> Int[Tensor, " question"]:
+    """Return for each question the index of its donor, drawn uniformly from the reference questions unlike it.
+
+    Raises:
+        MeasurementError: for some question, every reference question is that question itself.
+    """
+    asked, offered = tokens[:, : layout.answer_start], reference[:, : layout.answer_start]
+    distinct = torch.unique(offered, dim=0)
+    if len(distinct) == 1 and bool((asked == distinct).all(1).any()):
+        raise MeasurementError(
+            Problem(
+                "a donor other than the question itself",
+                "none in the reference set",
+                "name a larger reference",
+            )
+        )
+    generator = torch.Generator().manual_seed(seed)
+    donors = torch.randint(len(offered), (len(asked),), generator=generator)
+    while len(clash := (asked == offered[donors]).all(1).nonzero().squeeze(1)):
+        donors[clash] = torch.randint(len(offered), (len(clash),), generator=generator)
+    return donors

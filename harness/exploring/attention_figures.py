@@ -1,0 +1,130 @@
+"""Attention patterns → pictures: PNG, SVG or PDF, a grid of layers × heads for each question."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from harness.base.errors import HarnessError
+from harness.exploring.attention import AttentionMap
+from harness.models.fixtures import Fixture
+from harness.specs.nodes import Node, reach
+from harness.training.plots import Format, save
+
+# Inches. A step's row is as high as its label, so a longer question makes a larger picture.
+ROW, LEAST = 0.135, 1.5  # height of a step's row; smallest side of a pattern
+LEFT, RIGHT, GAP = 0.85, 0.5, 0.12  # margins left and right of a row of patterns; gap between patterns
+LEAST_WIDTH = 6.2  # of the page: its title and the colour scale are side by side
+# Heights: page header; title of a question; head names of a layer; gap between layers; space below a question.
+HEAD, TITLE, NAMES, BETWEEN, FOOT = 0.7, 0.36, 0.2, 0.1, 0.6
+DPI = 120
+MOST_PIXELS = 32_000  # largest height of a picture: viewers refuse more
+COLOURS = "BuPu"  # light means little, dark means much; also in grey, and for colour-blind readers
+ANSWER, UNREAD, LINE = "#D55E00", "#AAAAAA", "#E4E4E4"
+CAPTION = (
+    "A row is the step that looks, a column the step that it looks at; each row sums to 1. "
+    "Orange: a step that predicts an answer digit. Grey: a step where nothing reads what the layer's heads add."
+)
+
+
+def attention_figure(fixture: Fixture, maps: Sequence[AttentionMap]) -> Figure:
+    """Return one figure with all `maps`, one below the other; all share one colour scale, 0 to 1.
+
+    Raises:
+        HarnessError: there are no maps, or more than one picture can hold.
+    """
+    most = max(1, int((MOST_PIXELS / DPI - HEAD) / _height(fixture)))
+    if not 1 <= len(maps) <= most:
+        fix = "ask for the mean over them, or make several pictures"
+        raise HarnessError.of(f"1 to {most} questions in a picture", str(len(maps)), fix)
+    side, shape = _side(fixture), fixture.shape
+    width = max(LEAST_WIDTH, LEFT + shape.n_heads * (side + GAP) - GAP + RIGHT)
+    height = HEAD + len(maps) * _height(fixture)
+    page = Figure(figsize=(width, height))
+    _header(page, fixture.name)
+    top = height - HEAD
+    for shown in maps:
+        page.text(LEFT / width, (top - 0.22) / height, shown.title, fontsize=9, weight="bold", va="center")
+        top -= TITLE
+        for layer in range(shape.n_layers):
+            top -= NAMES + side
+            for head in range(shape.n_heads):
+                left = LEFT + head * (side + GAP)
+                ax = page.add_axes((left / width, top / height, side / width, side / height))
+                _draw(ax, shown, fixture, layer, head)
+            top -= BETWEEN
+        top -= FOOT - BETWEEN
+    return page
+
+
+def draw_attention(fixture: Fixture, maps: Sequence[AttentionMap], file_format: Format) -> bytes:
+    """Return the picture file of `maps`; a PDF has one page per map.
+
+    Raises:
+        HarnessError: there are no maps, or more than one picture can hold.
+    """
+    if file_format != "pdf" or len(maps) < 2:
+        return save(attention_figure(fixture, maps), file_format, DPI)
+    buffer = io.BytesIO()
+    with PdfPages(buffer, metadata={"CreationDate": None}) as pages:
+        for shown in maps:
+            pages.savefig(attention_figure(fixture, [shown]))
+    return buffer.getvalue()
+
+
+def _side(fixture: Fixture) -> float:
+    """Return the side length of a pattern, in inches."""
+    return max(LEAST, ROW * fixture.layout.n_ctx)
+
+
+def _height(fixture: Fixture) -> float:
+    """Return the height of a question's grid, in inches."""
+    return TITLE + fixture.shape.n_layers * (NAMES + _side(fixture) + BETWEEN) + FOOT - BETWEEN
+
+
+def _header(page: Figure, name: str) -> None:
+    """Write the title and caption of the page, and draw its colour scale."""
+    width, height = page.get_size_inches()
+    page.text(0.15 / width, 1 - 0.2 / height, f"Attention patterns of {name}", fontsize=11, weight="bold", va="center")
+    lines = textwrap.fill(CAPTION, int((width - 0.3) * 17.5))
+    page.text(0.15 / width, 1 - 0.38 / height, lines, fontsize=7, va="top", linespacing=1.3)
+    ax = page.add_axes(((width - 1.95) / width, 1 - 0.18 / height, 1.7 / width, 0.08 / height), label="scale")
+    scale = page.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=ax, orientation="horizontal")
+    scale.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    scale.outline.set_visible(False)
+    ax.tick_params(length=0, pad=1, labelsize=6.5)
+
+
+def _draw(ax: Axes, shown: AttentionMap, fixture: Fixture, layer: int, head: int) -> None:
+    """Draw a head's pattern: query steps run down, key steps run to the right; future key steps stay blank."""
+    shape, layout = fixture.shape, fixture.layout
+    steps, first = layout.n_ctx, layout.answer_start - 1
+    values = np.ma.masked_array(shown.pattern[layer, head].numpy(), mask=np.triu(np.ones((steps, steps), bool), 1))
+    ax.pcolormesh(values, cmap=COLOURS, vmin=0, vmax=1, edgecolors=LINE, linewidth=0.4)
+    ax.set(xlim=(0, steps), ylim=(steps, 0), aspect="equal")
+    ax.set_title(f"L{layer}H{head}", fontsize=8, pad=3)
+    for spine in ax.spines.values():
+        spine.set_color(LINE)
+    for edge in (first, steps - 1):  # the rows between the two lines predict the answer
+        ax.axhline(edge, color=ANSWER, linewidth=0.7)
+    centres = np.arange(steps) + 0.5
+    ax.tick_params(length=0, pad=2, labelsize=6.5)
+    below, beside = layer == shape.n_layers - 1, head == 0
+    ax.set_xticks(centres, shown.labels if below else [], rotation=90)
+    ax.set_yticks(centres, [f"{label}  S{step}" for step, label in enumerate(shown.labels)] if beside else [])
+    for step, label in enumerate(ax.get_yticklabels() if beside else []):
+        read = reach([Node(step, layer, "head", head)], shape)
+        label.set_color(ANSWER if first <= step < steps - 1 else "black" if read else UNREAD)
+    if head == shape.n_heads - 1:
+        for digit in layout.answer_digits:
+            at = layout.predicted_at(digit) + 0.5
+            ax.annotate(f"→ {digit}", (steps, at), (3, 0), textcoords="offset points", color=ANSWER,
+                        fontsize=6.5, va="center", annotation_clip=False)  # fmt: skip

@@ -1,0 +1,163 @@
+"""A readable description of a fixture's model: shape, weights, hook points, circuits and accuracy (Part 12)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from harness.engines.hooks import hook_point
+from harness.exploring.circuits import circuits, norms
+from harness.models.bridge import expected_tensors
+from harness.models.fixtures import Fixture
+from harness.specs.nodes import Node, Shape
+from harness.specs.pins import Pin, read_pin
+from harness.specs.recipe import UserModelRecipe
+from harness.tasks.positions import Positions
+from harness.tasks.questions import Sample
+from harness.training.card import accuracy_table
+
+# The TransformerLens config fields to show, which the notebook names too; all others have their default values.
+_CONFIG = (
+    "n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab", "n_ctx", "act_fn", "normalization_type", "eps",
+    "attention_dir", "positional_embedding_type", "dtype", "seed",
+)  # fmt: skip
+_LAYER = re.compile(r"blocks\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One circuit (a weight product), without its matrix."""
+
+    name: str  # W_E·W_V·W_O·W_in, or W_out·W_U
+    of: str  # a head, L0H2, or an MLP, L0M
+    shape: tuple[int, ...]
+    norm: float  # Frobenius
+
+
+@dataclass(frozen=True)
+class Description:
+    """The result of :func:`describe`, as plain values; :func:`to_markdown` and notebooks display it."""
+
+    fixture: str
+    weights_sha256: str
+    nodes: Shape
+    config: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]  # of every weight
+    norms: dict[str, tuple[float, ...]]  # Frobenius, per weight; one per head if split by head
+    hooks: dict[str, tuple[int, ...]]  # hook point that fires → shape of its value, for one question
+    silent: tuple[str, ...]  # hook points that do not fire in this model as it is built
+    circuits: tuple[Product, ...]
+    pin: Pin
+
+    def _repr_markdown_(self) -> str:
+        return to_markdown(self)
+
+
+def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description:
+    """Return the description of the model of `fixture`, which was loaded from the directory `fixtures`.
+
+    Raises:
+        FixtureError: the pin of the fixture cannot be read.
+    """
+    own = isinstance(fixture.recipe, UserModelRecipe)  # only the model's own code knows its tensors
+    names = fixture.weights if own else expected_tensors(fixture.recipe)  # in the order of computation
+    weights = {name: fixture.weights[name] for name in names}
+    config = fixture.model.cfg
+    values = hook_values(fixture)
+    products: list[Product] = []
+    for layer in range(0 if own else fixture.shape.n_layers):
+        made = circuits(fixture, layer)
+        parts = [("W_E·W_V·W_O·W_in", f"L{layer}H{head}", matrix) for head, matrix in enumerate(made.neurons)]
+        parts += [("W_out·W_U", f"L{layer}M", made.logits)]
+        products += [Product(name, of, tuple(m.shape), float(m.double().norm())) for name, of, m in parts]
+    return Description(
+        fixture=fixture.name,
+        weights_sha256=fixture.weights_sha256,
+        config={name: str(getattr(config, name)) for name in _CONFIG if hasattr(config, name)},
+        nodes=fixture.shape,
+        shapes={name: tuple(weight.shape) for name, weight in weights.items()},
+        norms={} if own else norms(weights),
+        hooks={name: tuple(value.shape) for name, value in values.items()},
+        silent=tuple(sorted(set(fixture.model.hook_dict) - set(values))),
+        circuits=tuple(products),
+        pin=read_pin(fixture.name, Path(fixtures)),
+    )
+
+
+@torch.inference_mode()
+def hook_values(fixture: Fixture) -> dict[str, Tensor]:
+    """Return the value at every hook point that fires on one question, from TransformerLens's cache."""
+    tokens = fixture.task.tokens_for(Sample(1, 0)).to(fixture.device)
+    _, cache = fixture.model.run_with_cache(tokens)
+    return {name: cache[name] for name in cache}
+
+
+def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
+    """Return the description as Markdown; `pictures` are the file names of the drawn circuits, if any."""
+    layout = found.nodes.layout
+    node = {kind: hook_point(Node(0, 0, kind)).removeprefix("blocks.0.") for kind in ("head", "mlp", "resid")}
+    numbers = sum(torch.Size(size).numel() for size in found.shapes.values())
+    weight_rows = [(name, _size(found.shapes[name]), _norm(found.norms.get(name, ()))) for name in found.shapes]
+    hook_rows = [(name, _size(("question", *size[1:])), layers) for name, size, layers in by_layer(found.hooks)]
+    circuit_rows = [(made.name, made.of, _size(made.shape), _norm([made.norm])) for made in found.circuits]
+    parts = [
+        f"# {found.fixture}", "",
+        f"Weights sha256 `{found.weights_sha256}`, {numbers:,} numbers.", "",
+        "## Config", "",
+        _table(list(found.config.items()), ["", ""]), "",
+        "## Steps", "",
+        _table([layout.names], [f"S{step}" for step in range(layout.n_ctx)]), "",
+        "## Weights", "",
+        "The norm is Frobenius's, the root of the sum of squares; of a head's own weights, head by head.", "",
+        _table(weight_rows, ["weight", "shape", "norm"]), "",
+        "## Hook points", "",
+        f"What `model.run_with_cache` gives. A head of a claim is a part of `{node['head']}`, an MLP `{node['mlp']}`, "
+        f"the residual stream after a layer `{node['resid']}`.", "",
+        _table(hook_rows, ["hook point", "shape", "layers L"]), "",
+        f"{len(found.silent)} more do not fire as the model is built: "
+        + ", ".join(f"`{name}`" for name, _, _ in by_layer(dict.fromkeys(found.silent, ()))) + ".", "",
+        "## Circuits", "",
+        "Products of weights, as in the notebook: what a head could carry from a token's embedding to the neurons of "
+        "its layer's MLP, and what a neuron adds straight to the logits. Layer norms, biases, positions and later "
+        "layers are left out; in layers after the first, so is everything that comes before them.", "",
+        _table(circuit_rows, ["circuit", "of", "shape", "norm"]), "",
+        *(part for picture in pictures for part in (f"![Circuits]({picture})", "")),
+        "## Accuracy", "",
+        *_accuracy(found.pin, layout),
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def by_layer(hooks: Mapping[str, tuple[int, ...]]) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return rows (`blocks.L.…`, shape, layers): one row for all layers in which a hook point has the same shape."""
+    grouped: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, size in hooks.items():
+        match = _LAYER.match(name)
+        key = (_LAYER.sub("blocks.L.", name, count=1), size)
+        grouped.setdefault(key, []).extend([match[1]] if match else [])
+    return [(name, size, ", ".join(layers)) for (name, size), layers in grouped.items()]
+
+
+def _accuracy(pin: Pin, layout: Positions) -> list[str]:
+    if not pin.measured:
+        return ["None was measured when the weights were pinned.", ""]
+    said = "Of random questions, when the weights were pinned; a digit's cell is its share of right answers, "
+    return [f"{said}teacher-forced / free-running where they differ.", "", accuracy_table(pin, layout), ""]
+
+
+def _size(shape: Sequence[object]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _norm(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
+    return tabulate([tuple(map(str, row)) for row in rows], heads, tablefmt="github", disable_numparse=True)

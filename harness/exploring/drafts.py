@@ -1,0 +1,183 @@
+"""``harness new``: drafts a claim from a measurement. The claim records a result; nobody predicted it.
+
+The nodes are ablated on a sample. The interval of each answer digit decides whether the digit fails, may fail or stays
+right in the claim. The claim asks other questions, drawn with another seed, so that it tests the recorded result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.base.errors import HarnessError
+from harness.base.intervals import exact_interval, shared_confidence
+from harness.base.text import percent
+from harness.base.yamlfile import parse_yaml
+from harness.judging.bench import Ablation, Workbench
+from harness.judging.measurement import DigitCount
+from harness.specs.keys import DEFAULT_GATE, Method
+from harness.specs.nodes import reach, read_nodes
+from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE
+from harness.specs.roles import shape_of
+from harness.specs.spec_files import claims_in, read_questions
+from harness.tasks.questions import Sample
+from harness.tasks.registry import task_of
+
+DEFAULT_N = 1000
+SEED = 314159  # of the measurement, if the questions name no seed
+MOST_SEED = 2**63 - 1
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 _.+-]*")  # text that YAML reads back unchanged without quotes
+_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}  # exceptions: YAML reads these as other values
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The effect of the ablation on one answer digit."""
+
+    count: DigitCount
+    low: float  # the ends of the interval of the digit's failure rate
+    high: float
+    reached: bool  # whether the ablated nodes can affect the digit
+
+    @property
+    def fails(self) -> bool:
+        """Whether the digit surely fails at more than a spec's default rate, ``FAIL_RATE``."""
+        return self.reached and self.low > FAIL_RATE
+
+    @property
+    def open(self) -> bool:
+        """Whether the digit neither surely fails nor surely stays right."""
+        return self.reached and not self.fails and not self.high < INTACT_RATE
+
+    def __str__(self) -> str:
+        seen = f"{self.count.digit:<4}{self.count.wrong}/{self.count.asked}"
+        return f"{seen:<16}{self.low:.2%} to {self.high:.2%}" if self.reached else f"{seen:<16}out of reach"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A drafted claim, and the measurement that it was made from."""
+
+    fixture: str
+    nodes: tuple[str, ...]  # as the user named them
+    method: Method
+    measured: Sample
+    asked: dict[str, Any]  # the questions of the claim, as written in a spec
+    seen: tuple[Seen, ...]  # highest digit first
+    clean_accuracy: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model's shape alone settles the claim: the nodes reach no answer digit."""
+        return not any(row.reached for row in self.seen)
+
+    def spec(self) -> str:
+        """Return the text of a complete spec file with the claim."""
+        about = ", ".join(self.nodes)
+        name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", f"cut {about}".replace("[", ""))[:90].strip("-")
+        written = self.nodes[0] if len(self.nodes) == 1 else list(self.nodes)
+        fails = [row.count.digit for row in self.seen if row.fails]
+        may = [row.count.digit for row in self.seen if row.open]
+        by = "" if self.method == "mean" else f"    method: {self.method}\n"
+        gate = f"    gate: {math.floor(9 * self.clean_accuracy) / 10}\n" if self.clean_accuracy < DEFAULT_GATE else ""
+        return (
+            f"# Drafted by `harness new` from {self.measured}. What it saw, digit by digit:\n"
+            + "".join(f"#   {row}\n" for row in self.seen)
+            + "# It records; it predicts nothing. Edit it into what you expect, and why, then delete `recorded`.\n"
+            f"version: 1\nfixture: {self.fixture}\nhypotheses:\n"
+            f"  - id: {name}\n"
+            f"    claim: {flow(self.sentence())}\n"
+            f"    source: {flow(f'harness new, {self.measured}')}\n"
+            "    recorded: true\n"
+            f"    ablate: {flow(written)}\n{by}"
+            f"    questions: {flow(self.asked)}\n"
+            f"    expect: {flow({'fails': fails} | ({'may_fail': may} if may else {}))}\n{gate}"
+            + ("    by_construction: true\n" if self.settled else "")
+        )
+
+    def sentence(self) -> str:
+        """Return the claim as an English sentence that states the result."""
+        about = f"Cutting {', '.join(self.nodes)} by {self.method} ablation"
+        if self.settled:
+            return f"{about} changes no digit, because nothing reads what it computes."
+        parts = [f"{r.count.digit} {_rate(r)}" for r in self.seen if r.fails]
+        broken = (
+            f"breaks {_listed(parts)}"
+            if parts
+            else "breaks no digit surely"
+            if any(r.open for r in self.seen)
+            else "breaks no digit"
+        )
+        free = [f"{r.count.digit} {_rate(r)}" for r in self.seen if r.open]
+        rest = f", perhaps {_listed(free)}" if free else ""
+        if len(parts) + len(free) == len(self.seen):
+            return f"{about} {broken}{rest}."
+        return f"{about} {broken}{rest}; {'the others' if parts or free else 'all'} stay right."
+
+
+def draft(
+    name: str, fixtures: Path, nodes: Sequence[str], questions: str | None, method: Method, bench: Workbench
+) -> str:
+    """Return a spec file that claims the measured effect of ablating `nodes` of the fixture `name`.
+
+    Raises:
+        HarnessError: the fixture, nodes or sample do not exist, or the sample is too small to settle any digit.
+        FixtureError: the model cannot be loaded.
+        MeasurementError: the measurement is invalid.
+    """
+    shape = shape_of(name, fixtures)
+    cut, reached = read_nodes(nodes, shape), reach(read_nodes(nodes, shape), shape)
+    text = questions or f"{{n: {DEFAULT_N}{task_of(shape.layout).spread_key}}}"
+    asked = read_questions(text, shape)
+    if not isinstance(asked, Sample) or asked.auto:
+        fix = "ask {n: 1000}: the claim is judged on questions other than those it was made from"
+        raise HarnessError.of("a sample, with its n", text, fix)
+    written = parse_yaml(text, "questions").data
+    measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
+    found = bench.measure(
+        Ablation(name, fixtures, cut, method, DEFAULT_REFERENCE, measured), details=False
+    ).measurement  # fmt: skip
+    seen = tuple(_seen(count, count.digit in reached, len(reached)) for count in found.digits)
+    if reached and all(row.open for row in seen if row.reached):
+        told = ", ".join(f"{r.count.digit} {r.count.wrong}/{r.count.asked}" for r in seen if r.reached)
+        raise HarnessError.of(
+            f"a digit that surely fails on more than {FAIL_RATE:.0%}, or on less than {INTACT_RATE:.0%}", told,
+            "ask more questions, --questions '{n: 4000}' say, or write the claim with a fail_rate of its own",
+        )  # fmt: skip
+    other = measured.seed + 1 if measured.seed < MOST_SEED else 0
+    text = Draft(
+        name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy
+    ).spec()  # fmt: skip
+    claims_in(parse_yaml(text, "draft"), fixtures)  # raises unless the draft is a valid spec
+    return text
+
+
+def flow(value: object) -> str:
+    """Return plain values as one line of YAML, quoted only where YAML needs it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(key)}: {flow(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS and value == value.strip():
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _seen(count: DigitCount, reached: bool, comparisons: int) -> Seen:
+    low, high = (0.0, 1.0)
+    if count.asked:
+        low, high = exact_interval(count.wrong, count.asked, shared_confidence(comparisons))
+    return Seen(count, low, high, reached)
+
+
+def _rate(row: Seen) -> str:
+    return f"({percent(row.count.wrong / max(1, row.count.asked))})"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

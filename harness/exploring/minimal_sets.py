@@ -1,0 +1,95 @@
+"""``harness minimal``: a greedy search for a small set of nodes that carries the whole answer, for a ``keep`` claim.
+
+The search ablates nodes one after the other, in the order of their effect alone, smallest first. A node stays ablated
+if every digit still stays right on all but a few questions. The search ends when a whole round ablates no further node.
+The remaining set is minimal for this search only. The questions of the search do not test it: the claim asks others.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.judging.bench import Ablation, Workbench, intervention_maker
+from harness.specs.keys import DEFAULT_GATE, Method
+from harness.specs.nodes import Node, all_nodes, reach
+from harness.specs.parsing import DEFAULT_REFERENCE
+from harness.specs.siblings import write_nodes
+from harness.tasks.answers import answers
+from harness.tasks.questions import Sample
+
+Part = Literal["heads", "mlps"]
+KINDS = {"heads": "head", "mlps": "mlp"}
+MOST_WRONG = 0.004  # largest share of the questions that may fail at any digit
+ASKED_N, ASKED_SEED, ASKED_RATE = 500, 31, 0.03  # of the claim; its questions are not those of the search
+
+
+@dataclass(frozen=True)
+class MinimalSet:
+    """The result of a search: the nodes that remain, out of those that reach an answer digit."""
+
+    fixture: str
+    part: Part
+    kept: tuple[Node, ...]
+    live: int  # nodes that reach an answer digit
+    accuracy: float  # of the clean run, on the questions of the search
+    searched_on: str
+    spread_key: str  # for the questions of the claim
+
+    def claim(self) -> str:
+        """Return the claim that the kept nodes suffice, as an entry of a spec."""
+        size, nodes = len(self.kept), textwrap.fill(write_nodes(self.kept), 96).replace("\n", "\n        ")
+        return (
+            f"  - id: {size}-{self.part}-suffice\n"
+            f"    claim: {size} of the {self.live} {self.part} that anything reads carry the whole answer.\n"
+            f"    source: here (harness minimal, {self.searched_on})\n"
+            f"    keep:\n      {self.part}: [{nodes}]\n"
+            f"    questions: {{n: {ASKED_N}, seed: {ASKED_SEED}{self.spread_key}}}\n"
+            f"    expect: {{intact_rate: {ASKED_RATE}}}\n"
+            + (f"    gate: {0.9 * self.accuracy:.1f}\n" if self.accuracy < DEFAULT_GATE else "")
+        )
+
+
+def find_minimal(
+    name: str, fixtures: Path, part: Part, bench: Workbench, *, n: int = 400, seed: int = 77, method: Method = "mean"
+) -> MinimalSet:
+    """Return heads (or MLPs) of the fixture `name` that suffice when all its other ones are ablated together.
+
+    Raises:
+        FixtureError: the model cannot be loaded.
+        MeasurementError: the measurement is invalid.
+    """
+    fixture = bench.fixture(name, fixtures)
+    questions = Sample(n, seed, fixture.task.spread())
+    tokens = bench.tokens(name, fixtures, questions)
+    every = [node for node in all_nodes(fixture.shape) if node.kind == KINDS[part]]
+    live = [node for node in every if reach([node], fixture.shape)]
+    make = intervention_maker(
+        Ablation(name, fixtures, tuple(every), method, DEFAULT_REFERENCE, questions), bench, tokens
+    )
+    truth = answers(tokens, fixture.layout)
+    right = bench.clean(name, fixtures, questions).predicted == truth
+
+    def worst(node_sets: Sequence[Sequence[Node]]) -> list[float]:
+        """Return for each ablated set the failure rate of the digit that fails most."""
+        outcomes = bench.run(name, fixtures, tokens, [make(nodes) for nodes in node_sets])
+        return [float(((found.check(name).predicted != truth) & right).double().mean(0).max()) for found in outcomes]
+
+    alone = dict(zip(live, worst([[node] for node in live]), strict=True))
+    cut = [node for node in every if node not in alone]
+    left = sorted(live, key=lambda node: (alone[node], node))
+    while True:
+        before = len(left)
+        for node in list(left):
+            if worst([[*cut, node]])[0] <= MOST_WRONG:
+                cut.append(node)
+                left.remove(node)
+        if len(left) == before:
+            accuracy = float(right.all(1).double().mean())
+            return MinimalSet(
+                name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}",
+                fixture.task.spread_key,
+            )  # fmt: skip

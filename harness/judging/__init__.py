@@ -1,0 +1,14 @@
+"""Judges claims: runs what a claim asks for, compares the results with it, gives a verdict, and runs the controls."""
+
+# The modules that other rooms may import.
+__all__ = [
+    "bench",
+    "coverage",
+    "evaluation",
+    "jobs",
+    "measurement",
+    "mutants",
+    "records",
+    "verbs",
+    "verdict",
+]

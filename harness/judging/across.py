@@ -1,0 +1,154 @@
+"""Verdict on a claim about several training runs: the result of each run, and the share of runs where it holds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from harness.base.intervals import exact_interval
+from harness.judging.controls import Controls
+from harness.judging.records import record_of, seen
+from harness.judging.verdict import Comparison, Finding, Result, Verdict
+from harness.specs.across import AcrossRuns
+from harness.specs.keys import METHODS
+from harness.specs.siblings import write_nodes
+
+RUNS = "training runs"
+# Maps the verdict on one run to the finding of that run's row.
+VERDICT_SHOWS: dict[Verdict, Finding] = {
+    "supported": "holds", "refuted": "contradicted", "inconclusive": "undecided", "by construction": "by construction",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The result of each run."""
+
+    by_run: Mapping[str, Result]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the results as JSON values."""
+        return {"by_run": {name: record_of(result) for name, result in self.by_run.items()}}
+
+
+@dataclass(frozen=True)
+class Share:
+    """In how many runs a claim holds, and in how many it must hold."""
+
+    holds: int
+    open: int  # runs that are inconclusive, or where a role was not found
+    runs: int  # runs that count: all except those where the model's shape alone settles the claim
+    needed: int  # runs where the claim must hold
+    low: float  # ends of the exact interval of the share among training runs like these
+    high: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the claim."""
+        if not self.runs:
+            return "by construction"
+        if self.holds >= self.needed:
+            return "supported"
+        return "refuted" if self.holds + self.open < self.needed else "inconclusive"
+
+
+def share_of(claim: AcrossRuns, verdicts: Mapping[str, str]) -> Share:
+    """Return in how many runs a claim holds, given the verdict on each run where it was measured."""
+    found = [*verdicts.values(), *("refuted" if row.elsewhere else "inconclusive" for row in claim.absent)]
+    told = [verdict for verdict in found if verdict != "by construction"]
+    holds = told.count("supported")
+    low, high = exact_interval(holds, len(told), claim.confidence) if told else (0.0, 1.0)
+    needed = math.ceil(claim.at_least * len(told))
+    return Share(holds, told.count("inconclusive"), len(told), needed, low, high)
+
+
+def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Result], share: Share) -> tuple[Comparison, ...]:
+    """Return one row for each run (its nodes, what was seen, whether the claim holds), then one row for all runs."""
+    absent = {row.fixture: row for row in claim.absent}
+    members = {member.fixture: member for member in claim.members}
+    rows = []
+    for name in claim.group:
+        if name in absent:
+            finding: Finding = "contradicted" if absent[name].elsewhere else "undecided"
+            rows.append(Comparison(name, "nodes there", absent[name].why, 0.0, None, None, finding))
+            continue
+        result = by_run[name]
+        observed = seen(result.hypothesis.verb, [vars(row) for row in result.comparisons])
+        where = write_nodes(members[name].named) if "[" in claim.about else "holds"
+        held = float(result.verdict == "supported")
+        rows.append(Comparison(name, where, observed, held, None, None, VERDICT_SHOWS[result.verdict]))
+    together = Comparison(
+        RUNS, f"at least {share.needed}", f"{share.holds}/{share.runs}", share.holds / max(1, share.runs), share.low,
+        share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
+    )  # fmt: skip
+    return (*rows, together)
+
+
+@dataclass(frozen=True)
+class RunsControls:
+    """The controls of all runs together."""
+
+    by_run: Mapping[str, Controls]  # of every run where the claim was measured
+    holds: frozenset[str]  # the runs where the claim holds
+    at_least: Fraction
+
+    @property
+    def compared(self) -> tuple[Controls, ...]:
+        """The controls of the runs where the claim holds and siblings exist."""
+        return tuple(row for name, row in self.by_run.items() if name in self.holds and row.siblings)
+
+    @property
+    def specific(self) -> bool | None:
+        """Whether the claim is specific in the needed share of the `compared` runs; None if that is undecided."""
+        if not self.compared or self._specific_runs < self._needed <= self._specific_runs + self._open:
+            return None
+        return self._specific_runs >= self._needed
+
+    @property
+    def _specific_runs(self) -> int:
+        return sum(row.specific is True for row in self.compared)
+
+    @property
+    def _open(self) -> int:
+        return sum(row.specific is None for row in self.compared)
+
+    @property
+    def _needed(self) -> int:
+        return math.ceil(self.at_least * len(self.compared))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a summary as JSON values; the full controls of each run are in the record of that run."""
+        every = self.by_run.values()
+        ranks = [row.rank for row in every if row.rank is not None]
+        return {
+            "runs": len(every), "put_back": min(row.put_back for row in every), "specific": self.specific,
+            "compared": len(self.compared), "specific_runs": self._specific_runs, "open": self._open,
+            "needed": self._needed,
+            "ranked": len(ranks), "first": ranks.count(1), "same": _tally(self.compared),
+            "methods": _tally_methods(every),
+        }  # fmt: skip
+
+
+def _tally_methods(controls: Iterable[Controls]) -> dict[str, int]:
+    """Return in how many runs each method supports the claim."""
+    rows = [row.methods for row in controls if row.methods]
+    return {method: sum(row[method] == "supported" for row in rows) for method in METHODS if rows}
+
+
+def _tally(controls: Iterable[Controls]) -> dict[str, int]:
+    """Return in how many runs each sibling shows the same effect, the most frequent first."""
+    return dict(Counter(row.what for found in controls for row in found.same).most_common())
+
+
+def controls_of_runs(
+    claim: AcrossRuns, found: Mapping[str, Controls | RunsControls | None], verdicts: Mapping[str, Verdict]
+) -> RunsControls | None:
+    """Return the controls of all runs together, or None for a claim without an intervention."""
+    by_run = {name: controls for name, controls in found.items() if isinstance(controls, Controls)}
+    if not by_run:
+        return None
+    return RunsControls(by_run, frozenset(name for name in by_run if verdicts[name] == "supported"), claim.at_least)

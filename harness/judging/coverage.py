@@ -1,0 +1,124 @@
+"""Node maps and coverage: every head and MLP of a model is mean-ablated alone.
+
+The questions have their own seed and are spread evenly over the task's strata, if it has any (in addition, the cascade
+lengths). They need not be the questions of any claim. Coverage and the maps on the report page both use this sweep;
+if both are asked for, one sweep serves both. Nodes that cannot reach an answer digit are left out, because they cannot
+change the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.base.intervals import exact_interval, shared_confidence
+from harness.base.text import percent
+from harness.judging.bench import Ablation, Workbench
+from harness.judging.measurement import DigitCount
+from harness.models.bridge import device_name
+from harness.specs.nodes import Node, Shape, all_nodes, reach
+from harness.specs.parsing import DEFAULT_REFERENCE
+from harness.tasks.questions import Sample
+
+MAP_N, MAP_SEED = 300, 7_007  # for maps; coverage uses more questions with the same seed
+
+
+@dataclass(frozen=True)
+class NodeMap:
+    """How many questions each head and MLP of one model breaks when it alone is ablated, digit by digit."""
+
+    fixture: str
+    weights_sha256: str
+    shape: Shape
+    questions: str
+    reference: str
+    engine: str
+    device: str
+    seconds: float  # duration of the sweep
+    counts: Mapping[Node, tuple[DigitCount, ...]]  # only nodes that reach a digit, in order of computation
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """Every head and MLP in the order of computation, including those that reach no digit."""
+        return (node for node in all_nodes(self.shape) if node.kind != "resid")
+
+    @property
+    def comparisons(self) -> int:
+        """The number of pairs of a node and a digit that it reaches; their intervals share the confidence."""
+        return sum(len(reach([node], self.shape)) for node in self.counts)
+
+    def worst(self, node: Node) -> DigitCount | None:
+        """Return the digit that fails most when `node` is ablated; None if there is no such digit."""
+        asked = [digit for digit in self.counts.get(node, ()) if digit.asked]
+        return max(asked, key=lambda digit: digit.wrong / digit.asked, default=None)
+
+
+def map_nodes(name: str, fixtures: Path, bench: Workbench, n: int = MAP_N) -> NodeMap:
+    """Return the map of the fixture `name`: each head and MLP is ablated alone, on `n` questions.
+
+    Raises:
+        FixtureError: the model cannot be loaded.
+        MeasurementError: the measurement is invalid.
+    """
+    start, fixture = time.perf_counter(), bench.fixture(name, fixtures)
+    nodes = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
+    questions = Sample(n, MAP_SEED, fixture.task.spread())
+    asked = [Ablation(name, fixtures, (node,), "mean", DEFAULT_REFERENCE, questions) for node in nodes]
+    bench.plan(asked, details=False)
+    counts = {
+        node: bench.measure(ablation, details=False).measurement.digits
+        for node, ablation in zip(nodes, asked, strict=True)
+    }
+    return NodeMap(
+        name, fixture.weights_sha256, fixture.shape, str(questions), str(DEFAULT_REFERENCE),
+        bench.engine_name(name, fixtures), device_name(fixture.device), time.perf_counter() - start, counts,
+    )  # fmt: skip
+
+
+MATTERS = 0.01  # a node matters if the whole interval of its failure rate is above this
+COVERAGE_N = 1_000
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The nodes of one model that matter, in the order of computation, and which of them supported claims name."""
+
+    fixture: str
+    asked: int  # nodes that reach a digit
+    matter: dict[str, str]  # node → the digit that fails most, and its failures/questions
+    named: frozenset[str]
+
+    @property
+    def share(self) -> float:
+        """The fraction of the nodes that matter which is named; 0 if no node matters, as nothing was shown."""
+        return len(self.named) / len(self.matter) if self.matter else 0.0
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The nodes that matter but are not named, as in `matter`."""
+        return {node: seen for node, seen in self.matter.items() if node not in self.named}
+
+    def __str__(self) -> str:
+        line = f"{self.fixture}: {len(self.named)} of the {len(self.matter)} nodes that matter are named by a"
+        return f"{line} supported claim ({percent(self.share)})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the coverage as JSON values."""
+        return {
+            "asked": self.asked, "matter": self.matter, "named": sorted(self.named), "share": self.share,
+            "missing": list(self.missing),
+        }  # fmt: skip
+
+
+def coverage_of(found: NodeMap, named: Collection[str]) -> Coverage:
+    """Return which of the ablated nodes matter, and which of those are in `named`."""
+    confidence = shared_confidence(found.comparisons)
+    matter = {}
+    for node in found.counts:
+        worst = found.worst(node)
+        if worst and exact_interval(worst.wrong, worst.asked, confidence)[0] > MATTERS:
+            matter[str(node)] = f"{worst.digit} {worst.wrong}/{worst.asked}"
+    return Coverage(found.fixture, len(found.counts), matter, frozenset(named) & frozenset(matter))

@@ -1,0 +1,174 @@
+"""The failure text of a claim whose result does not agree with its spec, and the lines that reports share with it."""
+
+from __future__ import annotations
+
+import shlex
+
+from tabulate import tabulate
+
+from harness.base.text import is_count, percent
+from harness.judging.records import ABLATING, Record
+
+EXAMPLES_SHOWN = 3
+SIBLINGS_SHOWN = 3
+
+
+def failure_text(record: Record) -> str:
+    """Return the text for a failed claim: comparisons, deciding questions, place in the spec, rerun command."""
+    head = f"{record['verdict'].upper()}: {record['claim']}"
+    if record["status"] == "xpassed":
+        head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
+    if record["verdict"] == "by construction" and record["status"] == "failed":
+        head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
+    rows: list[tuple[str, ...]] = [
+        (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
+         _rate(row), interval_text(row), row["finding"])
+        for row in record["comparisons"]
+    ]  # fmt: skip
+    heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
+    heads += ["rate", "interval", "finding"]
+    if record["verb"] == "across" and record.get("controls"):
+        rows = [(*row, run_controls(record, row[0])) for row in rows]
+        heads += ["controls"]
+    table = tabulate(rows, heads, disable_numparse=True)
+    parts = [head, about_line(record), "", table]
+    if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
+        n = record["settled_by"]
+        parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
+                  "settle it: what was seen is at the threshold"]  # fmt: skip
+    if record.get("controls"):
+        parts += ["", f"controls: {controls_line(record['controls'])}"]
+    if deciding := deciding_questions(record):
+        parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
+    options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
+    parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
+    return "\n".join(parts)
+
+
+def about_line(record: Record) -> str:
+    """Return one line with source, fixture, intervention, questions and clean accuracy."""
+    sampled = "census" if record["census"] else "sample"
+    reference = f", reference {record['reference']}" if record["reference"] else ""
+    measured = record["measurement"]
+    what = record["target"]
+    if record["verb"] in ABLATING:
+        what = f"{record['how']}-ablate {'all but ' if record['verb'] == 'keep' else ''}{what.removeprefix('only ')}"
+    # For several fixtures, `what` names them.
+    whose = record["fixture"] if record["fixtures"] == [record["fixture"]] else ""
+    about = [record["source"], whose, f"{what}{reference}"]
+    if record["verb"] not in ABLATING:
+        about.append(record["how"])
+    if record["questions"]:
+        about.append(f"{record['questions']} ({sampled}{_of_how_many(measured)})")
+    if "clean_accuracy" in measured:
+        about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
+    return " · ".join(filter(None, about))
+
+
+def _of_how_many(measured: Record) -> str:
+    """Return the number of questions; for several runs, the number for each run."""
+    if "n" in measured:
+        return f" of {measured['n']}"
+    of_each = [
+        *measured.get("by_fixture", {}).values(),
+        *(r["measurement"] for r in measured.get("by_run", {}).values()),
+    ]
+    return f" of {of_each[0]['n']}" if of_each else ""
+
+
+def controls_line(controls: Record) -> str:
+    """Return the results of a claim's controls in one line; for several runs, in how many each holds."""
+    if "runs" in controls:
+        return _runs_controls_line(controls)
+    parts = [f"values put back on {controls['put_back']} questions change nothing"]
+    if controls["rank"] is not None:
+        parts.append(f"rank {controls['rank']} of {len(controls['siblings']) + 1}")
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    parts += [f"{method}: {verdict}" for method, verdict in controls["methods"].items()]
+    return "; ".join(parts)
+
+
+def _runs_controls_line(controls: Record) -> str:
+    runs = controls["runs"]
+    parts = [f"values put back on {controls['put_back']} questions of each of {runs} runs change nothing"]
+    if controls["compared"]:
+        of = f"specific in {controls['specific_runs']} of the {controls['compared']} runs that it holds of"
+        parts.append(f"{of} ({controls['needed']} needed{f', {n} open' if (n := controls['open']) else ''})")
+    if controls["ranked"]:
+        parts.append(f"rank 1 in {controls['first']} of {controls['ranked']}")
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    parts += [f"{method}: supported in {n} of {runs}" for method, n in controls["methods"].items()]
+    return "; ".join(parts)
+
+
+def run_controls(record: Record, name: str) -> str:
+    """Return the controls of a claim's run `name` in short: rank, siblings with the same effect, other verdicts."""
+    run = record["measurement"]["by_run"].get(name) or {}
+    if not (controls := run.get("controls")):
+        return ""
+    parts = [] if controls["rank"] is None else [f"rank {controls['rank']} of {len(controls['siblings']) + 1}"]
+    if same := same_elsewhere(controls):
+        parts.append(f"so do, or can be spared: {same}")
+    elif controls["siblings"]:
+        parts.append("specific" if controls["specific"] else "open whether specific")
+    parts += [f"{method}: {found}" for method, found in controls["methods"].items() if found != run["verdict"]]
+    return "; ".join(parts)
+
+
+def same_elsewhere(controls: Record) -> str:
+    """Return the first siblings that have the claimed effect too, and the number of further ones."""
+    if "runs" in controls:
+        same = [f"{name} (in {n})" for name, n in controls["same"].items()]
+    else:
+        same = [f"{r['what']} ({r['observed']})" for r in controls["siblings"] if r["finding"] == "contradicted"]
+    shown = same[:SIBLINGS_SHOWN]
+    return ", ".join([*shown, *([f"{len(same) - len(shown)} more"] if len(same) > len(shown) else [])])
+
+
+def deciding_questions(record: Record) -> list[str]:
+    """Return a few of the questions behind each contradicted or undecided comparison."""
+    measured = record["measurement"]
+    if record["verb"] == "answer":
+        return _wrong_answers(record)
+    if record["verb"] == "across":
+        runs = [(name, run) for name, run in measured["by_run"].items() if run["verdict"] != "supported"]
+        return [f"{name}: {line}" for name, run in runs for line in deciding_questions(run)[:EXAMPLES_SHOWN]]
+    examples = measured.get("examples", {})
+    if not examples:
+        return []
+    lines: dict[str, None] = {}
+    for row in record["comparisons"]:
+        if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
+            unbroken = row["what"] in record["fails"]
+            for line in examples.get(f"{row['what']} right" if unbroken else row["what"], [])[:EXAMPLES_SHOWN]:
+                lines.setdefault(line)
+    return list(lines)
+
+
+def _wrong_answers(record: Record) -> list[str]:
+    """Return a few wrong answers of each fixture whose accuracy is not shown to reach its bound."""
+    several, lines = len(record["fixtures"]) > 1, []
+    for name, answered in record["measurement"]["by_fixture"].items():
+        low = any(
+            row["finding"] in ("contradicted", "undecided") and "right ≥" in row["expected"]
+            and (not several or row["what"].startswith(f"{name} "))
+            for row in record["comparisons"]
+        )  # fmt: skip
+        prefix = f"{name}: " if several else ""
+        lines += [f"{prefix}{line}" for line in answered["examples"][:EXAMPLES_SHOWN] if low]
+    return lines
+
+
+def _rate(row: Record) -> str:
+    return percent(row["value"]) if is_count(row["observed"]) else ""
+
+
+def interval_text(row: Record) -> str:
+    """Return the ends of a comparison's interval as text; empty if it has none."""
+    if row["low"] is None:
+        return ""
+    if row["what"].endswith("loss") or row["what"] == "mass":
+        return f"{row['low']:.3g} to {row['high']:.3g}"
+    return f"{row['low']:.2%} to {row['high']:.2%}"

@@ -1,0 +1,268 @@
+"""The reports at the end of a run, made from records: the terminal's table, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tabulate import tabulate
+
+from harness.base.text import percent
+from harness.judging.records import Record, judged
+from harness.reporting.failure import failure_text, same_elsewhere
+from harness.reporting.summary import (
+    counts,
+    digits_seen,
+    false_verdicts_line,
+    hashes_of,
+    is_recorded,
+    not_specific,
+    skipped_lines,
+    summary_line,
+)
+from harness.specs.keys import METHODS
+
+if TYPE_CHECKING:
+    from harness.judging.coverage import Coverage
+
+VERSION = 3
+
+
+def terminal_table(records: Sequence[Record]) -> str:
+    """Return the table at the end of a run: one row per claim, by-construction claims last, skipped ones left out."""
+    rows = [
+        (
+            shown_verdict(r),
+            r["id"],
+            r["target"],
+            r["how"],
+            r["questions"],
+            r["expected"],
+            digits_seen(r),
+        )
+        for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
+        if r["verdict"] != "skipped"
+    ]
+    heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed"]
+    widths = [None, 34, 22, None, 30, 24, 44]
+    return tabulate(rows, heads, maxcolwidths=widths, disable_numparse=True)
+
+
+def shown_verdict(record: Record) -> str:
+    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, undeclared, recorded."""
+    suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
+    if not_specific(record):
+        suffix = f", not specific{suffix}"
+    if record["verdict"] == "by construction" and record["status"] == "failed":
+        suffix = " (undeclared)"
+    if is_recorded(record):
+        suffix += " (recorded)"
+    return f"{record['verdict']}{suffix}"
+
+
+def more_lines(records: Sequence[Record], coverage: Sequence[Coverage], most: int | None = None) -> list[str]:
+    """Return lines on false verdicts by chance, mutation score and coverage; at most `most` missing nodes are named."""
+    covered = (line for found in coverage for line in _coverage_lines(found, most))
+    return [*filter(None, [false_verdicts_line(records)]), *_mutant_lines(records), *covered]
+
+
+def _mutant_lines(records: Sequence[Record]) -> list[str]:
+    tried = [(record, record["mutants"]) for record in records if record.get("mutants")]
+    if not tried:
+        return []
+    killed = sum(len(mutants["killed"]) for _, mutants in tried)
+    alike = sum(bool(one["reason"]) for _, mutants in tried for one in mutants["survivors"])
+    open_ = [(r, one) for r, mutants in tried for one in mutants["survivors"] if not one["reason"]]
+    score = percent(killed / max(1, killed + len(open_)))
+    lines = [
+        f"mutation score {score}: {killed} of {killed + len(open_)} mutants killed; {alike} more hold as well, "
+        "for the reasons that their specs give"
+    ]
+    lines += [
+        f"  survives: {r['id']} with {one['kind']}: {one['about']}: {one['expected']}: {one['observed']}"
+        for r, one in open_
+    ]
+    lines += [
+        f"  does not survive, though its spec gives a reason: {r['id']} with {kind}"
+        for r, mutants in tried
+        for kind in mutants["stale"]
+    ]
+    return lines
+
+
+def _coverage_lines(found: Coverage, most: int | None) -> list[str]:
+    nodes = [f"{node} ({seen})" for node, seen in found.missing.items()]
+    missing = ", ".join([*nodes[:most], *([f"{len(nodes) - most} more"] if most and len(nodes) > most else [])])
+    return [f"coverage of {found}", *([f"  not named: {missing}"] if missing else [])]
+
+
+def markdown(
+    records: Sequence[Record],
+    spec_errors: Sequence[str] = (),
+    command: str = "",
+    coverage: Sequence[Coverage] = (),
+    specs: str | None = None,
+    unreached: Sequence[str] = (),
+) -> str:
+    """Return the Markdown report of the run that `command` started; a run may cover only some of the claims.
+
+    `unreached` are the claims left unjudged because the run was stopped.
+    `specs` is the directory that spec paths are relative to, seen from the report. With it, claims link to their lines.
+    """
+    by_construction = [r for r in records if r["verdict"] == "by construction"]
+    skipped = [r for r in records if r["verdict"] == "skipped"]
+    others = [r for r in records if r["verdict"] not in ("by construction", "skipped")]
+    parts = ["# Claims", "", f"`{command}`: {summary_line(records)}." if command else f"{summary_line(records)}.", ""]
+    if unreached:
+        parts += ["## Not judged, as the run was stopped", "", *(f"- `{key}`" for key in unreached), ""]
+    if spec_errors:
+        parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
+    parts += [_markdown_table(others, specs)] if others else []
+    if by_construction:
+        parts += ["", "## True by construction", ""]
+        parts += [
+            "The model's shape alone settles these; they are not evidence.",
+            "",
+            _markdown_table(by_construction, specs),
+        ]
+    if skipped:
+        parts += ["", "## Skipped", "", *(f"- {line}" for line in skipped_lines(skipped)), ""]
+        parts += [_markdown_table(skipped, specs)]
+    if any(map(is_recorded, records)):
+        parts += ["", "*Recorded* claims write down what was seen before they were made; nobody predicted it."]
+    details = [r for r in records if r["status"] not in ("passed", "skipped")]
+    if details:
+        parts += ["", "## Claims that did not simply hold", ""]
+        for record in details:
+            parts += [f"### {record['id']}", ""]
+            parts += [_linked(f"{record['path']}:{record['line']}", record, specs), ""]
+            if record["xfail"]:
+                parts += [f"Known: {record['xfail']}.", ""]
+            text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
+            parts += ["```text", text, "```", ""]
+    parts += _controls(records)
+    if more := more_lines(records, coverage):
+        parts += [
+            "",
+            "## What the claims are worth",
+            "",
+            *(f"{'  ' * line.startswith(' ')}- {line.strip()}" for line in more),
+        ]
+    parts += [
+        "",
+        "<details><summary>How to read this, and where it comes from</summary>",
+        "",
+        *_provenance(records),
+        "",
+        "</details>",
+        "",
+        *_times(records),
+    ]
+    return "\n".join(parts)
+
+
+def _controls(records: Sequence[Record]) -> list[str]:
+    """Return the section with the table of controls, and its explanation."""
+    rows = [
+        (r["id"], f"{shown_verdict(r)}", r["target"], _ranked(r["controls"]), same_elsewhere(r["controls"]),
+         *(_by_method(r["controls"], method) for method in METHODS))
+        for r in records
+        if r.get("controls")
+    ]  # fmt: skip
+    if not rows:
+        return []
+    heads = ["claim", "verdict", "about", "rank", "others that do it too", *METHODS]
+    return [
+        "", "## Controls", "",
+        "In each of these claims every node was given the value that it has, and nothing changed. The rank is that of",
+        "the claim's nodes among as many other heads of their steps and layers, and the same nodes at other steps. Of",
+        "a claim about what suffices, the others are the nodes that can be spared. Under a method's name stands the",
+        "verdict by that method. Of a claim about several runs: in how many of them it is so.", "", _table(rows, heads),
+    ]  # fmt: skip
+
+
+def _by_method(controls: Record, method: str) -> str:
+    if (found := controls["methods"].get(method)) is None:
+        return ""
+    return f"supported in {found} of {controls['runs']}" if "runs" in controls else str(found)
+
+
+def _ranked(controls: Record) -> str:
+    if "runs" in controls:
+        specific = f"specific in {controls['specific_runs']} of {controls['compared']}" if controls["compared"] else ""
+        first = f"1 in {controls['first']} of {controls['ranked']}" if controls["ranked"] else ""
+        return "; ".join(filter(None, [first, specific]))
+    return "" if controls["rank"] is None else f"{controls['rank']} of {len(controls['siblings']) + 1}"
+
+
+def _times(records: Sequence[Record]) -> list[str]:
+    """Return a folded table of seconds per claim. It comes last: two reports of the same results differ only there."""
+    if not (measured := judged(records)):
+        return []
+    rows = [(f"`{r['key']}`", r["engine"], f"{r['seconds']:.3f}") for r in measured]
+    return [
+        "<details><summary>Seconds per claim</summary>", "",
+        "Of claims that ask the same questions, each has its share of their clean run.", "",
+        tabulate(rows, ["claim", "engine", "s"], tablefmt="github", disable_numparse=True), "", "</details>", "",
+    ]  # fmt: skip
+
+
+def _linked(text: str, record: Record, specs: str | None) -> str:
+    """Return `text` as a link to the claim's line in its spec; as code if `specs` is None."""
+    if specs is None:
+        return f"`{text}`"
+    path = posixpath.normpath(posixpath.join(specs, record["path"]))
+    return f"[{text}]({quote(path)}#L{record['line']})"
+
+
+def _markdown_table(records: Sequence[Record], specs: str | None) -> str:
+    rows = [
+        (f"**{shown_verdict(r)}**", f"{_linked(r['id'], r, specs)}: {r['claim']}", f"`{r['target']}`", r["how"],
+         r["questions"], r["expected"], digits_seen(r), r["source"])
+        for r in records
+    ]  # fmt: skip
+    heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed", "source"]
+    return _table(rows, heads)
+
+
+def _table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, heads, tablefmt="github", disable_numparse=True)
+
+
+def _provenance(records: Sequence[Record]) -> list[str]:
+    measured = judged(records)
+    runs = sorted({(r["engine"], r["device"]) for r in measured})
+    return [
+        *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in hashes_of(measured, "weights")),
+        *(f"- own code `{path}`, sha256 `{sha}`" for path, sha in hashes_of(measured, "code")),
+        *(f"- engine {engine} on {device}" for engine, device in runs),
+        "- Teacher-forced: the true answer digits stand in the context. A digit is counted only on questions whose",
+        "  clean run gets it right. A named or listed question set is a census; a sample has exact",
+        "  (Clopper-Pearson) intervals that hold together, over all comparisons of a claim, with 99% confidence;",
+        "  the interval of a mean loss is Student's t, of a gain in accuracy or a share of attention the empirical",
+        "  Bernstein bound. In claims about training runs it is the runs that are sampled.",
+    ]
+
+
+def to_json(
+    records: Sequence[Record],
+    spec_errors: Sequence[str] = (),
+    command: str = "",
+    coverage: Sequence[Coverage] = (),
+    unreached: Sequence[str] = (),
+) -> str:
+    """Return the JSON report."""
+    body = {
+        "version": VERSION,
+        "command": command,
+        "summary": counts(records),
+        "spec_errors": list(spec_errors),
+        "claims": list(records),
+        "unreached": list(unreached),
+        "coverage": {found.fixture: found.as_dict() for found in coverage},
+    }
+    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,88 @@
+"""Counts and one-line summaries of records, which the terminal and all reports share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.base.intervals import ERROR
+from harness.judging.records import _NOT_JUDGED, Record, judged, seen
+
+_ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
+
+
+def counts(records: Sequence[Record]) -> dict[str, int]:
+    """Return how many claims have each verdict."""
+    found = Counter(record["verdict"] for record in records)
+    return {verdict: found[verdict] for verdict in _ORDER if found[verdict]}
+
+
+def summary_line(records: Sequence[Record]) -> str:
+    """Return one line: number of claims, number with each verdict, and how many agree with their specs or do not."""
+    evaluated = judged(records)
+    line = f"{len(evaluated)} claim{'' if len(evaluated) == 1 else 's'} evaluated"
+    if evaluated:
+        line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(evaluated).items())
+    if recorded := sum(map(is_recorded, evaluated)):
+        line += f", of these {recorded} recorded, not predicted"
+    if any(record.get("controls") for record in evaluated):
+        line += f", {sum(map(not_specific, evaluated))} of the supported not specific"
+    if known := sum(record["status"] == "xfailed" for record in records):
+        line += f" ({known} refuted or inconclusive as their specs say)"
+    if wrong := sum(record["status"] in ("failed", "xpassed") for record in records):
+        line += f"; {wrong} not as their specs say"
+    if errors := sum(record["verdict"] == "error" for record in records):
+        line += f"; {errors} could not be judged"
+    if skipped := sum(record["verdict"] == "skipped" for record in records):
+        line += f"; {skipped} skipped, their weights are not here"
+    return line
+
+
+def false_verdicts_line(records: Sequence[Record]) -> str:
+    """Return a line with the largest number of false verdicts to expect by chance; empty: no verdict on a sample."""
+    decided = [record for record in judged(records) if record["verdict"] in ("supported", "refuted")]
+    sampled = [record for record in decided if any(row["low"] is not None for row in record["comparisons"])]
+    if not sampled:
+        return ""
+    expected = len(sampled) * ERROR
+    return f"by chance, at most {expected:.2g} of the {len(sampled)} verdicts on samples are expected to be false"
+
+
+def is_recorded(record: Record) -> bool:
+    """Return whether a claim is recorded, not predicted; older reports lack the field, so the result is False."""
+    return bool(record.get("recorded"))
+
+
+def not_specific(record: Record) -> bool:
+    """Return whether a claim is supported but its controls show that siblings have the effect too."""
+    controls = record.get("controls") or {"specific": None}
+    return record["verdict"] == "supported" and controls["specific"] is False
+
+
+def skipped_lines(records: Sequence[Record]) -> list[str]:
+    """Return a line per reason why claims were skipped, with the number of claims."""
+    reasons = Counter(problem for record in records if record["verdict"] == "skipped" for problem in record["problems"])
+    return [f"{n} claim{'' if n == 1 else 's'} skipped: {reason}" for reason, n in reasons.items()]
+
+
+def hashes_of(records: Sequence[Record], what: str) -> list[tuple[str, str]]:
+    """Return the (name, sha256) pairs of the judged records: ``weights`` per fixture, or ``code`` per file."""
+    return sorted({pair for record in judged(records) for pair in record[what].items()})
+
+
+def setting_line(records: Sequence[Record]) -> str:
+    """Return a line with the engines, devices and weights of the judged claims, and the seconds of measuring."""
+    runs = sorted(
+        {
+            f"{r['engine']} on {r['device']}, {name} sha256 {sha256[:12]}"
+            for r in judged(records)
+            for name, sha256 in r["weights"].items()
+        }
+    )
+    seconds = sum(record["seconds"] for record in judged(records))
+    return f"engine {'; '.join(runs)}; {seconds:.1f} s of measuring" if runs else ""
+
+
+def digits_seen(record: Record) -> str:
+    """Return what was observed, in short: ``A4 171/172 (99%)``; or "not measured" for a claim without a verdict."""
+    return "not measured" if record["verdict"] in _NOT_JUDGED else seen(record["verb"], record["comparisons"])

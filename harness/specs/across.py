@@ -1,0 +1,178 @@
+"""Claims about several training runs (the key ``fixtures``), and their parser. Imports no torch.
+
+Head numbers differ between training runs, and other findings may differ too. With ``fixtures`` the same claim is
+tested on each run. Each run gets a verdict, by intervals that hold for all runs jointly. The share of runs in which
+the claim must hold (7/8, for example) then gives the verdict on the claim. The runs are a sample of all training runs
+that the recipe could give, so the share has an interval too; it is reported, but decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.base.errors import HarnessError, Problem
+from harness.base.intervals import ERROR
+from harness.base.validation import validate
+from harness.base.yamlfile import Document, Loc
+from harness.specs.claim import Claim, Verb
+from harness.specs.keys import RunsModel
+from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes
+from harness.specs.parsing import ClaimParser, as_text
+from harness.specs.roles import shape_of
+from harness.specs.verbs.registry import VERBS, verb_of
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run on which the claim cannot be tested, because a role that it names has no node there."""
+
+    fixture: str
+    why: str
+    elsewhere: bool  # the role has nodes, but not at the steps or layer that the claim names
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcrossRuns(Claim):
+    """A claim about each of several fixtures."""
+
+    verb: ClassVar[Verb] = "across"
+    members: tuple[Claim, ...]  # the claim on each fixture, with roles bound to its nodes
+    absent: tuple[Absent, ...]
+    group: tuple[str, ...]  # all fixtures, in order
+    group_text: str  # as the spec writes it
+    about: str  # the nodes, in the spec's words
+    at_least: Fraction
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons share the confidence: one, the share of runs; the claim on each run has its own."""
+        return 1
+
+    @property
+    def true_by_construction(self) -> bool:
+        """Whether the model's shape alone settles the claim for every run."""
+        return not self.absent and all(member.true_by_construction for member in self.members)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The fixtures that the claim is tested on."""
+        return self.group
+
+    @property
+    def target(self) -> str:
+        """What the claim is about, and in which runs."""
+        return f"{self.about} of {self.group_text}"
+
+    @property
+    def how(self) -> str:
+        """The method of the experiment on each run."""
+        return self.members[0].how if self.members else ""
+
+    @property
+    def expected(self) -> str:
+        """What is expected, in short: ``A4 fails > 5%; others < 1%; in 7/8 of the runs``."""
+        each = f"{self.members[0].expected}; " if self.members else ""
+        return f"{each}in {'all' if self.at_least == 1 else f'{self.at_least} of the'} runs"
+
+
+@dataclass
+class ClaimReader:
+    """Reads one claim of a spec file and checks it against the shape of each of its fixtures."""
+
+    document: Document
+    loc: Loc
+    fixture: str  # the fixture of the file
+    shape: Shape | None  # its shape; None if there is no such fixture
+    fixtures: Path
+    line: int
+    index: int
+
+    def read(self, raw: Any) -> Claim | None:
+        """Return the claim in `raw`, or None after reporting its problems to the document."""
+        of_runs = isinstance(raw, dict) and raw.get("fixtures") is not None and VERBS[verb_of(raw)].names_nodes
+        if of_runs:
+            return self._across(raw)
+        model = validate(VERBS[verb_of(raw)].model, self.document, raw, self.loc, self.shape)
+        if model is None or self.shape is None:
+            return None
+        if isinstance(expect := getattr(model, "expect", None), RunsModel) and expect.at_least is not None:
+            at = (*self.loc, "expect", "at_least")
+            self.document.report(at, "`fixtures` that at_least is a share of", "none", "name them, or drop at_least")
+        return self._parser(raw, self.document, self.fixture, self.shape).read(model)
+
+    def _parser(self, raw: Any, document: Document, fixture: str, shape: Shape, error: float = ERROR) -> ClaimParser:
+        where = (document, self.loc, fixture, shape, self.fixtures, self.line, self.index, error)
+        return VERBS[verb_of(raw)].parser(*where)
+
+    def _across(self, raw: dict[str, Any]) -> AcrossRuns | None:
+        """Return a claim about each of several fixtures, or None after reporting its problems."""
+        model = validate(VERBS[verb_of(raw)].model, self.document, raw, self.loc)
+        if model is None or self.shape is None:
+            return None
+        parser = self._parser(raw, self.document, self.fixture, self.shape)
+        before = len(self.document.problems)
+        group = parser.group_of(model.fixtures, "fixtures")
+        if len(self.document.problems) > before:
+            return None
+        if len(group) == 1:
+            self.document.report((*self.loc, "fixtures"), "several fixtures", group[0], "name it as `fixture`")
+        members, absent = self._members(raw, group)
+        if self.document.problems:
+            return None
+        expect = getattr(model, "expect")  # noqa: B009 - every such claim has one
+        share = Fraction(expect.at_least or 1)
+        return AcrossRuns(
+            **parser.common(model), questions=members[0].questions if members else None, gate=0.0,
+            by_construction=bool(getattr(model, "by_construction", False)), members=tuple(members),
+            absent=tuple(absent), group=group, group_text=as_text(model.fixtures), about=parser.about(model),
+            at_least=share,
+        )  # fmt: skip
+
+    def _members(self, raw: dict[str, Any], group: tuple[str, ...]) -> tuple[list[Claim], list[Absent]]:
+        members: list[Claim] = []
+        absent: list[Absent] = []
+        missing: list[HarnessError] = []
+        for name in group:
+            try:
+                shape = shape_of(name, self.fixtures)
+                for text in _texts(raw[verb_of(raw)]):
+                    if "[" in text:
+                        read_nodes(text, shape)
+            except RoleElsewhereError as error:
+                absent.append(Absent(name, error.problems[0].found, elsewhere=True))
+                continue
+            except NoSuchRoleError as error:
+                missing += [] if isinstance(error, RoleNotFoundError) else [error]
+                absent.append(Absent(name, "not placed", elsewhere=False))
+                continue
+            except HarnessError as error:
+                self.document.problem((*self.loc, "fixtures"), error)
+                continue
+            # Only the first fixture with problems is reported, so that no problem is told twice; its name is added.
+            scratch = replace(self.document, problems=[])
+            model = validate(VERBS[verb_of(raw)].model, scratch, raw, self.loc, shape)
+            if model is not None:
+                members.append(self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model))
+            if scratch.problems:
+                self.document.problems += [_of_fixture(problem, name) for problem in scratch.problems]
+                return members, absent
+        if missing and len(missing) == len(group):  # no run has the role: most likely a typing error
+            self.document.problem((*self.loc, verb_of(raw)), missing[0])
+        return members, absent
+
+
+def _of_fixture(problem: Problem, name: str) -> Problem:
+    return replace(problem, found=f"{problem.found} (asked of {name})")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a part of a spec."""
+    if isinstance(value, str):
+        yield value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    for part in parts:
+        yield from _texts(part)

@@ -1,0 +1,131 @@
+"""Finds fixtures, their files and their recipes. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from harness.base.errors import FixtureError, HarnessError, Problem, SpecError
+from harness.base.files import is_directory
+from harness.base.text import did_you_mean, in_ascii, shorten
+from harness.specs.recipe import Recipe, UserModelRecipe, load_recipe
+
+# The files of a fixture.
+RECIPE, WEIGHTS, PIN, CARD, ROLES = "recipe.yaml", "model.safetensors", "model.json", "README.md", "roles.yaml"
+CURVES, CHECKPOINT, LOCK = "training.csv.gz", "checkpoint.safetensors", ".lock"
+FIGURES = "curves-*.png"
+KNOWN = (RECIPE, WEIGHTS, PIN, CARD, ROLES, CURVES, CHECKPOINT, FIGURES, ".*")  # user code may read any other file
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_name(name: str) -> None:
+    """Refuse a fixture name that is not a plain directory name.
+
+    Raises:
+        HarnessError: without a file position; the spec parser adds it.
+    """
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise HarnessError.of(
+            "a fixture name of letters, digits, `_`, `-` and `.`",
+            shorten(name),
+            in_ascii(name) or "name a directory below fixtures/",
+        )
+
+
+def fixture_directory(name: str, fixtures: Path) -> Path:
+    """Return the directory of the fixture `name` below `fixtures`.
+
+    Raises:
+        HarnessError: `name` is not a valid name, or there is no such fixture.
+    """
+    check_name(name)
+    known = list_fixtures(fixtures)
+    directory = fixtures / name
+    _check_directory(fixtures)
+    if name not in known:
+        if not known:
+            fix = "make one (harness import --help) or name another directory of fixtures"
+            raise HarnessError.of(f"a fixture in {fixtures}", f"{name}, but there is none at all", fix)
+        raise HarnessError.of(f"a fixture in {fixtures}", name, did_you_mean(name, known))
+    if not directory.resolve().is_relative_to(fixtures.resolve()):
+        raise HarnessError.of(f"a fixture inside {fixtures}", f"{name}, a link that leads outside", "copy it in")
+    return directory
+
+
+def _check_directory(fixtures: Path) -> None:
+    if not is_directory(fixtures):
+        raise HarnessError.of("a directory of fixtures", f"{fixtures}, which is none", "name another")
+
+
+def list_fixtures(fixtures: Path) -> list[str]:
+    """Return the names of the directories below `fixtures` that hold a recipe."""
+    if not is_directory(fixtures):
+        return []
+    return sorted(path.parent.name for path in fixtures.glob(f"*/{RECIPE}") if _NAME.fullmatch(path.parent.name))
+
+
+def untrained(fixtures: Path) -> list[str]:
+    """Return the names of the fixtures that have no pinned weights and no weights on the hub.
+
+    A fixture whose recipe is broken is included, so that training reports the problem.
+
+    Raises:
+        HarnessError: there is no such directory.
+    """
+    _check_directory(fixtures)
+    bare = [name for name in list_fixtures(fixtures) if not (fixtures / name / PIN).exists()]
+    return [name for name in bare if not _is_published(name, fixtures)]
+
+
+def _is_published(name: str, fixtures: Path) -> bool:
+    try:
+        return recipe_of(name, fixtures).hub is not None
+    except HarnessError:
+        return False  # training will report what is wrong
+
+
+def fixtures_of_same_shape(name: str, fixtures: Path) -> list[str]:
+    """Return the other pinned fixtures whose models have the same shape as the fixture `name`."""
+    recipe = recipe_of(name, fixtures)
+    others = [other for other in list_fixtures(fixtures) if other != name and (fixtures / other / PIN).exists()]
+    # Filter by task first: the shape of a user-defined task would run user code.
+    others = [other for other in others if recipe_of(other, fixtures).task == recipe.task]
+    return [other for other in others if recipe_of(other, fixtures).shape == recipe.shape]
+
+
+def recipe_of(name: str, fixtures: Path) -> Recipe:
+    """Return the recipe of the fixture `name`.
+
+    Raises:
+        HarnessError: there is no such fixture.
+        FixtureError: the recipe is wrong.
+    """
+    path = fixture_directory(name, fixtures) / RECIPE
+    try:
+        found = path.stat()
+        return _load_once(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+    except OSError:
+        return _load_once.__wrapped__(path, None)  # raises the error that says what is wrong
+    except SpecError as error:
+        raise FixtureError(*error.problems) from None
+
+
+@lru_cache(maxsize=256)
+def _load_once(path: Path, stamp: object) -> Recipe:
+    """Return the recipe at `path`, cached until `stamp` changes: a claim about a group reads recipes many times."""
+    return load_recipe(path)
+
+
+def missing_weights(name: str, fixtures: Path) -> Problem:
+    """Return the problem to report for a fixture that has a recipe but no weights."""
+    recipe = recipe_of(name, fixtures)
+    command = f"import them: harness import hub:{name}" if recipe.hub else f"train them: harness train {name}"
+    if isinstance(recipe, UserModelRecipe):
+        command = f"pin them: harness import FILE --recipe {fixtures / name / RECIPE} --name {name} --allow-code"
+    return Problem(f"weights pinned in {fixtures / name / PIN}", "no such file", command + elsewhere(fixtures))
+
+
+def elsewhere(fixtures: Path) -> str:
+    """Return the ``--fixtures`` option for a suggested command; empty for the default directory."""
+    return "" if fixtures == Path("fixtures") else f" --fixtures {fixtures}"

@@ -1,0 +1,195 @@
+"""The types and models of spec keys that all verbs share. Imports no torch.
+
+If validation gets the fixture's :class:`~harness.specs.nodes.Shape` as context, nodes, digits and questions are
+checked against it. Without a shape (the fixture is unknown) only their types are checked.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from harness.base.errors import HarnessError
+from harness.base.text import is_plain, shorten
+from harness.base.validation import Spelled, Strict, checked, expecting
+from harness.specs.nodes import read_nodes
+from harness.tasks.addition.question_sets import NAMES
+from harness.tasks.addition.strata import CASES
+from harness.tasks.questions import Stratify, TriCase, read_pair
+from harness.tasks.registry import task_of
+
+DEFAULT_GATE = 0.99
+# The default reference sample. Its seed is unusual, so that no claim's questions are drawn with it by accident.
+REFERENCE_N, REFERENCE_SEED = 1000, 271828
+
+
+def _one_line(text: str) -> str:
+    text = text.strip("\n")
+    if not text.strip() or not is_plain(text):
+        parts = {"expected": "a line of printable text", "found": shorten(text), "fix": "rewrite it"}
+        raise PydanticCustomError("harness", "text", parts)
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Method = Literal["mean", "zero", "resample"]
+METHODS: tuple[Method, ...] = get_args(Method)
+# Each task has its own names for sets and cases; the JSON schema shows those of addition as examples.
+SetName = Annotated[
+    str, Field(examples=list(NAMES)), checked(lambda name, shape: task_of(shape.layout).check_set(name))
+]
+Case = Annotated[str, Field(examples=list(CASES)), checked(lambda name, shape: task_of(shape.layout).check_case(name))]
+
+
+def _share(text: str) -> str:
+    if Fraction(text) > 1:
+        parts = {"expected": "a share of at most 1, like 7/8", "found": text, "fix": "turn it round"}
+        raise PydanticCustomError("harness", "share", parts)
+    return text
+
+
+def one_or_many(value: object) -> str:
+    """Return the tag of a key that takes one value or a list."""
+    return "many" if isinstance(value, list) else "one"
+
+
+NodesText = Annotated[str, checked(read_nodes)]
+NodeNames = Annotated[
+    Annotated[NodesText, Tag("one")] | Annotated[list[NodesText], Field(min_length=1), Tag("many")],
+    Discriminator(one_or_many),
+]
+VariableName = Annotated[str, checked(lambda name, shape: task_of(shape.layout).read_variable(name))]
+PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.layout))]
+DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
+QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
+_MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) [A-Za-z_][A-Za-z0-9_]*|no-op|wider|keep nothing|weights|swapped"
+MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$"), checked(lambda name, _: _check_mutant(name))]
+TagName = Annotated[
+    str,
+    Spelled(r"^[A-Za-z][A-Za-z0-9_-]*$", "a tag of letters, digits, _ and -"),
+    checked(lambda tag, _: _check_tag(tag)),
+]
+Cases = Annotated[
+    Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
+    Discriminator(one_or_many),
+]
+Lengths = Annotated[
+    Annotated[int, Tag("one")] | Annotated[list[int], Field(min_length=1), Tag("many")],
+    Discriminator(one_or_many),
+]
+# A tag becomes a pytest marker. These names already act in pytest, or cannot be selected with -m.
+_RESERVED_TAGS = frozenset(
+    {
+        "skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "tryfirst", "trylast", "timeout",
+        "flaky", "asyncio", "anyio", "benchmark", "xdist_group", "and", "or", "not", "None", "True", "False",
+    }
+)  # fmt: skip
+
+
+def _check_mutant(name: object) -> None:
+    if isinstance(name, str) and not re.fullmatch(_MUTANTS, name):
+        expected = "a mutant (head+1, step-1, digit+1, drop A4, weights, …)"
+        raise HarnessError.of(expected, shorten(name), "name one that --harness-mutate reports")
+
+
+def _check_tag(tag: object) -> None:
+    if tag in _RESERVED_TAGS:
+        raise HarnessError.of("a tag that pytest does not act on", str(tag), "rename it")
+
+
+ClaimId = Annotated[
+    str,
+    Field(max_length=100),
+    Spelled(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", "a name of letters, digits and ._+-, without spaces"),
+]
+StepName = Annotated[str, checked(lambda name, shape: shape.layout.step_of(name))]
+FixtureNames = Annotated[
+    Annotated[Text, Tag("one")] | Annotated[list[Text], Field(min_length=1), Tag("many")], Discriminator(one_or_many)
+]
+ShareText = Annotated[
+    str,
+    Spelled(r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}$", "a share like 7/8"),
+    AfterValidator(_share),
+    expecting("a share like 7/8", lambda value: isinstance(value, str)),
+]
+# The end of the range that every value satisfies is excluded: such a bound could not fail.
+AtLeast = Annotated[float, Field(gt=0, le=1)]
+AtMost = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Where(Strict):
+    """Conditions on questions; all hold together, a list means any of it."""
+
+    case: Cases | None = Field(None, description="the case; of a list, any of them")
+    cascade: Lengths | None = Field(None, description="length of the longest cascade")
+    columns: dict[str, TriCase] = Field({}, description='what columns sum to without a carry: {D1: "=9"}')
+
+
+def _size_or_auto(value: object) -> str:
+    return "auto" if isinstance(value, str) else "n"
+
+
+SampleSize = Annotated[
+    Annotated[int, Field(ge=1, le=1_000_000), Tag("n")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(_size_or_auto),
+    expecting("a whole number, or auto", lambda value: value == "auto" or not isinstance(value, str)),
+]
+
+
+class SampleModel(Strict):
+    """A random sample: `n` questions, uniform or as described."""
+
+    n: SampleSize = Field(description="how many; `auto`: more and more, until the claim is settled")
+    seed: Seed = Field(0, description="of the draw")
+    where: Where = Field(Where(), description="which questions; all unless said")
+    stratify: Stratify | None = Field(None, description="as many questions of each case, or of each cascade length")
+
+
+def _shape_of_questions(value: object) -> str:
+    return "set" if isinstance(value, str) else "list" if isinstance(value, list) else "sample"
+
+
+QuestionsModel = Annotated[
+    Annotated[SetName, Tag("set")]
+    | Annotated[list[QuestionText], Field(min_length=1), Tag("list")]
+    | Annotated[SampleModel, Tag("sample")],
+    Discriminator(_shape_of_questions),
+    expecting("a named set, a list or a sample {n: …}", lambda value: isinstance(value, (str, list, dict))),
+]
+
+
+class AskedModel(Strict):
+    """Questions on their own, as the command line takes them."""
+
+    questions: QuestionsModel
+
+
+class RunsModel(Strict):
+    """In how many of the fixtures that are asked."""
+
+    at_least: ShareText | None = Field(None, description="with `fixtures`: in what share of them it holds: 7/8")
+
+
+class XfailModel(Strict):
+    """A claim known to be refuted or inconclusive. Strict: if it comes out supported, that is a failure."""
+
+    reason: Text = Field(description="why it is known")
+
+
+class ClaimModel(Strict):
+    """What every claim has."""
+
+    id: ClaimId = Field(description="its name, once in a file")
+    claim: Text = Field(description="the claim in a sentence")
+    source: Text | None = Field(None, description="who claims it, and where")
+    xfail: XfailModel | None = Field(None, description="known to be refuted or inconclusive; strict")
+    tags: list[TagName] = Field([], description="pytest markers")
+    recorded: bool = Field(False, description="what was seen is written down, not predicted; drafts begin so")
+    fixtures: FixtureNames | None = Field(None, description="the fixtures that are asked, each; globs are fine")
+    survivors: dict[MutantName, Text] = Field({}, description="mutants of the claim that hold as well, each with why")

@@ -1,0 +1,203 @@
+"""Base of all verb parsers: reads questions and groups of fixtures, reports problems. Imports no torch.
+
+A verb's parser (``harness/specs/verbs/``) turns the validated keys of one claim into a claim. It refuses a claim that
+is impossible, or that the sample is too small to settle. Each problem is reported to the claim's document.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.base.errors import HarnessError
+from harness.base.intervals import ERROR, error_at, least_n
+from harness.base.text import did_you_mean, shorten
+from harness.base.yamlfile import Document, Loc
+from harness.specs.claim import Claim
+from harness.specs.fixture_files import list_fixtures, recipe_of
+from harness.specs.keys import REFERENCE_N, REFERENCE_SEED, ClaimModel, SampleModel
+from harness.specs.nodes import Shape
+from harness.specs.siblings import Nodes
+from harness.tasks.questions import (
+    AUTO_FIRST,
+    AUTO_LOOKS,
+    AUTO_MOST,
+    NamedSet,
+    PairSample,
+    QuestionList,
+    Questions,
+    Sample,
+)
+from harness.tasks.registry import task_of
+
+
+def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questions:
+    """Return the questions that the validated `questions` key describes.
+
+    Raises:
+        HarnessError: the named set is empty for this layout, or no question meets the conditions.
+    """
+    layout, task = shape.layout, task_of(shape.layout)
+    if isinstance(model, str):
+        task.question_set(model)
+        return NamedSet(model)
+    if isinstance(model, list):
+        return QuestionList(tuple(layout.read_question(text) for text in model))
+    where = model.where
+    cases = where.case if isinstance(where.case, list) else [where.case] if where.case else []
+    cascades = [where.cascade] if isinstance(where.cascade, int) else where.cascade or []
+    strata = task.strata(cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
+    auto = isinstance(model.n, str)
+    return Sample(size_of(model.n), model.seed, strata, auto)
+
+
+def size_of(n: int | str) -> int:
+    """Return the number of questions or pairs in the first round; `auto` begins with a fixed number."""
+    return AUTO_FIRST if isinstance(n, str) else n
+
+
+DEFAULT_REFERENCE = Sample(REFERENCE_N, REFERENCE_SEED)
+# Default rates for a sample, if the spec gives none.
+FAIL_RATE, INTACT_RATE, FOLLOW_RATE = 0.05, 0.01, 0.9
+
+
+class LossBounds(Protocol):
+    """The keys of a spec that bound a mean loss, in nats per answer token."""
+
+    @property
+    def loss_below(self) -> float | None:
+        """Upper bound on the mean loss."""
+        ...
+
+    @property
+    def loss_above(self) -> float | None:
+        """Lower bound on the mean loss."""
+        ...
+
+
+class Comparable(Protocol):
+    """A claim that can be compared with siblings (key `only_here`)."""
+
+    @property
+    def siblings(self) -> dict[str, Nodes]:
+        """Other sets of nodes for which the claim could hold too, by name."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """What the claim is about, in the spec's words."""
+        ...
+
+
+@dataclass
+class ClaimParser:
+    """Checks one claim against the shape of its fixture."""
+
+    document: Document
+    loc: Loc
+    fixture: str
+    shape: Shape
+    fixtures: Path
+    line: int
+    index: int
+    error: float = ERROR  # chance that any of the claim's intervals fails; smaller if several runs share it
+
+    def read(self, model: Any) -> Claim:
+        """Return the claim for one validated spec entry."""
+        raise NotImplementedError
+
+    def about(self, model: Any) -> str:
+        """Return what the claim is about, in the spec's words."""
+        raise NotImplementedError
+
+    def common(self, model: ClaimModel) -> dict[str, Any]:
+        """Return the fields that every claim has, as keyword arguments."""
+        return {
+            "id": model.id, "claim": model.claim, "source": model.source or "", "fixture": self.fixture,
+            "xfail": model.xfail.reason if model.xfail else None, "tags": tuple(dict.fromkeys(model.tags)),
+            "shape": self.shape, "fixtures": self.fixtures, "path": self.document.path, "line": self.line,
+            "index": self.index, "key": f"{self.document.path}::{model.id}",
+            "survivors": tuple(model.survivors.items()), "error": self.error, "recorded": model.recorded,
+        }  # fmt: skip
+
+    def _report(self, key: str | tuple[str | int, ...], expected: str, found: str, fix: str) -> None:
+        self.document.report((*self.loc, *((key,) if isinstance(key, str) else key)), expected, found, fix)
+
+    def _questions(self, model: Any, key: str) -> Questions:
+        try:
+            return make_questions(model, self.shape)
+        except HarnessError as error:
+            self.document.problem(
+                (*self.loc, key, "where") if isinstance(model, SampleModel) else (*self.loc, key), error
+            )
+            return QuestionList(())
+
+    def _least(self, needed_at: Callable[[float], float], sample: Sample | PairSample, key: str = "questions") -> None:
+        """Refuse a sample too small to settle the claim with any result; `needed_at` maps the error to the least n."""
+        needed = needed_at(error_at(AUTO_LOOKS - 1, self.error) if sample.auto else self.error)
+        n = AUTO_MOST if sample.auto else sample.n
+        if math.isinf(needed):
+            fix = "change the rate"
+            self._report("expect", "rates between 0 and 1 for a sample", "one that no sample can show", fix)
+        elif n < needed:
+            self._report(
+                (key, "n"), f"n of at least {needed:.0f}, or the claim cannot be settled",
+                f"auto, {n} at most" if sample.auto else str(n), f"write n: {needed:.0f} or more",
+            )  # fmt: skip
+
+    def _loss_bounds(self, model: LossBounds) -> None:
+        if model.loss_below is not None and model.loss_above is not None and model.loss_above >= model.loss_below:
+            found = f"{model.loss_above} and {model.loss_below}"
+            self._report(("expect", "loss_above"), "loss_above less than loss_below", found, "swap them")
+
+    def _comparable(self, claim: Comparable, only_here: bool) -> None:
+        if only_here and not claim.siblings:
+            expected = "other heads or steps that could make the same digits fail or follow"
+            self._report(("expect", "only_here"), expected, f"none beside {claim.target}", "remove only_here")
+
+    def _settled(
+        self, comparisons: int, high: float | None, low: float | None, sample: Sample | PairSample,
+        key: str = "questions", least: int = 1,
+    ) -> None:  # fmt: skip
+        """Refuse a sample too small to show that a rate is above `high`, or below `low`."""
+        self._least(
+            lambda error: max(least, least_n(comparisons, fail_rate=high, intact_rate=low, error=error)), sample, key
+        )
+
+    def group_of(self, names: str | list[str] | None, key: str) -> tuple[str, ...]:
+        """Return the fixtures that match the names or globs; the file's fixture if `names` is None."""
+        if names is None:
+            return (self.fixture,)
+        found: list[str] = []
+        known = list_fixtures(self.fixtures)
+        for i, name in enumerate([names] if isinstance(names, str) else names):
+            place: tuple[str | int, ...] = (key,) if isinstance(names, str) else (key, i)
+            matching = [other for other in known if fnmatchcase(other, name)]
+            if not matching:
+                self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
+            for other in matching:
+                try:
+                    layout = recipe_of(other, self.fixtures).layout
+                except HarnessError as error:
+                    self.document.problem((*self.loc, *place), error)
+                    continue
+                if layout.kind != self.shape.layout.kind:
+                    self._report(
+                        place, f"fixtures for {self.shape.layout.kind}", f"{other}, of {layout.kind}", "drop it"
+                    )
+            found += matching
+        return tuple(dict.fromkeys(found))
+
+
+def as_tuple(names: str | list[str]) -> tuple[str, ...]:
+    """Return one text or a list of texts as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def as_text(names: str | list[str] | None) -> str:
+    """Return the names joined with commas; empty for None."""
+    return "" if names is None else ", ".join(as_tuple(names))

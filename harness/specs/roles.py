@@ -1,0 +1,146 @@
+"""``fixtures/NAME/roles.yaml``: which nodes of one model have which role. Imports no torch.
+
+Head numbers differ between training runs, but the function that a claim is about does not. A role, like
+``base_add.A4``, names the function, and the file binds it to this model's nodes::
+
+    version: 1
+    weights_sha256: 3f0c…            # the roles are valid for these weights only
+    roles:
+      base_add: {A4: S12L0H0+H1, A3: S13L0H2}
+      tricase: {D2: S8L0H2}
+
+``harness locate`` proposes such a file, with evidence for each role.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.base.errors import FixtureError, Problem, SpecError
+from harness.base.validation import Spelled, Strict, Version, validate
+from harness.base.yamlfile import read_yaml
+from harness.specs.fixture_files import PIN, ROLES, fixture_directory, recipe_of
+from harness.specs.keys import DigitName, NodeNames, Rate, Text, VariableName
+from harness.specs.nodes import Shape, read_nodes
+from harness.specs.pins import read_pin
+from harness.specs.recipe import Sha256
+
+RoleName = Annotated[str, Spelled(r"^[a-z][a-z0-9_]{0,39}$", "a role of at most 40 of a-z, 0-9 and _, like base_add")]
+Place = Annotated[str, Spelled(r"^[A-Za-z][A-Za-z0-9']{0,19}$", "a place of at most 20 letters and digits, like A4")]
+FullName = Annotated[
+    str, Spelled(r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$", "a role with its place, like base_add.A4")
+]
+
+
+class Evidence(Strict):
+    """What stands behind a role: its variable carried over, on pairs of questions that the search has not seen."""
+
+    variable: VariableName
+    digits: list[DigitName]
+    pairs: int
+    follow: Rate  # share of the pairs in which all `digits` follow and all other digits stay
+    low: Rate  # the ends of the interval of `follow`; the intervals hold for all roles jointly
+    high: Rate
+    agreeing_change: Rate  # share of pairs with equal values of the variable in which some digit changes nevertheless
+    searched_follow: Rate  # the share on the search sample, by which these nodes were chosen
+    next: NodeNames | None = None  # on the search sample, the best other set: no shared node, not larger
+    next_follow: Rate | None = None
+
+
+class RolesFile(Strict):
+    """The names of a model's nodes."""
+
+    version: Version
+    weights_sha256: Sha256 | None = None
+    roles: dict[RoleName, dict[Place, NodeNames]]
+    evidence: dict[FullName, Evidence] = Field({})
+    unplaced: dict[FullName, Text] = Field({})
+
+
+def read_roles(name: str, fixtures: Path) -> RolesFile | None:
+    """Return the roles file of the fixture `name`, checked against the model's shape; None if there is no such file.
+
+    Raises:
+        HarnessError: there is no such fixture.
+        FixtureError: the file cannot be read, names nodes that do not exist, or belongs to other weights.
+    """
+    path = fixture_directory(name, fixtures) / ROLES
+    if not path.exists():
+        return None
+    shape = recipe_of(name, fixtures).shape
+    try:
+        stat = path.stat()
+        found = _load_once(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), shape)
+    except OSError:
+        found = _load_once.__wrapped__(path, None, shape)  # raises the error that says what is wrong
+    except SpecError as error:
+        raise FixtureError(*error.problems) from None
+    pinned = read_pin(name, fixtures).weights_sha256 if (fixtures / name / PIN).exists() else None
+    if found.weights_sha256 is not None and pinned not in (None, found.weights_sha256):
+        fix = f"find them anew: harness locate {name}"
+        raise FixtureError(
+            Problem(f"roles of the weights {pinned[:12]}", f"of {found.weights_sha256[:12]}", fix, str(path))
+        )
+    return found
+
+
+@lru_cache(maxsize=256)
+def _load_once(path: Path, stamp: object, shape: Shape) -> RolesFile:
+    """Return the roles at `path`, cached until `stamp` changes: a claim about a group reads them once per row."""
+    document = read_yaml(path)
+    found = validate(RolesFile, document, document.data, (), shape)
+    document.raise_problems()
+    assert found is not None  # no problem was reported, so the file is valid
+    return found
+
+
+def shape_of(name: str, fixtures: Path) -> Shape:
+    """Return the shape of the fixture `name`, including its roles.
+
+    Raises:
+        HarnessError: there is no such fixture.
+        FixtureError: the recipe or the roles file is wrong.
+    """
+    shape = recipe_of(name, fixtures).shape
+    found = read_roles(name, fixtures)
+    if found is None:
+        return shape
+    roles = {
+        f"{role}.{place}": read_nodes(nodes, shape)
+        for role, places in found.roles.items()
+        for place, nodes in places.items()
+    }
+    return replace(shape, roles={**dict.fromkeys(found.unplaced, ()), **roles})
+
+
+def write_roles(found: RolesFile, heading: str) -> str:
+    """Return the YAML text of a roles file, in the form that :func:`read_roles` reads."""
+    lines = [*(f"# {line}" for line in heading.splitlines()), "version: 1"]
+    if found.weights_sha256 is not None:
+        lines.append(f'weights_sha256: "{found.weights_sha256}"')  # quoted, else digits alone would be a number
+    lines += ["roles:" if found.roles else "roles: {}"]
+    lines += [f"  {role}: {_flow(places)}" for role, places in found.roles.items()]
+    if found.evidence:
+        lines += ["evidence:"]
+        lines += [f"  {role}: {_flow(row.model_dump(exclude_none=True))}" for role, row in found.evidence.items()]
+    if found.unplaced:
+        lines += ["unplaced:"]
+        lines += [f"  {role}: {json.dumps(why)}" for role, why in found.unplaced.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _flow(values: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in values.items()) + "}"
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_scalar, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,62 @@
+"""The model of a whole spec file, and its JSON schema for editors. Imports no torch."""
+
+from __future__ import annotations
+
+import copy
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag, create_model
+
+from harness.base.validation import Strict, Version
+from harness.specs.keys import Text
+from harness.specs.verbs.registry import VERBS, verb_of
+
+Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None
+
+
+# One model per verb: a claim, or with `each` one claim per row, in which `{name}` is replaced by the row's value.
+_TEMPLATES: list[Any] = [
+    Annotated[
+        create_model(
+            verb.model.__name__.replace("Model", "Template"), __base__=verb.model, __doc__=verb.model.__doc__,
+            each=(Rows, Field(None, description="one claim per row of this table, `{name}` filled in everywhere")),
+        ),
+        Tag(name),
+    ]
+    for name, verb in VERBS.items()
+]  # fmt: skip
+AnyTemplate: Any = Annotated[reduce(or_, _TEMPLATES), Discriminator(verb_of)]
+
+
+class FileModel(Strict):
+    """A spec file: claims about one fixture."""
+
+    version: Version = Field(description="of the format")
+    fixture: Text = Field(description="the model, a directory below fixtures/")
+    hypotheses: Annotated[list[AnyTemplate], Field(min_length=1)] = Field(description="the claims")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a spec file, for editors; ``{name}`` is allowed as any value or inside it."""
+    schema = copy.deepcopy(FileModel.model_json_schema())
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "A spec of the mechanistic-interpretability test harness"
+    for definition in schema["$defs"].values():
+        for name, entry in definition.get("properties", {}).items():
+            definition["properties"][name] = _or_placeholder(entry)
+    return schema
+
+
+def _or_placeholder(entry: Any) -> Any:
+    if isinstance(entry, list):
+        return [_or_placeholder(part) for part in entry]
+    if not isinstance(entry, dict):
+        return entry
+    if entry.get("type") in ("integer", "number", "boolean") or ("enum" in entry and "const" not in entry):
+        return {"anyOf": [entry, {"type": "string", "pattern": r"^\{\w+\}$"}]}
+    if "pattern" in entry:
+        return {"anyOf": [entry, {"type": "string", "pattern": r"\{\w+\}"}]}
+    keys = ("anyOf", "oneOf", "items", "additionalProperties")
+    return {key: _or_placeholder(value) if key in keys else value for key, value in entry.items()}

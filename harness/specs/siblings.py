@@ -1,0 +1,68 @@
+"""Siblings of a set of nodes, which controls compare it with, and shifted copies of a set. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from itertools import combinations
+
+from harness.specs.nodes import Node, Shape, reach
+
+Nodes = tuple[Node, ...]
+
+
+def moved(nodes: Iterable[Node], shape: Shape, *, step: int = 0, layer: int = 0, head: int = 0) -> Nodes | None:
+    """Return the nodes shifted by these offsets; None if one does not exist or `head` would shift a non-head."""
+    found = []
+    for node in nodes:
+        there = replace(node, step=node.step + step, layer=node.layer + layer, head=node.head + head)
+        inside = 0 <= there.step < shape.layout.n_ctx and 0 <= there.layer < shape.n_layers
+        if not inside or (head and (node.kind != "head" or not 0 <= there.head < shape.n_heads)):
+            return None
+        found.append(there)
+    return tuple(sorted(found))
+
+
+def siblings(nodes: Nodes, shape: Shape) -> tuple[Nodes, ...]:
+    """Return the sibling sets: similar nodes, for which a claim about `nodes` might hold too.
+
+    There are two kinds. If `nodes` are the same heads at every place: each other choice of as many heads at the same
+    steps and layers. For any nodes: the same nodes at other steps, if the two sets do not overlap and the shifted
+    one reaches an answer digit.
+    """
+    found: list[Nodes] = []
+    places: dict[tuple[int, int], set[int]] = {}
+    for node in nodes:
+        places.setdefault((node.step, node.layer), set()).add(node.head if node.kind == "head" else -1)
+    heads = next(iter(places.values()), set())
+    if -1 not in heads and all(theirs == heads for theirs in places.values()):
+        for others in combinations(range(shape.n_heads), len(heads)):
+            if set(others) != heads:
+                found.append(tuple(sorted(Node(s, lay, "head", head) for s, lay in places for head in others)))
+    for offset in range(-shape.layout.n_ctx, shape.layout.n_ctx):
+        there = moved(nodes, shape, step=offset) if offset else None
+        if there and reach(there, shape) and not set(there) & set(nodes):
+            found.append(there)
+    return tuple(found)
+
+
+def named_siblings(nodes: Nodes, digits: Collection[str], shape: Shape) -> dict[str, Nodes]:
+    """Return the siblings that reach all of `digits`, by their text in the node grammar."""
+    found = (others for others in siblings(nodes, shape) if set(digits) <= reach(others, shape))
+    return {write_nodes(others): others for others in found}
+
+
+def write_nodes(nodes: Iterable[Node]) -> str:
+    """Return text that :func:`harness.specs.nodes.read_nodes` reads; heads and consecutive steps are joined."""
+    parts: dict[tuple[int, int], list[Node]] = {}
+    for node in sorted(set(nodes)):
+        parts.setdefault((node.layer, node.step), []).append(node)
+    runs: dict[tuple[int, int, str], int] = {}  # (layer, last step, part) → first step
+    for (layer, step), here in sorted(parts.items()):
+        heads = "+".join(f"H{node.head}" for node in here if node.kind == "head")
+        for what in filter(None, [heads, *({"mlp": "M", "resid": "R"}.get(node.kind, "") for node in here)]):
+            first = runs.pop((layer, step - 1, what), step)
+            runs[layer, step, what] = first
+    return ", ".join(
+        f"S{first}{f'-S{last}' if last > first else ''}L{layer}{what}" for (layer, last, what), first in runs.items()
+    )

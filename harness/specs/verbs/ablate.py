@@ -1,0 +1,278 @@
+"""``ablate``, the claim that some answer digits fail if some nodes are ablated: keys, claim class and parser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from harness.specs.claim import Claim, How, Verb, bounds_in_words
+from harness.specs.keys import (
+    DEFAULT_GATE,
+    ClaimModel,
+    DigitName,
+    Method,
+    NodeNames,
+    QuestionsModel,
+    Rate,
+    RunsModel,
+    Seed,
+)
+from harness.specs.nodes import Node, reach, read_nodes
+from harness.specs.parsing import (
+    DEFAULT_REFERENCE,
+    FAIL_RATE,
+    INTACT_RATE,
+    ClaimParser,
+    as_text,
+    as_tuple,
+)
+from harness.specs.siblings import Nodes, named_siblings
+from harness.tasks.questions import Questions, Sample
+
+
+class ExpectModel(RunsModel):
+    """Which answer digits fail; every digit not named must stay right."""
+
+    fails: list[DigitName] = Field(description="these digits fail; [] when nothing may")
+    may_fail: list[DigitName] = Field([], description="these digits may fail or not")
+    fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
+    intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
+    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer digit, mean")
+    only_here: bool = Field(False, description="no other head there, and no other step, makes all of `fails` fail too")
+
+
+class AblatingModel(ClaimModel):
+    """What claims share whose nodes are ablated."""
+
+    method: Method = Field("mean", description="what replaces a node's value")
+    reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
+    seed: Seed | None = Field(None, description="of the donors, for `resample`")
+    questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+    by_construction: bool = Field(False, description="known to be true by the model's shape alone")
+
+
+class HypothesisModel(AblatingModel):
+    """An ablation claim: an intervention, the questions, what is expected."""
+
+    ablate: NodeNames = Field(description="the nodes to ablate: S11L0H2, S12L0H0+H1, S0-S7, or a list")
+    one_at_a_time: bool = Field(
+        False, description="each node on its own; a digit fails on a question if any one node breaks it"
+    )
+    expect: ExpectModel = Field(description="what happens to the digits")
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What an ablation claim expects.
+
+    In a census a rate may be None: then `fails` fail at least once, and the other digits never fail.
+    """
+
+    fails: tuple[str, ...]
+    may_fail: tuple[str, ...]
+    fail_rate: float | None
+    intact_rate: float | None
+    loss_below: float | None = None
+    loss_above: float | None = None
+    only_here: bool = False  # no sibling makes all of `fails` fail too
+
+    @property
+    def says_loss(self) -> bool:
+        """Whether the claim bounds the mean loss."""
+        return self.loss_below is not None or self.loss_above is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypothesis(Claim):
+    """An ablation claim: these digits fail if these nodes are ablated."""
+
+    verb: ClassVar[Verb] = "ablate"
+    questions: Questions
+    ablate: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    one_at_a_time: bool
+    method: How
+    reference: Questions
+    seed: int
+    expect: Expect
+
+    @cached_property
+    def reach(self) -> frozenset[str]:
+        """The answer digits that the intervention could change; all others stay by construction."""
+        return reach(self.nodes, self.shape)
+
+    @cached_property
+    def compared(self) -> tuple[str, ...]:
+        """The answer digits whose failure counts are compared, highest first: reachable and not in `may_fail`."""
+        digits = self.shape.layout.answer_digits
+        return tuple(d for d in digits if d in self.reach and d not in self.expect.may_fail)
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons share the confidence; with `only_here`, each sibling adds one per digit in `telling`."""
+        own = len(self.compared) + (self.expect.says_loss and bool(self.reach))
+        return own + (len(self.siblings) * len(self.telling) if self.expect.only_here else 0)
+
+    @property
+    def true_by_construction(self) -> bool:
+        """Whether the model's shape alone settles the claim."""
+        return self.comparisons == 0
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The digits that are measured to compare a sibling with these nodes."""
+        return self.expect.fails
+
+    @cached_property
+    def siblings(self) -> dict[str, Nodes]:
+        """Other sets of nodes for which the claim could hold too, by name; empty if no digit is to fail."""
+        return named_siblings(self.nodes, self.telling, self.shape) if self.telling else {}
+
+    @property
+    def named(self) -> Nodes:
+        """The ablated nodes."""
+        return self.nodes
+
+    @property
+    def target(self) -> str:
+        """The nodes, as written in the spec."""
+        return ", ".join(self.ablate) + (" (one at a time)" if self.one_at_a_time else "")
+
+    @property
+    def how(self) -> str:
+        """The ablation method."""
+        return self.method
+
+    @property
+    def expected(self) -> str:
+        """What is expected, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
+        expect = self.expect
+        fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
+        others = len(expect.fails) + len(expect.may_fail) < self.shape.layout.n_answer
+        parts = []
+        if fails:
+            rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
+            parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
+        if may:
+            parts.append(f"{may} may" if fails else f"only {may} may fail" if others else "any digit may fail")
+        if others and expect.intact_rate is not None:
+            parts.append(f"{'others' if parts else 'every digit fails'} < {100 * expect.intact_rate:g}%")
+        elif not parts:
+            parts.append("nothing fails")
+        parts += ["only here"] if expect.only_here else []
+        return "; ".join([*parts, *bounds_in_words("loss", expect.loss_below, expect.loss_above, "{:g}")])
+
+
+class AblatingParser(ClaimParser):
+    """Base of the parsers of ``ablate`` and ``keep``, which both ablate nodes."""
+
+    def _ablating(self, model: AblatingModel) -> dict[str, Any]:
+        """Return the fields that ``ablate`` and ``keep`` share, as keyword arguments."""
+        self._unused(model)
+        reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
+        if isinstance(reference, Sample) and reference.auto:
+            self._report(("reference", "n"), "a number (a reference settles nothing)", "auto", "write n: 1000")
+        return self.common(model) | {
+            "questions": self._questions(model.questions, "questions"), "method": model.method, "reference": reference,
+            "seed": model.seed or 0, "gate": model.gate, "by_construction": model.by_construction,
+        }  # fmt: skip
+
+    def _unused(self, model: AblatingModel) -> None:
+        if model.method == "zero" and model.reference is not None:
+            self._report("reference", "no reference with method zero", "one", "remove it, or choose mean or resample")
+        if model.method != "resample" and model.seed is not None:
+            self._report("seed", "a seed only with method resample", f"method {model.method}", "remove it")
+
+    def _possible(self, h: Hypothesis) -> None:
+        """Refuse a claim that no model of this shape could satisfy, or that is wrongly called true by construction."""
+        layout = self.shape.layout
+        for digit in h.expect.fails:
+            if digit not in h.reach:
+                reachable = (
+                    f"only {', '.join(d for d in layout.answer_digits if d in h.reach)}" if h.reach else "no digit"
+                )
+                self._report(
+                    ("expect", "fails"), f"digits that {h.target} can reach ({reachable})", digit,
+                    f"{digit} is predicted at S{layout.predicted_at(digit)}; claim a digit it can reach",
+                )  # fmt: skip
+        if not h.reach and h.expect.loss_above is not None:
+            found = f"{h.target}, which reaches no digit"
+            self._report(("expect", "loss_above"), "a loss that the nodes can change", found, "remove it")
+        if h.true_by_construction and h.xfail is not None:
+            expected = "no xfail on what the model's shape settles"
+            self._report("xfail", expected, "one", "remove it, and say by_construction")
+        self._comparable(h, h.expect.only_here)
+        if h.one_at_a_time and h.expect.says_loss:
+            self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
+        if h.by_construction and not h.true_by_construction:
+            can = ", ".join(h.compared) or "the loss"
+            self._report(
+                "by_construction", "a claim that the model's shape settles", f"{h.target}, which can change {can}",
+                "remove by_construction",
+            )  # fmt: skip
+
+    def _decidable(self, h: Hypothesis) -> None:
+        if h.true_by_construction:
+            return
+        intact = [digit for digit in h.compared if digit not in h.expect.fails]
+        fail_rate = h.expect.fail_rate if h.expect.fails else None
+        intact_rate = h.expect.intact_rate if intact else None
+        if not isinstance(h.questions, Sample):
+            for key, rate, impossible in (("fail_rate", fail_rate, 1), ("intact_rate", intact_rate, 0)):
+                if rate == impossible:
+                    side = "above" if impossible else "below"
+                    fix = "leave it out: then a digit in `fails` fails at least once, the others never"
+                    self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
+            return
+        least = 2 if h.expect.says_loss else 1  # a single loss has no variance
+        self._settled(h.comparisons, fail_rate, intact_rate, h.questions, least=least)
+
+
+class AblateParser(AblatingParser):
+    """Parses ``ablate``."""
+
+    def read(self, model: HypothesisModel) -> Hypothesis:
+        """Return the claim for one validated spec entry."""
+        texts = as_tuple(model.ablate)
+        shared = self._ablating(model)
+        hypothesis = Hypothesis(
+            **shared, ablate=texts, nodes=read_nodes(texts, self.shape), one_at_a_time=model.one_at_a_time,
+            expect=self._expect(model.expect, shared["questions"].census),
+        )  # fmt: skip
+        self._possible(hypothesis)
+        self._decidable(hypothesis)
+        return hypothesis
+
+    def about(self, model: HypothesisModel) -> str:
+        """Return the ablated nodes, in the spec's words."""
+        return as_text(model.ablate) + (" (one at a time)" if model.one_at_a_time else "")
+
+    def _expect(self, model: ExpectModel, census: bool) -> Expect:
+        digits = self.shape.layout.answer_digits
+        seen: set[str] = set()
+        for key, names in (("fails", model.fails), ("may_fail", model.may_fail)):
+            for i, name in enumerate(names):
+                if name in seen:
+                    self._report(("expect", key, i), "each digit once", f"{name} again", "keep one of them")
+                seen.add(name)
+        if set(digits) <= set(model.may_fail) and model.loss_below is None and model.loss_above is None:
+            self._report("expect", "something that could fail", "every digit in may_fail", "claim something")
+        self._loss_bounds(model)
+        if model.fail_rate is not None and not model.fails:
+            self._report(
+                ("expect", "fail_rate"),
+                "digits in `fails` that the rate is about",
+                "none",
+                "remove fail_rate",
+            )
+        return Expect(
+            tuple(d for d in digits if d in model.fails), tuple(d for d in digits if d in model.may_fail),
+            model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,
+            model.intact_rate if model.intact_rate is not None or census else INTACT_RATE,
+            model.loss_below, model.loss_above, model.only_here,
+        )  # fmt: skip

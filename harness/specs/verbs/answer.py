@@ -1,0 +1,176 @@
+"""``answer``, a claim about the accuracy or loss of the clean model: its spec keys, claim class and parser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from harness.base.intervals import least_n, least_n_of_mean
+from harness.base.validation import Strict, expecting
+from harness.specs.claim import Claim, Verb, bounds_in_words
+from harness.specs.keys import (
+    AtLeast,
+    AtMost,
+    ClaimModel,
+    DigitName,
+    FixtureNames,
+    QuestionsModel,
+    one_or_many,
+)
+from harness.specs.parsing import (
+    ClaimParser,
+    as_text,
+)
+from harness.tasks.questions import Questions, Sample
+
+
+class AnsweredModel(Strict):
+    """How well the clean model answers; with `than`, how much better than other fixtures."""
+
+    accuracy_at_least: AtLeast | None = Field(None, description="fraction of the questions")
+    accuracy_at_most: AtMost | None = Field(None, description="fraction of the questions")
+    gain_at_least: Annotated[float, Field(gt=-1, le=1)] | None = Field(
+        None, description="accuracy less that of the fixtures in `than`, fraction"
+    )
+    gain_at_most: Annotated[float, Field(ge=-1, lt=1)] | None = Field(None, description="the same, at most")
+    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
+
+
+class AnswerModel(ClaimModel):
+    """A claim about how well the clean model answers, or several of them."""
+
+    answer: Annotated[
+        Annotated[Literal["whole"], Tag("one")] | Annotated[list[DigitName], Field(min_length=1), Tag("many")],
+        Discriminator(one_or_many),
+        expecting("`whole`, or a list of digits", lambda value: value == "whole" or isinstance(value, list)),
+    ] = Field(description="what must be right: the answer as a `whole`, or each of these digits")
+    free_running: bool = Field(False, description="the model reads its own digits, not the true ones")
+    than: FixtureNames | None = Field(None, description="the fixtures that `gain_at_…` compares with")
+    questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
+    expect: AnsweredModel = Field(description="bounds on accuracy, gain or loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Claim):
+    """A claim about how well the clean model answers, on each fixture of a group or one group against another."""
+
+    verb: ClassVar[Verb] = "answer"
+    questions: Questions
+    digits: tuple[str, ...]  # that must be right, each by itself; empty: the whole answer
+    free_running: bool
+    group: tuple[str, ...]
+    group_text: str  # as written in the spec; empty: the fixture of the file
+    than: tuple[str, ...]  # the group to compare with; empty: no comparison
+    than_text: str
+    at_least: float | None  # bound on the accuracy, or with `than` on the gain; a fraction of the questions
+    at_most: float | None
+    loss_below: float | None = None
+    loss_above: float | None = None
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What is counted as right or wrong on a question: the whole answer, or each named digit."""
+        return self.digits or ("whole",)
+
+    @property
+    def says_loss(self) -> bool:
+        """Whether the claim bounds the mean loss."""
+        return self.loss_below is not None or self.loss_above is not None
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons share the confidence; a lower and an upper bound use the same interval."""
+        counted = len(self.subjects) * (self.at_least is not None or self.at_most is not None)
+        return (counted + self.says_loss) * (1 if self.than else len(self.group))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The fixtures of both groups."""
+        return tuple(dict.fromkeys((*self.group, *self.than)))
+
+    @property
+    def target(self) -> str:
+        """Which digits are compared, of which fixtures, against which others."""
+        whom = f" of {self.group_text}" if self.group_text else ""
+        against = f" against {self.than_text}" if self.than else ""
+        return f"{', '.join(self.digits) or 'answers'}{whom}{against}"
+
+    @property
+    def how(self) -> str:
+        """``free-running`` if the model reads its own digits, else ``clean``."""
+        return "free-running" if self.free_running else "clean"
+
+    @property
+    def expected(self) -> str:
+        """What is expected, in short: ``≥ 99.9% right``."""
+        return "; ".join(filter(None, [self.expected_accuracy, self.expected_loss]))
+
+    @property
+    def expected_accuracy(self) -> str:
+        """What is expected of the accuracy or the gain, in short; empty if nothing is."""
+        most, least = (None if bound is None else 100 * bound for bound in (self.at_most, self.at_least))
+        what, form = ("gain", "{:g} points") if self.than else ("right", "{:g}%")
+        return ", ".join(bounds_in_words(what, most, least, form, "≤", "≥"))
+
+    @property
+    def expected_loss(self) -> str:
+        """What is expected of the mean loss, in short; empty if nothing is."""
+        return ", ".join(bounds_in_words("loss", self.loss_below, self.loss_above, "{:g}"))
+
+
+class AnswerParser(ClaimParser):
+    """Parses ``answer``."""
+
+    def read(self, model: AnswerModel) -> Answer:
+        """Return the claim for one validated spec entry."""
+        questions, expect = self._questions(model.questions, "questions"), model.expect
+        digits = () if isinstance(model.answer, str) else tuple(dict.fromkeys(model.answer))
+        gain = expect.gain_at_least is not None or expect.gain_at_most is not None
+        accuracy = expect.accuracy_at_least is not None or expect.accuracy_at_most is not None
+        loss = expect.loss_below is not None or expect.loss_above is not None
+        if model.than is None and gain:
+            self._report("expect", "a gain only over the fixtures in `than`", "no `than`", "add `than: …`")
+        elif model.than is not None and (accuracy or loss):
+            self._report("expect", "with `than`, a gain", "another bound", "write gain_at_least or gain_at_most")
+        elif not (gain or accuracy or loss):
+            self._report("expect", "something that could fail", "no bound", "add accuracy_at_least, say")
+        if len(digits) > 1 and model.than is not None:
+            self._report("answer", "`whole`, or one digit, with `than`", f"{len(digits)} digits", "write a claim each")
+        self._loss_bounds(expect)
+        if model.free_running and not digits:
+            found = "`whole`, on which it agrees with the teacher-forced one: both read the same up to the first error"
+            self._report("answer", "digits, with free_running", found, "name digits, or remove free_running")
+        if model.free_running and loss:
+            self._report("expect", "no loss of a free-running model", "a bound", "remove it, or free_running")
+        group = self.group_of(model.fixtures, "fixtures")
+        than = () if model.than is None else self.group_of(model.than, "than")
+        if both := sorted(set(group) & set(than)):
+            self._report("than", "other fixtures than those that are compared with them", both[0], "drop it")
+        claim = Answer(
+            **self.common(model), questions=questions, gate=0.0, digits=digits, free_running=model.free_running,
+            group=group, group_text=as_text(model.fixtures), than=than, than_text=as_text(model.than),
+            at_least=expect.gain_at_least if than else expect.accuracy_at_least,
+            at_most=expect.gain_at_most if than else expect.accuracy_at_most,
+            loss_below=expect.loss_below, loss_above=expect.loss_above,
+        )  # fmt: skip
+        if claim.at_least is not None and claim.at_most is not None and claim.at_least >= claim.at_most:
+            found = f"{claim.at_least:g} and {claim.at_most:g}"
+            self._report("expect", "the lower bound below the upper one", found, "swap them, or leave one out")
+        if isinstance(questions, Sample):
+            if than:
+                self._least(
+                    lambda error: least_n_of_mean(1, claim.at_least, claim.at_most, lowest=-1, highest=1, error=error),
+                    questions,
+                )
+            else:
+                least = 2 if claim.says_loss else 1
+                self._least(
+                    lambda error: max(least, least_n(
+                        claim.comparisons, fail_rate=claim.at_least, intact_rate=claim.at_most, error=error
+                    )),
+                    questions,
+                )  # fmt: skip
+        return claim

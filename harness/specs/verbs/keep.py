@@ -1,0 +1,126 @@
+"""``keep``, the claim that some nodes are sufficient: its spec keys, claim class and parser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from pydantic import Field
+
+from harness.base.validation import Strict
+from harness.specs.claim import Verb
+from harness.specs.keys import (
+    DigitName,
+    NodeNames,
+    Rate,
+    RunsModel,
+)
+from harness.specs.nodes import Node, all_nodes, read_nodes
+from harness.specs.parsing import (
+    INTACT_RATE,
+    as_text,
+    as_tuple,
+)
+from harness.specs.siblings import Nodes
+from harness.specs.verbs.ablate import AblatingModel, AblatingParser, Expect, Hypothesis
+
+
+class KeepModel(Strict):
+    """What is left of the model, by kind: of a kind that is named, everything else is ablated."""
+
+    heads: NodeNames | None = Field(None, description="the heads that stay; all other heads are ablated")
+    mlps: NodeNames | None = Field(None, description="the MLPs that stay; all other MLPs are ablated")
+    digits: list[DigitName] = Field([], description="the digits that stay right; all of them unless named")
+
+
+class KeptModel(RunsModel):
+    """How right the digits stay."""
+
+    intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
+    only_here: bool = Field(False, description="each node is needed: without it, some digit does not stay right")
+
+
+class KeepClaimModel(AblatingModel):
+    """A sufficiency claim: these nodes are enough."""
+
+    keep: KeepModel = Field(description="what is left")
+    expect: KeptModel = Field(KeptModel(), description="how right the digits stay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep(Hypothesis):
+    """A sufficiency claim: these digits stay right although all other nodes of the same kind are ablated."""
+
+    verb: ClassVar[Verb] = "keep"
+    digits: tuple[str, ...]  # the digits that stay right; all others may fail
+    kept: Nodes
+
+    @property
+    def named(self) -> Nodes:
+        """The kept nodes."""
+        return self.kept
+
+    @property
+    def target(self) -> str:
+        """The kept nodes, and how many nodes are kept and ablated."""
+        return f"only {', '.join(self.ablate)} ({len(self.kept)} kept, {len(self.nodes)} cut)"
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The digits that are measured to see if a kept node is needed: all of them staying right means it is not."""
+        return self.digits
+
+    @cached_property
+    def siblings(self) -> dict[str, Nodes]:
+        """For each kept node, by its name: the set that is ablated if this node is ablated as well."""
+        return {str(node): tuple(sorted((*self.nodes, node))) for node in self.kept}
+
+    @property
+    def expected(self) -> str:
+        """What is expected, in short: ``A4 fails < 1%``."""
+        whole = self.digits == self.shape.layout.answer_digits
+        rate = "never fail" if self.expect.intact_rate is None else f"fail < {100 * self.expect.intact_rate:g}%"
+        each = "; each is needed" if self.expect.only_here else ""
+        return f"{'all digits' if whole else ', '.join(self.digits)} {rate}{each}"
+
+
+class KeepParser(AblatingParser):
+    """Parses ``keep``."""
+
+    def read(self, model: KeepClaimModel) -> Keep:
+        """Return the claim for one validated spec entry."""
+        layout = self.shape.layout
+        shared = self._ablating(model)
+        texts: list[str] = []
+        kept: set[Node] = set()
+        cut: set[Node] = set()
+        for key, kind, named in (("heads", "head", model.keep.heads), ("mlps", "mlp", model.keep.mlps)):
+            if named is None:
+                continue
+            texts += as_tuple(named)
+            those = {node for node in read_nodes(as_tuple(named), self.shape) if node.kind == kind}
+            if not those:
+                self._report(("keep", key), f"some {key}", ", ".join(as_tuple(named)), "name nodes of that kind")
+            kept |= those
+            cut |= {node for node in all_nodes(self.shape) if node.kind == kind} - those
+        if not texts:
+            self._report("keep", "heads or mlps to keep", "neither", "name the nodes that suffice")
+        elif not cut:
+            self._report("keep", "fewer nodes than there are", "all of them", "drop some")
+        digits = tuple(d for d in layout.answer_digits if d in model.keep.digits) or layout.answer_digits
+        may_fail = tuple(d for d in layout.answer_digits if d not in digits)
+        rate = model.expect.intact_rate
+        least = rate if rate is not None or shared["questions"].census else INTACT_RATE
+        expect = Expect((), may_fail, None, least, only_here=model.expect.only_here)
+        claim = Keep(
+            **shared, ablate=tuple(texts), nodes=tuple(sorted(cut)), one_at_a_time=False, expect=expect,
+            digits=digits, kept=tuple(sorted(kept)),
+        )  # fmt: skip
+        self._possible(claim)
+        self._decidable(claim)
+        return claim
+
+    def about(self, model: KeepClaimModel) -> str:
+        """Return the kept nodes, in the spec's words."""
+        return "only " + ", ".join(as_text(part) for part in (model.keep.heads, model.keep.mlps) if part)

@@ -1,0 +1,186 @@
+"""``patch``, the interchange claim that a node carries a variable of the task: keys, claim class and parser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, ClassVar
+
+from pydantic import Discriminator, Field, Tag
+
+from harness.base.validation import Strict, expecting
+from harness.specs.claim import Claim, Verb
+from harness.specs.keys import (
+    DEFAULT_GATE,
+    ClaimModel,
+    DigitName,
+    NodeNames,
+    PairText,
+    Rate,
+    RunsModel,
+    SampleSize,
+    Seed,
+    VariableName,
+    one_or_many,
+)
+from harness.specs.nodes import Node, reach, read_nodes
+from harness.specs.parsing import (
+    FOLLOW_RATE,
+    INTACT_RATE,
+    ClaimParser,
+    as_text,
+    size_of,
+)
+from harness.specs.siblings import Nodes, named_siblings
+from harness.tasks.contract import AnyVariable
+from harness.tasks.questions import PairList, Pairs, PairSample, read_pair
+from harness.tasks.registry import task_of
+
+
+class CarryModel(Strict):
+    """Which node carries which variable to which digits."""
+
+    node: NodeNames = Field(description="the node, or nodes taken together: S8L0H1")
+    variable: VariableName = Field(description="D2.tricase, D4.T1, D3.base_add, D1.carry, D1.sum9, D2.carry_in")
+    digits: list[DigitName] = Field(min_length=1, description="the answer digits that follow")
+
+
+class PairSampleModel(Strict):
+    """A random sample of pairs in which carrying the variable over changes the digits, and as many where it agrees."""
+
+    n: SampleSize = Field(description="how many of each; `auto`: more and more, until the claim is settled")
+    seed: Seed = Field(0, description="of the draw")
+
+
+class FollowModel(RunsModel):
+    """How often the digits follow, and the others keep their value."""
+
+    follow_rate: Rate | None = Field(None, description="`digits` follow at more than this rate (sample: 0.9)")
+    intact_rate: Rate | None = Field(None, description="the others change at less than this rate (sample: 0.01)")
+    may_change: list[DigitName] = Field([], description="these digits may change or not")
+    only_here: bool = Field(False, description="no other head there, and no other step, makes the digits follow too")
+
+
+class PatchModel(ClaimModel):
+    """An interchange claim: a node carries a variable of the task."""
+
+    patch: CarryModel = Field(description="what is carried, by which node, to which digits")
+    pairs: Annotated[
+        Annotated[list[PairText], Field(min_length=1), Tag("many")] | Annotated[PairSampleModel, Tag("one")],
+        Discriminator(one_or_many),
+        expecting("a list of pairs, or a sample {n: …}", lambda value: isinstance(value, (list, dict))),
+    ] = Field(description="from which question into which: a list, or a sample")
+    expect: FollowModel = Field(FollowModel(), description="how often the digits follow")
+    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on the questions of the pairs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch(Claim):
+    """An interchange claim: a node carries a variable.
+
+    If the node's value is patched in from another question, these digits change as the variable predicts.
+    """
+
+    verb: ClassVar[Verb] = "patch"
+    questions: Pairs
+    node_text: str
+    nodes: tuple[Node, ...]
+    variable: AnyVariable
+    digits: tuple[str, ...]  # the digits that follow, highest first
+    may_change: tuple[str, ...]
+    follow_rate: float | None  # None (census only): the digits always follow
+    intact_rate: float | None  # None (census only): the others never change
+    only_here: bool = False  # no sibling carries the variable too
+
+    @cached_property
+    def reach(self) -> frozenset[str]:
+        """The answer digits that the intervention could change; all others stay by construction."""
+        return reach(self.nodes, self.shape)
+
+    @cached_property
+    def siblings(self) -> dict[str, Nodes]:
+        """Other sets of nodes for which the claim could hold too, by name."""
+        return named_siblings(self.nodes, self.digits, self.shape)
+
+    @cached_property
+    def intact(self) -> tuple[str, ...]:
+        """The reachable digits that must not change."""
+        free = {*self.digits, *self.may_change}
+        return tuple(d for d in self.shape.layout.answer_digits if d in self.reach and d not in free)
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons share the confidence.
+
+        One per digit in `digits` and `intact`, one for all of `digits` jointly if there are several, one for the pairs
+        with equal values of the variable; with `only_here`, one more per sibling.
+        """
+        own = len(self.digits) + (len(self.digits) > 1) + len(self.intact) + 1
+        return own + (len(self.siblings) if self.only_here else 0)
+
+    @property
+    def named(self) -> Nodes:
+        """The nodes that carry the variable."""
+        return self.nodes
+
+    @property
+    def target(self) -> str:
+        """The variable, the nodes that carry it, and the digits that follow."""
+        return f"{self.variable} at {self.node_text} to {', '.join(self.digits)}"
+
+    @property
+    def how(self) -> str:
+        """The method: always ``patch``."""
+        return "patch"
+
+    @property
+    def expected(self) -> str:
+        """What is expected, in short: ``A5, A4 follow > 90%; A3 may change; others stay > 99%``."""
+        follow = "follow" if len(self.digits) > 1 else "follows"
+        rate = "" if self.follow_rate is None else f" > {100 * self.follow_rate:g}%"
+        parts = [f"{', '.join(self.digits)} {follow}{rate}"]
+        if self.may_change:
+            parts.append(f"{', '.join(self.may_change)} may change")
+        rate = "" if self.intact_rate is None else f" > {100 - 100 * self.intact_rate:g}%"
+        return "; ".join([*parts, f"others stay{rate}", *(["only here"] if self.only_here else [])])
+
+
+class PatchParser(ClaimParser):
+    """Parses ``patch``."""
+
+    def read(self, model: PatchModel) -> Patch:
+        """Return the claim for one validated spec entry."""
+        layout, carried, expect = self.shape.layout, model.patch, model.expect
+        nodes, variable = read_nodes(carried.node, self.shape), task_of(layout).read_variable(carried.variable)
+        questions: Pairs
+        if isinstance(model.pairs, list):
+            questions = PairList(tuple(read_pair(text, layout) for text in model.pairs))
+        else:
+            questions = PairSample(size_of(model.pairs.n), model.pairs.seed, isinstance(model.pairs.n, str))
+        reached, theirs = reach(nodes, self.shape), variable.digits(layout)
+        for i, digit in enumerate(carried.digits):
+            for who, known in ((as_text(carried.node), reached), (str(variable), theirs)):
+                if digit not in known:
+                    can = ", ".join(d for d in layout.answer_digits if d in known) or "none"
+                    expected = f"digits that {who} can change ({can})"
+                    self._report(("patch", "digits", i), expected, digit, "name one of those")
+        for i, digit in enumerate(expect.may_change):
+            if digit in carried.digits:
+                self._report(("expect", "may_change", i), "digits that need not follow", digit, "drop it")
+        claim = Patch(
+            **self.common(model), questions=questions, gate=model.gate, node_text=as_text(carried.node), nodes=nodes,
+            variable=variable, digits=tuple(d for d in layout.answer_digits if d in carried.digits),
+            may_change=tuple(d for d in layout.answer_digits if d in expect.may_change),
+            follow_rate=expect.follow_rate if questions.census or expect.follow_rate is not None else FOLLOW_RATE,
+            intact_rate=expect.intact_rate if questions.census or expect.intact_rate is not None else INTACT_RATE,
+            only_here=expect.only_here,
+        )  # fmt: skip
+        self._comparable(claim, claim.only_here)
+        if isinstance(questions, PairSample):
+            rates = (claim.follow_rate, claim.intact_rate)
+            self._settled(claim.comparisons, *rates, questions, "pairs")
+        return claim
+
+    def about(self, model: PatchModel) -> str:
+        """Return the variable, the nodes and the digits, in the spec's words."""
+        return f"{model.patch.variable} at {as_text(model.patch.node)} to {', '.join(model.patch.digits)}"

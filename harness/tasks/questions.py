@@ -1,0 +1,134 @@
+"""The questions, or pairs of questions, of a claim, as data: a named set, a list, or a sample. Imports no torch.
+
+A named set and a list are a *census*: they are all the questions the claim is about. A *sample* is drawn from the
+population that its description defines, so its rates come with intervals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from harness.base.errors import HarnessError
+from harness.base.text import shorten
+from harness.tasks.positions import AnyQuestion, Positions
+
+TriCase = Literal["<9", "=9", ">9"]
+Stratify = Literal["case", "cascade"]
+# `n: auto` asks AUTO_FIRST questions, then twice as many, and so on, at most AUTO_LOOKS times.
+AUTO_FIRST, AUTO_LOOKS = 500, 7
+AUTO_MOST = AUTO_FIRST * 2 ** (AUTO_LOOKS - 1)
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The questions whose longest cascade (-1: no carry at all) and columns are among those given."""
+
+    name: str
+    longest: frozenset[int]
+    columns: tuple[frozenset[str], ...]  # allowed tri-cases, units first
+
+
+@dataclass(frozen=True)
+class CaseStratum:
+    """The questions of one case of a user's task."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """One of the task's question sets."""
+
+    name: str
+    census = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class QuestionList:
+    """Questions written out in the spec."""
+
+    questions: tuple[AnyQuestion, ...]
+    census = True
+
+    def __str__(self) -> str:
+        return f"{len(self.questions)} listed"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`n` random questions: uniform, or equally many from each stratum. `auto`: more, until the claim is settled."""
+
+    n: int
+    seed: int
+    strata: tuple[Stratum | CaseStratum, ...] = ()
+    auto: bool = False
+    census = False
+
+    def __str__(self) -> str:
+        first = self.strata[0].name if self.strata else "uniform"
+        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].name.removeprefix('cascade ')}"
+        return f"{self.n}{' (auto)' if self.auto else ''} × {of}, seed {self.seed}"
+
+
+Questions = NamedSet | QuestionList | Sample
+
+
+def shares(n: int, parts: int) -> list[int]:
+    """Return how many of `n` questions each part gets: nearly equal numbers; the first parts get the remainder."""
+    share, rest = divmod(n, parts)
+    return [share + (i < rest) for i in range(parts)]
+
+
+class Pair(NamedTuple):
+    """Two questions of an interchange intervention, which copies a value from the source into the base."""
+
+    source: AnyQuestion
+    base: AnyQuestion
+
+
+@dataclass(frozen=True)
+class PairList:
+    """Pairs written out in the spec."""
+
+    pairs: tuple[Pair, ...]
+    census = True
+
+    def __str__(self) -> str:
+        return f"{len(self.pairs)} listed pair{'' if len(self.pairs) == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """`n` random pairs where copying a variable's value changes the claim's digits, and as many where it agrees."""
+
+    n: int
+    seed: int
+    auto: bool = False
+    census = False
+
+    def __str__(self) -> str:
+        return f"{self.n}{' (auto)' if self.auto else ''} pairs, seed {self.seed}"
+
+
+Pairs = PairList | PairSample
+
+
+def read_pair(text: object, layout: Positions) -> Pair:
+    """Return the pair that `text` writes: ``77711+22711 -> 44444+55555``, from the first into the second.
+
+    Raises:
+        HarnessError: the text is not a pair.
+    """
+    source, arrow, base = text.partition("->") if isinstance(text, str) else ("", "", "")
+    if not arrow:
+        raise HarnessError.of("a pair like 77711+22711 -> 44444+55555", shorten(text), "write source -> base")
+    return Pair(layout.read_question(source.strip()), layout.read_question(base.strip()))
+
+
+def write_pair(pair: Pair, layout: Positions) -> str:
+    """Return the text of a pair, in the form that :func:`read_pair` reads."""
+    return f"{layout.write_question(pair.source)} -> {layout.write_question(pair.base)}"
