@@ -63,23 +63,9 @@ def test_check_judges_the_good_files_of_a_directory_beside_a_bad_one(spec, capsy
     assert err.startswith(f"harness: {spec.parent / 'bad.yaml'}:1:5: expected YAML (")
 
 
-def test_check_of_a_bad_spec_exits_2_with_a_line_each(spec, capsys):
-    spec.write_text(SPEC.replace("S12", "S99"), "utf-8")
-    assert main(["check", str(spec), *WHERE]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert [line.split(": expected")[0] for line in err.splitlines()] == [f"harness: {spec}:{n}:13" for n in (6, 12)]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ask", "nothing", "1+1"], f"expected a fixture in {FIXTURES}, found nothing; write one of add_d"),
-        (
-            ["ask", FIXTURE, "1+x"],
-            "expected a question of two numbers of at most 5 digits, like 15+45, found 1+x; write",
-        ),
-        (["ask", FIXTURE, "1+1", "--ablate", "S99"], "expected a step S0 to S17, found S99 in S99; name one that the"),
         (["ask", FIXTURE, "1+1", "--reference", "{n: 0}"], "questions:1:5: expected a number of at least 1, found 0;"),
         (["sweep", "../x"], "expected a fixture name of letters, digits, `_`, `-` and `.`, found ../x; name a"),
     ],

@@ -183,8 +183,6 @@ def test_a_listed_pair_that_says_nothing_is_an_error_with_its_place(tmp_path, be
          "s.yaml:7:13: expected a pair like 77711+22711 -> 44444+55555, found 15+45; write source -> base"),
         ("patch: {node: S8L0H1, variable: D2.tricase, digits: [A5]}\npairs: {n: 800}\nexpect: {may_change: [A5]}",
          "s.yaml:8:27: expected digits that need not follow, found A5; drop it"),
-        ("keep: {digits: [A5]}\nquestions: {n: 900}",
-         "s.yaml:6:11: expected heads or mlps to keep, found neither; name the nodes that suffice"),
         ("keep: {heads: S8L0M}\nquestions: {n: 900}",
          "s.yaml:6:19: expected some heads, found S8L0M; name nodes of that kind"),
         ("keep: {heads: L0}\nquestions: {n: 20}", "s.yaml:7:20: expected n of at least "),

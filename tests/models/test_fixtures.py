@@ -23,7 +23,7 @@ from harness import __version__
 from harness.base.errors import FixtureError, HarnessError
 from harness.base.files import write_atomically
 from harness.models.bridge import resolve_device
-from harness.models.fixtures import load_fixture, read_weights
+from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
 from harness.specs.fixture_files import list_fixtures, recipe_of
 from harness.specs.pins import read_pin, recipe_hash
@@ -145,13 +145,6 @@ def test_changed_weights_are_refused_with_both_hashes(change):
     assert refusal(FixtureError, load) == f"{WEIGHTS}: expected weights of sha256 {pinned}, {found}"
 
 
-def test_another_pinned_sha256_is_refused_with_both_hashes():
-    write_tiny(ROOT)
-    tiny.edit_pin(TINY, weights_sha256="f" * 64)
-    text = refusal(FixtureError, load)
-    assert f"expected weights of sha256 {'f' * 64}, found sha256 {sha256(WEIGHTS)} (" in text
-
-
 def test_pinned_weights_that_are_missing_are_an_error_and_not_made_anew():
     write_tiny(ROOT)
     pinned = sha256(WEIGHTS)
@@ -185,14 +178,6 @@ def test_weights_are_stale_once_the_recipe_says_something_else():
     found = f"found a recipe of sha256 {recipe_hash(make_recipe(seed=1))}; {fix}"
     expected = f"{TINY / 'recipe.yaml'}: expected the recipe of sha256 {recipe_hash(make_recipe())}, {found}"
     assert refusal(FixtureError, load) == expected
-
-
-def test_comments_in_the_recipe_do_not_make_weights_stale():
-    weights = write_tiny(ROOT)
-    (TINY / "recipe.yaml").write_text("# why\n" + recipe_text().replace("\n", "  # because\n\n"))
-    loaded = read_weights(WEIGHTS, read_pin("tiny", ROOT), recipe_of("tiny", ROOT))
-    assert loaded.keys() == weights.keys()
-    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
 def test_a_broken_recipe_is_the_fixtures_error_with_its_place():
@@ -261,27 +246,16 @@ NEWER = f"expected version 1, the newest that harness {__version__} reads, found
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda pin: "", f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
-        (lambda pin: pin[:-3], f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
         (lambda pin: "[" * 100_000, f"{PIN_AS_WRITTEN} the file: Invalid JSON"),
-        (lambda pin: "[]", f"{PIN_AS_WRITTEN} the file: an empty list, not a mapping; restore it"),
         (lambda pin: "\udcff", "expected a readable file, found 'utf-8' codec can't decode"),
-        (with_value(colour="red"), f"{PIN_AS_WRITTEN} colour: "),
-        (with_value(version=0), f"{PIN_AS_WRITTEN} version: "),
         (with_value(version=2, licence="MIT"), NEWER),
         (without("recipe_sha256"), f"{PIN_AS_WRITTEN} recipe_sha256: "),
-        (with_value(measured=[{"questions": "uniform"}]), f"{PIN_AS_WRITTEN} measured.0.n: "),
-        (with_value(name="other"), "expected the pin of tiny, found that of other; restore it"),
         (with_value(weights_sha256="f" * 63), f"{PIN_AS_WRITTEN} weights_sha256: "),
-        (with_value(weights_sha256="F" * 64), f"{PIN_AS_WRITTEN} weights_sha256: "),
         (with_value(recipe_sha256="f" * 64 + "\n"), f"{PIN_AS_WRITTEN} recipe_sha256: "),
         (with_value(provenance={"source": "a", "source_sha256": "g" * 64}), f"{PIN_AS_WRITTEN} provenance.source_sha"),
     ],
-    ids=[
-        "empty", "truncated", "deep", "a list", "no UTF-8", "unknown key", "version", "newer", "missing key", "measured",
-        "another's name", "short hash", "upper case", "line end", "source's hash",
-    ],
-)  # fmt: skip
+    ids=["deep", "no UTF-8", "newer", "missing key", "short hash", "line end", "source's hash"],
+)
 def test_a_broken_pin_is_told_in_one_line(change, problem):
     write_tiny(ROOT)
     path = TINY / "model.json"

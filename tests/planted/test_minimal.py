@@ -45,7 +45,5 @@ def test_without_any_one_of_them_it_fails(fixtures, tmp_path, capsys):
     assert judge(load_file(path, fixtures)[0], Workbench("cpu")).verdict == "refuted"
 
 
-def test_nothing_to_search_with_and_nobody_to_search_in(fixtures, bench, capsys):
-    assert main(["minimal", "planted", "--n", "0", "--fixtures", str(fixtures)]) == 2
-    assert capsys.readouterr().err == "harness: expected --n of at least 1, found 0; ask some questions\n"
+def test_nobody_to_search_in(fixtures, bench):
     assert "found nobody" in refusal(HarnessError, find_minimal, "nobody", fixtures, "heads", bench)

@@ -98,28 +98,10 @@ def test_the_command_writes_a_file_that_is_read_back_and_not_written_over(copied
     assert main(["locate", "nobody", "--fixtures", str(copied)]) == 2
 
 
-def test_roles_of_other_weights_are_refused(copied):
-    text = f"version: 1\nweights_sha256: '{'0' * 64}'\nroles: {{base_add: {{A0: S4L0H0}}}}\n"
-    (copied / "run_s0" / "roles.yaml").write_text(text, "utf-8")
-    assert "of 000000000000; find them anew: harness locate run_s0" in refusal(FixtureError, shape_of, "run_s0", copied)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("version: 1\nroles: {base_add: {A0: S4L0H7}}", "2:24: expected a head H0 to H2, found H7 in S4L0H7"),
-        (
-            "version: 1\nroles: {Base: {A0: S4L0H1}}",
-            "expected a role of at most 40 of a-z, 0-9 and _, like base_add, found Base",
-        ),
-        ("version: 1\nrolls: {}", "expected a known key, found rolls; did you mean 'roles'?"),
-        ("version: 1\nroles: {base_add: {A0: 3}}", "found 3"),
-    ],
-)
-def test_a_bad_roles_file_is_told_in_a_line(copied, text, complaint):
-    (copied / "run_s0" / "roles.yaml").write_text(text, "utf-8")
+def test_a_misspelt_key_of_a_roles_file_is_told_in_a_line(copied):
+    (copied / "run_s0" / "roles.yaml").write_text("version: 1\nrolls: {}", "utf-8")
     said = refusal(FixtureError, shape_of, "run_s0", copied)
-    assert complaint in said
+    assert "expected a known key, found rolls; did you mean 'roles'?" in said
     assert "roles.yaml:2:" in said
 
 
@@ -345,11 +327,10 @@ def test_a_rate_moves_only_beyond_its_interval(judged, capsys):
         assert ("Moved beyond its interval (1)" in capsys.readouterr().out) == moved
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"version": 1, "claims": []}', None])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"version": 1, "claims": []}'])
 def test_what_is_no_report_is_told_in_a_line(tmp_path, capsys, content):
     path = tmp_path / "r.json"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     assert main(["diff", str(path), str(path)]) == 2
     assert capsys.readouterr().err.startswith(f"harness: {path}: expected a")
 

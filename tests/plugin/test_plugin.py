@@ -336,13 +336,6 @@ def test_an_id_with_a_dot_is_shown_as_it_is(project):
     result.stdout.fnmatch_lines(["claims/a.yaml::D4.T1-breaks-a4 PASSED*"])
 
 
-def test_the_job_summary_gets_the_markdown(project, monkeypatch):
-    write(project)
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "summary.md"))
-    run(project)
-    assert (project.path / "summary.md").read_text("utf-8").startswith("# Claims\n")
-
-
 def test_a_device_that_is_not_here(project):
     write(project)
     result = run(project, "--harness-device=tpu")

@@ -26,7 +26,7 @@ import pytest
 from paths import FIXTURES, HYPOTHESES, ROOT
 from reading import SOUND, limit, outcomes
 
-from harness.base.errors import HarnessError
+from harness.base.errors import FixtureError, HarnessError
 from harness.cli import main
 from harness.specs.fixture_files import PIN, RECIPE, ROLES, list_fixtures, recipe_of
 from harness.specs.pins import read_pin
@@ -169,7 +169,7 @@ def test_a_bad_file_of_a_fixture_is_told_as_it_stands_on_top_of_it(project, monk
     monkeypatch.chdir(root)
     paths, wrong = bad(kind), []
     for path in paths:
-        with pytest.raises(HarnessError) as caught:
+        with pytest.raises(FixtureError) as caught:
             READ[kind](path.stem, Path("fixtures"))
         said = [str(problem) for problem in caught.value.problems]
         if not agrees(said, path, f"fixtures/{path.stem}/{FILES[kind]}"):
@@ -226,7 +226,7 @@ READING = (
 )  # fmt: skip
 # What no file of these can bring about, by what it begins with, and where it is tested.
 ELSEWHERE = {
-    "spec files (*.yaml)": "a directory without any, in test_spec_files.py",
+    "spec files (*.yaml)": "a directory without any, in test_messages.py",
     "a file something else": "a pipe, in test_yamlfile.py",
     "a readable file": "no such file, in test_yamlfile.py and test_fixtures.py",
     "UTF-8 text": "bytes, below",

@@ -51,39 +51,18 @@ def test_the_digits_may_go_to_both_bounds(read, n_digits):
     ("line", "problem"),
     [
         ("batch_sise: 64", "10:1: expected a known key, found batch_sise; did you mean 'batch_size'?"),
-        ("optimiser: {lrr: 1}", "10:13: expected a known key, found lrr; did you mean 'lr'?"),
-        (
-            "enrichment: {hue: 1}",
-            "10:14: expected a known key, found hue; known keys: batch_share, cascade_share, digit_share, double_share, near_share, question_share",
-        ),
         ("hardest: {of: 1, last_share: 0.5}", "10:15: expected a number of at least 2, found 1; correct `of`"),
         ("hardest: {of: 2, last_share: 0}", "10:30: expected a number more than 0, found 0; correct `last_share`"),
         ("hardest: {of: 2}", "10:10: expected the key `last_share`, found none; add `last_share: …`"),
         ("n_heads: 3", "6:10: expected a multiple of n_heads (3), found 8; write 6"),
         ("n_heads: 9", "6:10: expected a multiple of n_heads (9), found 8; write 9"),
-        ("n_heads: 0", "5:10: expected a number of at least 1, found 0; correct `n_heads`"),
-        ("steps: 0", "9:8: expected a number of at least 1, found 0; correct `steps`"),
-        ("steps: 1.5", "9:8: expected a whole number, found 1.5; correct `steps`"),
         ("steps: true", "9:8: expected a whole number, found true; correct `steps`"),
-        ("seed:", "8:1: expected a whole number, found nothing; correct `seed`"),
-        ("optimiser: {lr: .nan}", "10:17: expected a finite number, found nan; correct `lr`"),
         ("optimiser: {lr: nan}", "10:17: expected a number, found nan; correct `lr`"),
-        ("optimiser: {lr: -.inf}", "10:17: expected a finite number, found -inf; correct `lr`"),
-        ("optimiser: {lr: 0}", "10:17: expected a number more than 0, found 0; correct `lr`"),
-        ("optimiser: {betas: [0.9]}", "10:20: expected at least 2 in `betas`, found a list of 1; correct `betas`"),
-        ("optimiser: {betas: [0, 0, 0]}", "10:20: expected at most 2 in `betas`, found a list of 3; correct `betas`"),
-        ("n_digits: 0", "3:11: expected a number of at least 1, found 0; correct `n_digits`"),
-        ("n_digits: 21", "3:11: expected a number of at most 20, found 21; correct `n_digits`"),
         ("n_digits: two", "3:11: expected a whole number, found two; correct `n_digits`"),
         ('n_digits: "2"', "3:11: expected a whole number, found '2'; correct `n_digits`"),
-        ("seed: -1", "8:7: expected a number of at least 0, found -1; correct `seed`"),
-        ("version: 0", "1:10: expected 1, found 0; correct `version`"),
         ("version: 1.0", "1:10: expected 1, found 1.0; correct `version`"),
         ("version: true", "1:10: expected 1, found true; correct `version`"),
-        ("task: subtraction", "2:7: expected addition, found subtraction; correct `task`"),
         ("act_fn: gelu_new", "10:9: expected relu or gelu, found gelu_new; correct `act_fn`"),
-        ("normalisation: LNPre", "10:16: expected LN, found LNPre; correct `normalisation`"),
-        ("enrichment: {batch_share: 1.5}", "10:27: expected a number of at most 1, found 1.5; correct `batch_share`"),
         (
             "n_layers: 2\nn_layers: 2",
             "5:1: expected each key once, found n_layers again (first in line 4); keep one of them",
@@ -99,26 +78,9 @@ def test_of_a_recipe_of_a_newer_format_only_that_is_told(read):
     assert refusal(SpecError, read, recipe_text(version=2, n_digits="many", colour="red")) == problem
 
 
-def test_a_field_that_is_missing_is_named(read):
-    problem = "r.yaml:1:1: expected the key `steps`, found none; add `steps: …`"
-    assert refusal(SpecError, read, recipe_text().replace("steps: 1\n", "")) == problem
-
-
 @pytest.mark.parametrize("seed", [2**64, 10**30])
 def test_a_seed_that_torch_cannot_take_is_refused(read, seed):
     assert refusal(SpecError, read, recipe_text(seed=seed)).startswith("r.yaml:8:7: expected a ")
-
-
-def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_file(read):
-    text = recipe_text(n_digits=0, n_layers="two", seed=-1, colour=1)
-    places = [line.split(": ")[0] for line in refusal(SpecError, read, text).splitlines()]
-    assert places == ["r.yaml:3:11", "r.yaml:4:11", "r.yaml:8:7", "r.yaml:10:1"]
-
-
-def test_a_missing_recipe_is_told_in_one_line(tmp_path):
-    path = tmp_path / "none.yaml"
-    problem = "expected a readable file, found No such file or directory; check the path"
-    assert refusal(SpecError, load_recipe, path) == f"{path}: {problem}"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from harness.base.errors import HarnessError
-from harness.tasks.addition.arithmetic import add
-from harness.tasks.addition.causal import answers_with, carries, value_of
+from harness.tasks.addition.causal import answers_with, value_of
 from harness.tasks.addition.layout import Layout
 from harness.tasks.addition.variables import KINDS, Variable, read_variable
 
@@ -131,12 +130,6 @@ def test_the_published_pairs(name, source, base, digits, published):
     found = answers_with(variable, value_of(variable, from_source), own)[0].tolist()
     answer = [int(digit) for digit in f"{sum(base):06d}"]
     assert "".join(str(found[i] if i in digits else answer[i]) for i in range(6)) == published
-
-
-def test_carries_are_addition_s():
-    x = torch.tensor(list(itertools.product(range(10), repeat=3)))
-    y = x.flip(0)
-    assert torch.equal(carries(x + y)[:, 0], add(x, y)[:, 0])
 
 
 @pytest.mark.parametrize(

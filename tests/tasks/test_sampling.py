@@ -404,14 +404,9 @@ def test_no_conditions_are_no_strata():
     ("asked", "text"),
     [
         (
-            {"cascades": [5]},
-            "a cascade length 0 to 4, found 5; name one of these; a carry from D0 can run through no more",
-        ),
-        (
             {"cascades": [1, -1]},
             "a cascade length 0 to 4, found -1; name one of these; a carry from D0 can run through no more",
         ),
-        ({"columns": {"D5": "=9"}}, "a column D0 to D4, found D5; name a column of the question"),
         ({"columns": {"D0": "=9", "A0": "=9"}}, "a column D0 to D4, found A0; name a column of the question"),
     ],
 )
