@@ -31,6 +31,8 @@ hypotheses:
 """
 WHERE = [f"--fixtures={FIXTURES}", "--device=cpu"]
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def spec(tmp_path):
@@ -93,6 +95,7 @@ def test_ask_with_an_ablation_shows_what_breaks(capsys):
     assert line.endswith(" BA")
 
 
+@pytest.mark.slow
 def test_sweep_gives_the_same_counts_as_the_oracle(capsys):
     assert main(["sweep", FIXTURE, "--questions", "ba", "--questions", "uc1", "--json", *WHERE]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -89,6 +89,7 @@ def cases(draw):
     return fixture, tokens, changes, draw(st.sampled_from([None, 1, 2]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)  # the same models each time: no run is red by chance
 @given(case=cases())
 def test_any_nodes_of_any_small_model_give_what_the_reference_engine_gives(case):
@@ -219,6 +220,7 @@ def test_what_reaches_nothing_costs_nothing():
     assert flops["dead"] == flops["clean"] < flops["live"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["S12L0H0+H1", "S10L0M", "S0-S7", "S11L1", "L0H1"])
 def test_chunks_and_company_change_no_digit_on_the_real_model(text):
     fixture = load_fixture(FIXTURE, FIXTURES, "cpu")
@@ -323,6 +325,7 @@ def test_a_gpu_gives_the_same_digits_and_losses():
         torch.testing.assert_close(here.loss, there.loss, atol=5e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_sweep_never_waits_for_the_device(request):
     """Run on tensors that know their shapes and no values: whatever asks for a value, and so would wait, fails."""
     real = make(n_layers=2, n_digits=1)

@@ -96,6 +96,7 @@ def test_every_node_kind_and_method_agrees_with_the_second_model(two_layers, tex
     assert_agrees(fixture, weights, tokens, change, chunk=16)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
@@ -111,6 +112,7 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
     assert_agrees(fixture, weights, tokens, Intervention(values))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_exactly_the_digits_in_reach_can_change(data):
@@ -169,6 +171,7 @@ def test_a_hook_that_does_not_fire_is_an_error(two_layers, monkeypatch):
         hooked.run(fixture, tokens_for(Sample(4, 0), fixture.layout), [interventions.zero({Node(5, 0, "mlp"): 8})])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["S12L0H0+H1", "S10L0M", "S0-S7", "S11L1"])
 def test_the_chunk_size_changes_no_digit_on_the_real_model(text):
     fixture = load_fixture(FIXTURE, FIXTURES, "cpu")

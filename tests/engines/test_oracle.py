@@ -49,7 +49,9 @@ def assert_same(entry, found):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "varied" else []) for name in NAMES]
+)
 def test_clean_run(fixture, name, engine):
     tokens = encode(named_set(name, fixture.layout), fixture.layout)
     assert_same(

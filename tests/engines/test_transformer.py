@@ -86,6 +86,7 @@ def test_the_logits_are_those_of_transformerlens_and_of_numpy(seed):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act_fn", ["relu", "gelu"])
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_a_compiler_traces_all_of_it_forwards_and_backwards(n_layers, act_fn):

@@ -202,6 +202,7 @@ def check_texts(figure):
             assert not box.overlaps(boxes[j]), (texts[i], texts[j])
 
 
+@pytest.mark.slow
 def test_each_format_is_what_it_says_and_the_same_again(tiny):
     maps = attention_maps(tiny, QUESTIONS)
     for file_format, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
@@ -211,6 +212,7 @@ def test_each_format_is_what_it_says_and_the_same_again(tiny):
     assert len(re.findall(rb"/Type /Page\b", draw_attention(tiny, maps, "pdf"))) == len(maps)
 
 
+@pytest.mark.slow
 def test_more_questions_than_a_picture_holds_are_refused(tiny, monkeypatch):
     monkeypatch.setattr("harness.exploring.attention_figures.MOST_PIXELS", 2000)
     maps = attention_maps(tiny, QUESTIONS)
@@ -342,6 +344,7 @@ def where(fixtures, tmp_path, monkeypatch):
     return [f"--fixtures={fixtures}", "--device=cpu"]
 
 
+@pytest.mark.slow
 def test_attention_draws_nine_examples_where_nothing_is_asked(where, tmp_path, tiny, capsys):
     assert main(["attention", "tiny", *where]) == 0
     assert capsys.readouterr().out == "wrote attention-tiny.png\n"
@@ -352,6 +355,7 @@ def test_attention_draws_nine_examples_where_nothing_is_asked(where, tmp_path, t
     assert (tmp_path / "attention-tiny.png").read_bytes() == draw_attention(tiny, maps, "png")
 
 
+@pytest.mark.slow
 def test_attention_draws_the_mean_before_the_questions(where, tmp_path, tiny):
     assert main(["attention", "tiny", "15+45", "--mean", "{n: 4, seed: 2}", "--out", "A.PNG", *where]) == 0
     maps = [mean_map(tiny, Sample(4, 2)), *attention_maps(tiny, ["15+45"])]
@@ -378,6 +382,7 @@ def test_describe_prints_what_the_function_returns(where, tiny, fixtures, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_describe_writes_text_and_pictures(where, tmp_path, capsys):
     assert main(["describe", "tiny", "--out", "new/d", *where]) == 0
     assert capsys.readouterr().out.endswith("wrote new/d/describe.md\n")
@@ -409,7 +414,11 @@ def test_describe_writes_text_and_pictures(where, tmp_path, capsys):
             "no/a.png: expected a file that can be written, found No such",
         ),
         (["describe", "tiny", "--out", "file"], "file: expected a directory that can be written, found File exists;"),
-        (["describe", "tiny", "--out", "file/d"], "file/d: expected a directory that can be written, found Not a dir"),
+        pytest.param(
+            ["describe", "tiny", "--out", "file/d"],
+            "file/d: expected a directory that can be written, found Not a dir",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_trouble_is_one_line_and_leaves_nothing(arguments, message, where, fixtures, tmp_path, capsys):

@@ -55,6 +55,7 @@ def integers(measured):
     return [(d.digit, d.asked, d.wrong) for d in m.digits], m.patterns, m.by_node, m.cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["cone", "hooks"])
 def test_grouping_order_and_chunks_change_no_integer(several, engine):
     alone = [Workbench("cpu", engine).measure(ablation) for ablation in several]

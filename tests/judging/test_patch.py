@@ -135,6 +135,7 @@ def test_listed_pairs_are_a_census(tmp_path, bench):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_counted_is_what_the_reference_engine_answers(tmp_path, bench):
     claim = read(tmp_path, "patch: {node: S12L0, variable: D4.T1, digits: [A4]}\npairs: {n: 800, seed: 9}\n"
                  "expect: {may_change: [A5]}")  # fmt: skip

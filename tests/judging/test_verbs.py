@@ -98,13 +98,22 @@ def by_brute_force(name, sample, fixtures=FIXTURES, digit=None, free=False):
 @pytest.mark.parametrize(
     ("expect", "verdict"),
     [
-        ("{accuracy_at_least: 0.5}", "supported"), ("{accuracy_at_least: 0.99}", "refuted"),
-        ("{accuracy_at_most: 0.99}", "supported"), ("{accuracy_at_most: 0.5}", "refuted"),
-        ("{accuracy_at_least: 0.5, accuracy_at_most: 0.99}", "supported"), ("{loss_below: 5}", "supported"),
-        ("{loss_below: 0.0001}", "refuted"), ("{loss_above: 0.0001}", "supported"),
         ("{accuracy_at_least: 0.5, loss_above: 5}", "refuted"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("{accuracy_at_least: 0.5}", "supported"),
+                ("{accuracy_at_least: 0.99}", "refuted"),
+                ("{accuracy_at_most: 0.99}", "supported"),
+                ("{accuracy_at_most: 0.5}", "refuted"),
+                ("{accuracy_at_least: 0.5, accuracy_at_most: 0.99}", "supported"),
+                ("{loss_below: 5}", "supported"),
+                ("{loss_below: 0.0001}", "refuted"),
+                ("{loss_above: 0.0001}", "supported"),
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_how_well_a_model_answers(tmp_path, expect, verdict):
     claim = read(
         tmp_path, f"answer: whole\nquestions: {{n: 600, seed: 4, where: {{cascade: 3}}}}\nexpect: {expect}", FIXTURES,
@@ -124,6 +133,7 @@ def test_how_well_a_model_answers(tmp_path, expect, verdict):
             assert row.low < row.value < row.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [False, True])
 def test_each_digit_by_itself_teacher_forced_and_free_running(tmp_path, free):
     text = f"answer: [A5, A4]\nfree_running: {str(free).lower()}\nquestions: {{n: 300, seed: 4, where: {{cascade: 4}}}}"
@@ -159,6 +169,7 @@ def test_a_group_is_judged_fixture_by_fixture_and_all_must_hold(tmp_path, fixtur
     assert result.verdict == "supported"
 
 
+@pytest.mark.slow
 def test_a_gain_is_taken_question_by_question(tmp_path, fixtures):
     text = "answer: [A0]\nfixtures: one\nthan: [two]\nquestions: {n: 5000}\nexpect: {gain_at_most: 0.5}"
     claim = read(tmp_path, text, fixtures)
@@ -177,6 +188,7 @@ def test_a_gain_is_taken_question_by_question(tmp_path, fixtures):
     assert itself.verdict == "inconclusive"  # 5,000 questions cannot show that there is no gain of a thousandth
 
 
+@pytest.mark.slow
 def test_where_there_is_no_room_for_a_gain_none_can_be_denied(tmp_path):
     text = "answer: [A0]\nthan: add_d5_l2_h3\nquestions: {n: 200}\nexpect: {gain_at_most: 0.1}"
     claim = read(tmp_path, text, FIXTURES, ONE_LAYER)
@@ -186,6 +198,7 @@ def test_where_there_is_no_room_for_a_gain_none_can_be_denied(tmp_path):
         judge(claim, Workbench("cpu"))
 
 
+@pytest.mark.slow
 def test_what_is_shown_of_it(tmp_path):
     claim = read(
         tmp_path, "answer: whole\nsource: post\nquestions: {n: 600, seed: 4, where: {cascade: 3}}\n"
@@ -278,6 +291,7 @@ def test_what_cannot_be_is_refused(tmp_path, fixtures, text, problem):
 # attend
 
 
+@pytest.mark.slow
 def test_both_engines_see_the_same_attention():
     recipe = make_recipe(n_layers=3)
     fixture = fixture_of("tiny", recipe, "0" * 64, random_weights(recipe), torch.device("cpu"))

@@ -12,7 +12,7 @@ from tiny import write_tiny
 from harness.judging.bench import Workbench
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def fixtures(tmp_path_factory):
     path = tmp_path_factory.mktemp("fixtures")
     sizes = {key: getattr(RECIPE, key) for key in ("n_digits", "n_layers", "n_heads", "d_model", "d_mlp")}
@@ -25,7 +25,7 @@ def bench():
     return Workbench("cpu")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     """Three runs; the third has no roles file."""
     path = tmp_path_factory.mktemp("runs")

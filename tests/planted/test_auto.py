@@ -36,6 +36,7 @@ def test_as_many_are_asked_as_settle_it(tmp_path, fixtures, bench, rate, verdict
     assert row.low < 0.45 < row.high
 
 
+@pytest.mark.slow
 def test_what_no_number_settles_is_given_up_at_the_cap(tmp_path, fixtures, bench):
     (claim,) = read(tmp_path, fixtures, CUT.format(questions="{{n: auto, seed: 5}}", rate=0.45))
     result = judge(claim, bench)
@@ -43,6 +44,7 @@ def test_what_no_number_settles_is_given_up_at_the_cap(tmp_path, fixtures, bench
     assert result.hypothesis.questions.n == AUTO_MOST
 
 
+@pytest.mark.slow
 def test_a_claim_is_controlled_and_mutated_with_the_number_that_settled_it(tmp_path, fixtures, bench):
     (claim,) = read(tmp_path, fixtures, CUT.format(questions="{{n: auto, seed: 5}}", rate=0.42))
     settled = judge(claim, bench).hypothesis

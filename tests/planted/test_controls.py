@@ -123,6 +123,7 @@ def test_an_engine_that_does_not_put_back_what_it_took_is_found_out(tmp_path, fi
         measure_controls(claim, Workbench("cpu"))
 
 
+@pytest.mark.slow
 def test_planned_or_not_the_controls_are_the_same(tmp_path, fixtures, bench):
     claims = read(tmp_path, fixtures, *(text for text, _, _ in CONTROLLED.values()))
     planned = Workbench("cpu")

@@ -67,6 +67,7 @@ def test_conditions_on_the_questions_are_kept(tmp_path, fixtures):
     assert str(claim.questions) == "600 × D0 >9, seed 314160"
 
 
+@pytest.mark.slow
 def test_a_model_that_is_often_wrong_gets_a_gate(tmp_path):
     fixtures = tmp_path / "fixtures"
     write_tiny(fixtures)

@@ -25,6 +25,7 @@ def test_what_suffices_is_found_and_no_more(fixtures, bench, part):
     assert found.accuracy == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["heads", "mlps"])
 def test_the_claim_that_it_prints_is_a_spec_and_holds_on_other_questions(fixtures, tmp_path, capsys, part):
     assert main(["minimal", "planted", "--part", part, "--n", "200", "--fixtures", str(fixtures)]) == 0

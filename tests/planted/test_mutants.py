@@ -79,6 +79,7 @@ def test_a_survivor_may_have_a_reason_and_a_reason_must_have_a_survivor(tmp_path
     assert found.stale == ("no-op",)
 
 
+@pytest.mark.slow
 def test_other_weights_kill_what_is_so_of_these_alone(tmp_path, fixtures):
     """The other model has the two copying heads in each other's place, and adds just as well."""
     weights = planted_weights()

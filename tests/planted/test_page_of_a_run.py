@@ -106,6 +106,7 @@ def test_the_map_shows_what_the_weights_do(run, pytester):
     assert re.search(r'<g class="step claimed"[^>]*><title>S4L0R\nnamed by stream</title>', page(pytester))
 
 
+@pytest.mark.slow
 def test_one_sweep_serves_the_map_and_the_coverage(run, pytester, monkeypatch):
     asked, real = [], harness.judging.coverage.map_nodes
 
@@ -147,6 +148,7 @@ def test_bad_specs_alone_make_a_page_too(run, pytester):
     assert "Specs that could not be read" in page(pytester)
 
 
+@pytest.mark.slow
 def test_a_directory_gets_an_index_and_a_place_that_cannot_be_written_is_an_error_of_one_line(run, pytester):
     pytester.mkdir("out")
     assert run(SUPPORTED, html="out").ret == 0
@@ -159,6 +161,7 @@ def test_a_directory_gets_an_index_and_a_place_that_cannot_be_written_is_an_erro
     assert json.loads(page(pytester, "reports/hypotheses.json"))["summary"] == {"supported": 2}
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_page(run, pytester):
     run(SUPPORTED + REFUTED)
     alone = page(pytester)
@@ -177,6 +180,7 @@ AT_NO_LINE = "raise KeyboardInterrupt().with_traceback(types.TracebackType(None,
 TWICE = f"try:\n            {AT_NO_LINE}\n        finally:\n            {AT_A_LINE}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pressing", [AT_A_LINE, AT_NO_LINE, TWICE], ids=["at a line", "at no line", "twice"])
 def test_ctrl_c_writes_what_there_is_and_waits_for_no_map(run, pytester, pressing):
     pytester.makeconftest(

@@ -103,6 +103,7 @@ def test_interchange_of_one_head_gives_the_mixed_sum(tmp_path, fixtures, bench):
     assert a0.low < 0.1 < a0.high
 
 
+@pytest.mark.slow
 def test_random_claims_are_seldom_supported_falsely_and_intervals_cover(tmp_path, fixtures, bench):
     found = ask_random_claims(tmp_path, fixtures, "planted", 1000, bench, digits=["A1", "A0"])
     assert found.supported > 100

@@ -80,6 +80,7 @@ def test_the_sought_roles_cover_every_digit_once():
     assert all(set(role.digits) <= set(role.variable.digits(RECIPE.layout.__class__(5))) for role in roles)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_that_is_read_back_and_not_written_over(copied, capsys):
     path = copied / "run_s2" / "roles.yaml"
     assert main(["locate", "run_s2", "--n", "40", "--confirm", "200", "--fixtures", str(copied)]) == 0
@@ -280,6 +281,7 @@ def test_a_report_does_not_differ_from_itself(judged, capsys):
     assert capsys.readouterr().out.startswith("No difference")
 
 
+@pytest.mark.slow
 def test_after_retraining_the_difference_says_which_claim_was_lost_and_which_role_moved(judged, copied, capsys):
     old = judged("old")
     shutil.rmtree(copied / "run_s0")
@@ -381,6 +383,7 @@ def test_a_report_without_such_claims_has_no_findings(judged, copied):
     assert "expected claims about several fixtures" in refusal(HarnessError, findings, alone, copied, "x")
 
 
+@pytest.mark.slow
 def test_the_page_draws_the_share_of_the_runs_and_no_rate_of_a_run(judged, pytester, copied):
     judged("old")
     pytester.runpytest("claims/", f"--harness-fixtures={copied}", "--harness-html=page.html")

@@ -109,6 +109,7 @@ def test_coverage_lists_what_no_supported_claim_names(run, pytester):
     assert report(pytester)[0]["coverage"]["planted"]["missing"] == ["S3L0H1", "S4L0H1", "S4L0M"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("least", "code"), [(50, 0), (51, 1)])
 def test_too_little_coverage_fails(run, least, code):
     result = run(f"--harness-coverage-fail-under={least}")
@@ -117,6 +118,7 @@ def test_too_little_coverage_fails(run, least, code):
         result.stdout.fnmatch_lines([f"coverage is under the {least} per cent asked for"])
 
 
+@pytest.mark.slow
 def test_workers_find_the_same(run, pytester):
     run("--harness-controls", "--harness-mutate", "--harness-coverage")
     alone = report(pytester)[0]

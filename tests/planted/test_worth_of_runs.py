@@ -41,6 +41,7 @@ def test_each_run_is_controlled_and_the_claim_is_specific_where_all_are(runs, tm
     assert "specific in 2 of the 2 runs that it holds of (2 needed); rank 1 in 2 of 2" in failure_text(record)
 
 
+@pytest.mark.slow
 def test_a_claim_is_supported_and_not_specific_where_too_few_runs_are(runs, tmp_path):
     """Either copying head breaks A0: head 1 copies in both runs, and has one partner in each; head 0 of s1 is idle."""
     cut = "ablate: S4L0H1\n" + ASKED + "expect: {fails: [A0]%s}"
@@ -63,6 +64,7 @@ def test_a_claim_is_supported_and_not_specific_where_too_few_runs_are(runs, tmp_
     assert "so do, or can be spared: S4L0H2" in render([record])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at_least", "specific"), [("1/2", True), ("2/2", False)])
 def test_the_share_that_the_claim_needs_is_the_share_that_must_be_specific(copied, tmp_path, at_least, specific):
     """What s0 keeps it needs; s1 keeps its idle head 0 as well, which can be spared."""
@@ -94,6 +96,7 @@ def test_whether_a_claim_is_specific_follows_from_its_runs(findings, at_least, e
     assert RunsControls(by_run, frozenset(by_run), Fraction(at_least)).specific is expected
 
 
+@pytest.mark.slow
 def test_only_the_runs_that_a_claim_holds_of_tell_whether_it_is_specific(runs, tmp_path):
     """Heads 0 and 1 are all that s0 needs, and s1 does without neither of heads 1 and 2."""
     keep = "keep: {heads: S3-S4L0H0+H1}\n" + ASKED + "expect: {at_least: 1/2}"
@@ -109,6 +112,7 @@ def test_a_claim_of_several_runs_that_only_looks_has_no_controls(runs, tmp_path)
     assert (result.controls, record["controls"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_planned_or_not_the_controls_of_runs_are_the_same(runs, tmp_path):
     claim = read(tmp_path, GROUP + "ablate: S4L0H1\n" + ASKED + "expect: {fails: [A0]}", runs)
     planned = Workbench("cpu")
@@ -123,6 +127,7 @@ def mutated(tmp_path, text, runs):
     return judge_mutants(claim, bench, ["run_s2"])
 
 
+@pytest.mark.slow
 def test_a_mutant_is_killed_by_one_run_and_survives_where_it_holds_of_all(runs, tmp_path):
     """Head 1 copies in both runs. One further on is idle in s0, and copies in s1; one before copies in s0 alone."""
     found = mutated(tmp_path, "ablate: S4L0H1\n" + ASKED + "expect: {fails: [A0]}", runs)
@@ -134,6 +139,7 @@ def test_a_mutant_is_killed_by_one_run_and_survives_where_it_holds_of_all(runs, 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_nodes_of_a_role_are_moved_where_each_run_has_them_and_tried_in_the_next_run(runs, tmp_path):
     """Cut heads 0 and 1 of s0: one further on is its head 2 too; of s1, heads 1 and 2, whose next is no head."""
     claim = read(tmp_path, GROUP + 'ablate: "[base_add.A0]"\n' + ASKED + "expect: {fails: [A0]}", runs)

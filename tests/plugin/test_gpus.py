@@ -107,6 +107,7 @@ def pytest_sessionfinish(session):
 """
 
 
+@pytest.mark.slow
 def test_xdists_workers_take_theirs_before_torch_is_there(project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where these tests run on workers themselves

@@ -264,6 +264,7 @@ def test_numbers_are_junit_properties(project):
     assert found["engine"] == "cone"
 
 
+@pytest.mark.slow
 def test_the_report_goes_where_it_is_told_and_a_read_only_place_is_no_crash(project):
     write(project)
     assert run(project, "--harness-report=out/mine").ret == 0
@@ -426,6 +427,7 @@ OTHER_VERBS = """\
 """.replace("FIXTURE", FIXTURE)
 
 
+@pytest.mark.slow
 def test_verbs_that_cut_nothing_are_shown_and_written_by_one_process_and_by_two(project):
     write(project, text=spec(OTHER_VERBS))
     result = run(project)
@@ -458,6 +460,7 @@ def strip_times(body):
     return body
 
 
+@pytest.mark.slow
 def test_installed_and_in_conftest_it_is_loaded_once(project):
     """`pytest_plugins` in conftest.py names the plugin that the entry point may have registered already."""
     project.makeconftest('pytest_plugins = ["harness.plugin"]')
@@ -485,6 +488,7 @@ IMPORTS_TORCH = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bad", "loaded"), [(True, False), (False, True)])
 def test_a_bad_spec_is_refused_without_torch_and_this_test_can_fail(project, bad, loaded):
     write(project, text=spec(SUPPORTED).replace("S12", "S99") if bad else spec(SUPPORTED))

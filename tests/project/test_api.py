@@ -76,6 +76,7 @@ def test_a_notebook_shows_a_table_with_the_claim_escaped(results):
     assert "<table" in shown
 
 
+@pytest.mark.slow
 def test_one_at_a_time_counts_what_any_node_breaks(results, hypotheses, bench):
     together = results[1]
     assert together.verdict == "refuted"
@@ -93,6 +94,7 @@ def test_one_at_a_time_counts_what_any_node_breaks(results, hypotheses, bench):
     assert together.measurement.examples["A3"][0].node in broken
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_order_or_on_what_was_judged_before(results, hypotheses):
     other = Workbench("cpu", chunk=7)
     for hypothesis, before in reversed(list(zip(hypotheses, results, strict=True))):
@@ -183,6 +185,7 @@ def test_a_clean_failure_is_nobodys_example():
     assert [str(e) for e in m.examples["A0"]] == ["1+2=14 NN BA by S0"]
 
 
+@pytest.mark.slow
 def test_without_a_bench_changed_weights_are_not_judged_by_the_old_ones(tmp_path):
     import shutil
 

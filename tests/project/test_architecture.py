@@ -127,6 +127,7 @@ def modules_after(statement):
     )
 
 
+@pytest.mark.slow
 def test_reading_specs_imports_no_torch_and_this_test_can_fail():
     light = [name for name in modules() if name.split(".")[0] in LIGHT_ROOMS and not name.endswith("__main__")] + LIGHT
     loaded = modules_after("; ".join(f"import harness.{name.removesuffix('.__init__')}" for name in light))

@@ -85,6 +85,7 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.name)
 def test_its_commands_do_what_it_says(path, workplace, capsys):
     for block in blocks(path, "yaml"):
@@ -105,6 +106,7 @@ def test_its_commands_do_what_it_says(path, workplace, capsys):
             assert block in said
 
 
+@pytest.mark.slow
 def test_ones_own_task_is_trained_and_judged_as_the_page_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     files = {"fixtures/letters.py": TASK, "fixtures/letters_s0/recipe.yaml": RECIPE}

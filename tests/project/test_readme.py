@@ -51,6 +51,7 @@ def test_the_refusal_it_shows_is_what_a_mistaken_spec_gets(spec):
     assert str(caught.value) == block("text", "mine.yaml:8:13").strip()
 
 
+@pytest.mark.slow
 def test_the_table_it_shows_is_what_the_terminal_shows(capsys):
     """Every cell of it: rates are the same on every machine."""
     assert main(["check", str(ROOT / "hypotheses/add_d5_l2_h3/staircase.yaml"), "--fixtures", str(FIXTURES)]) == 0
@@ -59,6 +60,7 @@ def test_the_table_it_shows_is_what_the_terminal_shows(capsys):
     assert shown.startswith(f"{table}\n\n{rest.splitlines()[0]}\n")
 
 
+@pytest.mark.slow
 def test_the_comparisons_it_shows_have_the_headings_of_a_failure(spec):
     """The claim that README gets wrong on purpose, judged."""
     (claim,) = load_file(spec, FIXTURES, "hypotheses/add_d5_l2_h3/mine.yaml")

@@ -18,6 +18,7 @@ def test_the_schema_is_fresh():
     assert json_schema() == SCHEMA, "run `make schema`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(HYPOTHESES.rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_shipped_specs_follow_it(path):
     jsonschema.validate(YAML(typ="safe", pure=True).load(path), SCHEMA)

@@ -48,6 +48,7 @@ def test_overwriting_with_its_own_value_changes_nothing(variable):
     assert found.tolist() == [digits_of(sums) for sums in SUMS.tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", range(3))
 def test_a_column_s_sum_overwritten_is_the_question_with_that_column(column):
     for value in range(19):
@@ -57,6 +58,7 @@ def test_a_column_s_sum_overwritten_is_the_question_with_that_column(column):
         assert found.tolist() == [digits_of(sums) for sums in other.tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", range(3))
 def test_a_tri_case_overwritten_changes_what_is_above_as_such_a_column_would_and_its_own_digit_never(column):
     place = 2 - column

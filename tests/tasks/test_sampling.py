@@ -234,6 +234,7 @@ def assert_uniform(tokens, layout, population):
     assert stats.chisquare(counts[inside].numpy()).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
@@ -258,6 +259,7 @@ def test_uniform_questions_are_uniform():
     assert_uniform(sample_uniform(layout, 100_000, torch.Generator().manual_seed(11)), layout, everything)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked", [*({"cases": [case]} for case in CASE_NAMES), *({"cascades": [i]} for i in range(4))], ids=str
 )
@@ -290,6 +292,7 @@ def enriched(n, seed, batch_share, digit_share=0.4):
     return addends(tokens, layout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_share", "digit_share", "expected"), [(0, 0.4, 0.1), (1, 0.4, 0.46), (1, 0.1, 0.19)])
 def test_an_enriched_batch_has_the_asked_share_of_nines(batch_share, digit_share, expected):
     """A column that is left alone sums to 9 in 10 of 100 cases, hence 0.4 + 0.6 / 10."""
@@ -363,6 +366,7 @@ def test_cascades_are_made_of_every_length_at_every_place(share):
         assert float((changed == exactly).all(1).double().mean()) == pytest.approx(expected, abs=0.008), (below, length)
 
 
+@pytest.mark.slow
 def test_the_column_below_a_cascade_nearly_is_one_as_often_as_asked():
     """A cascade of four stands over the units: these sum to 8 and 10, where their other digit allows it."""
     layout, n = Layout(5), 40_000
@@ -379,6 +383,7 @@ def test_the_column_below_a_cascade_nearly_is_one_as_often_as_asked():
     assert float((units == 9).double().mean()) == pytest.approx(0.1, abs=0.015)
 
 
+@pytest.mark.slow
 def test_doubles_nearest_to_a_carry_are_as_many_as_asked():
     layout, n = Layout(5), 40_000
     tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), double_share=0.2)

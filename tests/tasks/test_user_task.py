@@ -207,7 +207,7 @@ def test_what_is_of_addition_only_is_refused_in_one_line(trained, capsys):
 @pytest.mark.parametrize(
     "command",
     [["sweep", "own"], ["ask", "own", "ab=", "dc="], ["minimal", "own", "--n=30"], ["new", "own", "S2L0M"],
-     ["describe", "own"], ["curves", "own"]],
+     ["describe", "own"], pytest.param(["curves", "own"], marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_the_commands_that_look_work_for_any_task(trained, tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
@@ -233,6 +233,7 @@ def test_attention_pictures_of_any_task(trained, tmp_path):
     assert shown.labels == ("x=d", "y=c", "=", "low=c", "high=d")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(trained, tmp_path):
     write_own(tmp_path / "fixtures")
     train_fixture("own", tmp_path / "fixtures", device="cpu", until=120)
@@ -241,6 +242,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(trained, tmp_path):
     assert pin.weights_sha256 == json.loads((trained / "own" / "model.json").read_text("utf-8"))["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_fixtures_of_one_task_are_alike_and_no_others_code_is_run(tmp_path):
     from tiny import write_tiny
 

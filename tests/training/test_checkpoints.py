@@ -135,6 +135,7 @@ def test_pinned_accuracy_is_that_of_the_weights(imported):
     assert 0 < imported.pin.measured[0].right < 1000
 
 
+@pytest.mark.slow
 def test_free_running_accuracy_is_that_of_a_run_on_all_questions(imported):
     layout = imported.fixture.layout
     for accuracy, sample in zip(imported.pin.measured, measured_samples(layout).values(), strict=True):

@@ -517,6 +517,7 @@ def test_the_figures_show_what_they_are_named_after():
     assert figures["D1"] == ("BA.D1", "UC1.D1", "US9.D1")
 
 
+@pytest.mark.slow
 def test_every_figure_can_be_drawn_and_every_format_written():
     assert set(MAGIC) == set(FORMATS)
     # Of one digit, so that some of them have nothing to show: no carry runs into it.
@@ -527,6 +528,7 @@ def test_every_figure_can_be_drawn_and_every_format_written():
             assert draw(SHOWN[1], figure, file_format).startswith(MAGIC[file_format]), figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", MAGIC)
 def test_a_figure_is_the_same_bytes_every_time(file_format, monkeypatch):
     drawn = []
@@ -546,6 +548,7 @@ def test_a_figure_names_its_lines_by_digit_and_sub_task():
     assert not any("digit 0" in text for text in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_steps", "spans"), [(1200, ["whole run"]), (1201, ["whole run", "first 1,200 steps"])])
 def test_a_long_run_is_also_shown_close_up(n_steps, spans):
     assert FIRST_STEPS == 1200

@@ -26,6 +26,7 @@ def fixtures(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_same_bits_come_out_and_nothing_is_changed(fixtures):
     before = contents(fixtures)
     found = list(reproduce(["t1", "t2"], fixtures, "cpu"))
@@ -72,6 +73,7 @@ def test_a_recipe_that_has_changed_since_is_refused(fixtures, tmp_path):
         list(reproduce(["t1"], tmp_path, "cpu"))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_a_fixture(fixtures, capsys):
     assert main(["reproduce", "t*", "--fixtures", str(fixtures), "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()

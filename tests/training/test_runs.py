@@ -411,6 +411,7 @@ def test_a_checkpoint_that_is_a_directory_is_told_in_one_line():
         assert_refused_untouched(FixtureError, f"{TINY}", how=how)
 
 
+@pytest.mark.slow
 def test_after_a_kill_between_its_pin_and_the_end_a_run_is_done(trained, older):
     (TINY / CHECKPOINT).write_bytes(b"left behind")
     assert train().already_pinned
@@ -564,6 +565,7 @@ def checkpoint_step():
     return len(load_file(TINY / CHECKPOINT)["curves"]) if (TINY / CHECKPOINT).exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True], ids=["new", "retrained"])
 def test_a_full_disk_at_any_file_leaves_the_old_ones_and_the_run_goes_on(monkeypatch, request, trained, old):
     write_recipe()
@@ -737,7 +739,7 @@ def test_what_is_missing_is_trained_unless_never(trained, policy):
         assert_same_bits(TINY, trained)
 
 
-@pytest.mark.parametrize("policy", ["missing", "never", "always"])
+@pytest.mark.parametrize("policy", ["missing", "never", pytest.param("always", marks=pytest.mark.slow)])
 def test_what_was_trained_is_trained_anew_only_where_always(trained, copied, policy):
     before = (TINY / PIN).stat().st_mtime_ns
     ensure_trained("tiny", ROOT, policy, "cpu")
@@ -765,6 +767,7 @@ def test_what_was_imported_or_is_published_is_never_trained(policy):
     assert contents(TINY).keys() == {RECIPE}
 
 
+@pytest.mark.slow
 def test_missing_goes_on_from_a_checkpoint_and_always_too(trained):
     for policy in ("missing", "always"):
         write_recipe()
@@ -838,6 +841,7 @@ def test_fresh_and_resume_together_are_refused(capsys):
     assert "not allowed with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_curves_prints_the_final_losses_and_draws_every_figure(capsys, copied):
     assert main(["curves", "tiny", "--format=png", "--out=figures", "--fixtures=fixtures"]) == 0
     lines = capsys.readouterr().out.splitlines()
