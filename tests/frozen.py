@@ -18,8 +18,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 MUTATED = ["add_d5_l2_h3/heads.yaml", "quick/comparisons.yaml", "signed_subtraction_s0/subtraction.yaml"]
@@ -36,9 +38,9 @@ OUTPUTS: dict[str, list[str]] = {
     "exit-codes": ["-m", "pytest", "-p", "no:cacheprovider", "-q", "-p", "frozen", "--frozen-exit-codes", "OUT/exit-codes.json"],
 }  # fmt: skip
 # Keys of JSON whose values differ between runs or trees, and patterns of text.
-IGNORED_KEYS = {"seconds", "code", "version", "harness", "versions", "created", "date", "time", "at"}
+IGNORED_KEYS = {"seconds", "version", "command"}
 IGNORED_TEXT = [
-    r"\d+(\.\d+)? (s|seconds|ms|min)\b", r"in \d+\.\d+s( \(\d+:\d\d:\d\d\))?", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?\S*",
+    r"\d+(\.\d+)? (s|seconds|ms|min)\b", r"(?m)\| +\d+\.\d{3} \|$", r"in \d+\.\d+s( \(\d+:\d\d:\d\d\))?", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?\S*",
     r"(?<=code )sha256 \S+", r"0x[0-9a-f]+", r"/\S*/(?=hypotheses|fixtures|reports|tests|harness)",
 ]  # fmt: skip
 
@@ -102,34 +104,51 @@ def bad() -> None:
 
 
 def compare(old: Path, new: Path) -> int:
-    """Print what differs between two directories that `keep` wrote, and return the exit code."""
+    """Print what differs between two directories that `keep` wrote, and return the exit code.
+
+    JSON may have new keys, which are counted; every value that was there must be the same.
+    """
     differ = 0
-    names = sorted({path.name for path in [*old.iterdir(), *new.iterdir()]})
+    names = sorted({path.name for path in [*old.iterdir(), *new.iterdir()]} - {".harness.lock"})
     for name in names:
-        sides = [normalised(side / name) for side in (old, new)]
-        lines = list(difflib.unified_diff(*sides, f"old/{name}", f"new/{name}", lineterm="", n=0))
-        print(f"{name}: {'equal' if not lines else f'{len(lines)} lines of difference'}, {len(sides[0])} lines")
+        if name.endswith(".json") and (old / name).is_file() and (new / name).is_file():
+            added: Counter[str] = Counter()
+            values = [json.loads((side / name).read_text("utf-8")) for side in (old, new)]
+            lines = list(_changed(*values, "", added))
+            note = f"; new keys: {dict(added)}" if added else ""
+        else:
+            sides = [normalised(side / name) for side in (old, new)]
+            lines, note = list(difflib.unified_diff(*sides, f"old/{name}", f"new/{name}", lineterm="", n=0)), ""
+        print(f"{name}: {'equal' if not lines else f'{len(lines)} lines of difference'}{note}")
         print("".join(f"{line[:400]}\n" for line in lines[:60]), end="")
         differ += bool(lines)
     return int(differ > 0)
 
 
+def _changed(old: Any, new: Any, where: str, added: Counter[str]) -> Iterator[str]:
+    """Yield a line for each value of `old` that `new` does not have; count the keys that only `new` has."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() - IGNORED_KEYS:
+            if key in new:
+                yield from _changed(old[key], new[key], f"{where}.{key}", added)
+            else:
+                yield f"{where}.{key}: gone"
+        added.update(new.keys() - old.keys() - IGNORED_KEYS)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, pair in enumerate(zip(old, new, strict=True)):
+            yield from _changed(*pair, f"{where}[{i}]", added)
+    elif old != new:
+        yield f"{where}: {old!r} → {new!r}"
+
+
 def normalised(path: Path) -> list[str]:
-    """Return the lines of a kept file without what `IGNORED_KEYS` and `IGNORED_TEXT` name."""
+    """Return the lines of a kept file without what `IGNORED_TEXT` names, and without the directory's own name."""
     if not path.is_file():
         return ["not there"]
-    text = path.read_text("utf-8")
-    if path.suffix == ".json":
-        text = json.dumps(_without_ignored(json.loads(text)), indent=1)
+    text = re.sub(rf"\S*/{path.parent.name}/", "…/", path.read_text("utf-8"))
     for pattern in IGNORED_TEXT:
         text = re.sub(pattern, "…", text)
     return [re.sub(r"[ \-]{2,}", " ", line) for line in text.splitlines()]  # a column is as wide as its widest text
-
-
-def _without_ignored(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_ignored(inner) for key, inner in value.items() if key not in IGNORED_KEYS}
-    return [_without_ignored(inner) for inner in value] if isinstance(value, list) else value
 
 
 # What follows is a pytest plugin (`-p frozen`), which writes the exit codes of all runs that tests make of pytest.

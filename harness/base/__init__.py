@@ -1,12 +1,4 @@
 """Tools that do not depend on models: errors, text, whole files, YAML with positions, validation, intervals."""
 
 # The modules that other rooms may import.
-__all__ = [
-    "errors",
-    "files",
-    "intervals",
-    "own_code",
-    "text",
-    "validation",
-    "yamlfile",
-]
+__all__ = ["errors", "files", "intervals", "own_code", "text", "validation", "yaml_text", "yamlfile"]

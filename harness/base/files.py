@@ -7,8 +7,12 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache, update_wrapper
 from pathlib import Path
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SPEC_SUFFIXES = (".yaml", ".yml")
 PART = ".part"  # suffix of the temporary directories that hold unfinished files
@@ -107,3 +111,36 @@ def refuse_outside(path: Path, root: Path) -> None:
     """
     if not path.resolve().is_relative_to(root.resolve()):
         raise OSError(errno.EXDEV, f"a link that leads outside {root.resolve().name}")
+
+
+def version_of(path: Path) -> tuple[int, int, int]:
+    """Return what changes when the file at `path` is written: its modification time, size and inode.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def once_per_version(most: int) -> Callable[[F], F]:
+    """Return a decorator for a function that reads the file at its first argument: it is read anew when it changed.
+
+    At most `most` results are kept. The arguments must be positional and hashable.
+    """
+
+    def decorate(read: F) -> F:
+        @lru_cache(maxsize=most)
+        def cached(version: object, path: Path, *arguments: Any) -> Any:
+            return read(path, *arguments)
+
+        def reading(path: Path, *arguments: Any) -> Any:
+            try:
+                version = version_of(path)
+            except OSError:
+                return read(path, *arguments)  # which says what is wrong
+            return cached(version, path, *arguments)
+
+        return cast(F, update_wrapper(reading, read))
+
+    return decorate

@@ -12,13 +12,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 from harness.base.errors import FixtureError, HarnessError, Problem
+from harness.base.files import once_per_version
 from harness.base.text import did_you_mean, shorten
 
 _granted = [False]
@@ -75,9 +75,7 @@ def _relative(module: str) -> Path:
 def _module(name: str, directory: Path, recipe: Path) -> tuple[ModuleType, str]:
     if beside := file_of(name, directory):
         place, path = beside
-        found = path.resolve().stat()
-        stamp = found.st_mtime_ns, found.st_size, found.st_ino
-        return _load_file(path, (place.absolute(), directory.parent.absolute()), stamp), str(path)
+        return _load_file(path, (place.absolute(), directory.parent.absolute())), str(path)
     with calling(str(recipe), f"{name} imports"):
         if _is_importable(name):
             module = importlib.import_module(name)
@@ -95,9 +93,9 @@ def _is_importable(name: str) -> bool:
         raise  # the module exists, but a module that it imports does not
 
 
-@lru_cache(maxsize=64)
-def _load_file(path: Path, places: Sequence[Path], stamp: object) -> ModuleType:
-    """Return the module in a file, cached for this `stamp` of the file; it may import files from `places`."""
+@once_per_version(64)
+def _load_file(path: Path, places: Sequence[Path]) -> ModuleType:
+    """Return the module in a file; it may import files from `places`."""
     # Two fixtures may have files of the same name, so a module is registered by its path.
     name = f"harness_own_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

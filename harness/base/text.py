@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from unicodedata import category, name
 
 
@@ -37,13 +36,16 @@ def shorten(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def is_count(observed: str) -> bool:
-    """Return whether `observed`, from a comparison, is a count like ``171/172``, so that its rate can be shown."""
-    return re.fullmatch(r"[0-9]+/[0-9]+", observed) is not None
-
-
 def percent(rate: float) -> str:
     """Return `rate`, a fraction, as a percentage with at most one decimal; with two decimals near 0% and 100%."""
     if 0 < rate < 0.01 or 0.99 < rate < 1:
         return f"{rate:.2%}"
     return f"{rate:.0%}" if round(rate * 1000) % 10 == 0 else f"{rate:.1%}"
+
+
+def markdown_table(rows: Iterable[Iterable[object]], heads: Sequence[str]) -> str:
+    """Return a Markdown table; a bar inside of a cell is escaped."""
+    from tabulate import tabulate  # only who writes a table pays for it
+
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, heads, tablefmt="github", disable_numparse=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import HarnessError
 from harness.cli.options import FAILED, OK, TROUBLE, common_options, engine_option, ray_option, refuse_without_all
+from harness.specs.fixture_files import FixtureRef
 
 if TYPE_CHECKING:
     from harness.cli.cluster import Do
@@ -122,7 +123,9 @@ def _maps(records: Sequence[Record], options: argparse.Namespace, do: Do[Any]) -
     from harness.judging.records import named_nodes
 
     bench_for = _bench_for(options)
-    jobs = {name: partial(map_of, name, options.fixtures, bench_for) for name in sorted(named_nodes(records))}
+    jobs = {
+        name: partial(map_of, FixtureRef(name, options.fixtures), bench_for) for name in sorted(named_nodes(records))
+    }
     found = dict(do(jobs))
     made = [result for name in jobs if not isinstance(result := found[name], Exception)]
     return made, [f"no map of {name}: {found[name]}" for name in jobs if isinstance(found[name], Exception)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.errors import HarnessError
-from harness.cli.options import FAILED, OK, common_options, method_option, write_or_print
+from harness.cli.options import FAILED, OK, common_options, method_option, ref_of, write_or_print
 
 
 def add_claim_commands(commands: Any) -> None:
@@ -44,7 +44,7 @@ def _new(options: argparse.Namespace) -> int:
     from harness.judging.bench import Workbench
 
     bench = Workbench(options.device)
-    text = draft(options.fixture, options.fixtures, options.nodes, options.questions, options.method, bench)
+    text = draft(ref_of(options), options.nodes, options.questions, options.method, bench)
     write_or_print(text, options.out)
     if options.out is not None:
         print(f"wrote {options.out}; judge it: harness check {options.out}")
@@ -94,7 +94,7 @@ def _locate(options: argparse.Namespace) -> int:
             raise HarnessError.of(f"--{name} of at least {least}", str(getattr(options, name)), "choose another")
     from harness.specs.fixture_files import ROLES, fixture_directory
 
-    there = fixture_directory(options.fixture, options.fixtures) / ROLES
+    there = fixture_directory(ref_of(options)) / ROLES
     if os.path.lexists(there) and not options.force and not options.dry_run:  # refuse before the search
         raise HarnessError.of("no roles file yet", str(there), "write over it with --force, or look with --dry-run")
     from harness.exploring.role_search import locate, roles_file, to_markdown
@@ -104,18 +104,18 @@ def _locate(options: argparse.Namespace) -> int:
 
     bench = Workbench(options.device)
     found = locate(
-        options.fixture, options.fixtures, bench, n=options.n, confirm=options.confirm, seed=options.seed
+        ref_of(options), bench, n=options.n, confirm=options.confirm, seed=options.seed
     )  # fmt: skip
     print(to_markdown(options.fixture, found))
     if not options.dry_run:
-        sha256 = bench.fixture(options.fixture, options.fixtures).weights_sha256
+        sha256 = bench.fixture(ref_of(options)).weights_sha256
         heading = (
             "Which nodes of these weights have which role: found by `harness locate "
             f"{options.fixture} --n {options.n} --confirm {options.confirm} --seed {options.seed}`.\n"
             "The search chose them on some pairs of questions; the evidence is of other pairs."
         )
         text = write_roles(roles_file(found, sha256), heading)
-        print(f"\nwrote {replace_roles(options.fixture, options.fixtures, text, force=options.force)}")
+        print(f"\nwrote {replace_roles(ref_of(options), text, force=options.force)}")
     return OK
 
 

@@ -22,7 +22,16 @@ from harness.cli.check import add_check_command
 from harness.cli.claims import add_claim_commands, add_role_commands
 from harness.cli.fixtures import add_fixture_commands
 from harness.cli.look import add_looking_commands
-from harness.cli.options import INTERRUPTED, OK, TROUBLE, common_options, engine_option, method_option, write_or_print
+from harness.cli.options import (
+    INTERRUPTED,
+    OK,
+    TROUBLE,
+    common_options,
+    engine_option,
+    method_option,
+    ref_of,
+    write_or_print,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,7 +130,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from harness.specs.spec_files import read_questions
     from harness.tasks.registry import task_of
 
-    shape = recipe_of(options.fixture, options.fixtures).shape
+    shape = recipe_of(ref_of(options)).shape
     task = task_of(shape.layout)
     texts = options.questions or task.swept
     sets = [read_questions(text, shape) for text in texts]
@@ -131,11 +140,11 @@ def _sweep(options: argparse.Namespace) -> int:
 
     bench = Workbench(options.device, options.engine)
 
-    found = sweep(options.fixture, options.fixtures, sets, reference, options.method, bench)
+    found = sweep(ref_of(options), sets, reference, options.method, bench)
     if options.json:
         text = json.dumps(asdict(found), indent=1) + "\n"
     else:
-        text = to_markdown(found, bench.fixture(options.fixture, options.fixtures)) + "\n"
+        text = to_markdown(found, bench.fixture(ref_of(options))) + "\n"
     write_or_print(text, options.out)
     return OK
 
@@ -147,14 +156,15 @@ def _ask(options: argparse.Namespace) -> int:
     from harness.tasks.questions import QuestionList
     from harness.tasks.registry import task_of
 
-    shape = shape_of(options.fixture, options.fixtures)
+    shape = shape_of(ref_of(options))
     questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
     reference = read_questions(options.reference or task_of(shape.layout).swept[0], shape)
     from harness.exploring.sweeps import ask
-    from harness.judging.bench import Ablation, Workbench
+    from harness.judging.bench import Workbench
+    from harness.judging.requests import Ablation
 
-    ablation = Ablation(options.fixture, options.fixtures, nodes, options.method, reference, questions)
+    ablation = Ablation(ref_of(options), nodes, options.method, reference, questions)
     for line in ask(ablation, Workbench(options.device, options.engine)):
         print(line)
     return OK
@@ -167,7 +177,7 @@ def _minimal(options: argparse.Namespace) -> int:
     from harness.judging.bench import Workbench
 
     found = find_minimal(
-        options.fixture, options.fixtures, options.part, Workbench(options.device, options.engine),
+        ref_of(options), options.part, Workbench(options.device, options.engine),
         n=options.n, seed=options.seed, method=options.method,
     )  # fmt: skip
     print(f"version: 1\nfixture: {found.fixture}\nhypotheses:\n{found.claim()}", end="")

@@ -21,8 +21,10 @@ from harness.cli.options import (
     code_option,
     common_options,
     ray_option,
+    ref_of,
     refuse_without_all,
 )
+from harness.specs.fixture_files import FixtureRef
 
 
 def add_fixture_commands(commands: Any) -> None:
@@ -80,7 +82,7 @@ def _train(options: argparse.Namespace) -> int:
 
     how: How = "fresh" if options.fresh else "resume" if options.resume else "missing"
     try:
-        made = train_fixture(options.fixture, options.fixtures, how=how, device=options.device, until=options.steps)
+        made = train_fixture(ref_of(options), how=how, device=options.device, until=options.steps)
     except KeyboardInterrupt:
         print(
             f"\nharness: interrupted; harness train {options.fixture} --resume goes on from the last checkpoint",
@@ -102,7 +104,7 @@ def _hash(options: argparse.Namespace) -> int:
     from harness.specs.pins import cache_key
 
     for name in options.fixture or untrained(options.fixtures):
-        print(f"{cache_key(recipe_of(name, options.fixtures))}  {name}")
+        print(f"{cache_key(recipe_of(FixtureRef(name, options.fixtures)))}  {name}")
     return OK
 
 
@@ -127,7 +129,9 @@ def _train_all(options: argparse.Namespace) -> int:
 
     failed, out = [], sys.stdout
     with job_runner(options.ray, options.fixtures, options.device) as do:
-        jobs = {name: partial(train_fixture, name, options.fixtures, device=options.device) for name in names}
+        jobs = {
+            name: partial(train_fixture, FixtureRef(name, options.fixtures), device=options.device) for name in names
+        }
         for name, made in do(jobs):
             if isinstance(made, Exception):
                 failed.append(name)
@@ -157,8 +161,8 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _curves(options: argparse.Namespace) -> int:
     from harness.specs.fixture_files import CURVES, fixture_directory, recipe_of
 
-    directory = fixture_directory(options.fixture, options.fixtures)
-    layout = recipe_of(options.fixture, options.fixtures).layout
+    directory = fixture_directory(ref_of(options))
+    layout = recipe_of(ref_of(options)).layout
     from tabulate import tabulate
 
     from harness.training.curves import final_losses, read_curves, task_shares
@@ -202,11 +206,11 @@ def _import(options: argparse.Namespace) -> int:
 
     how = {"note": options.note, "device": options.device}
     if published is not None:
-        pin = import_published(published, options.fixtures, **how)
+        pin = import_published(FixtureRef(published, options.fixtures), **how)
     else:
         pin = import_checkpoint(Path(options.checkpoint), options.recipe, options.name, options.fixtures, **how)
     _tell(pin, options.fixtures / pin.name)
-    hub = recipe_of(pin.name, options.fixtures).hub
+    hub = recipe_of(FixtureRef(pin.name, options.fixtures)).hub
     if hub is not None and hub.sha256 is None and pin.provenance is not None:
         place = options.fixtures / pin.name / RECIPE
         print(f"The recipe pins no sha256 of the published file. To have it checked, add to `hub` in {place}:")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.base.errors import HarnessError
-from harness.cli.options import OK, common_options
+from harness.cli.options import OK, common_options, ref_of
 
 if TYPE_CHECKING:
     from harness.training.plots import Format
@@ -56,7 +56,7 @@ def _attention(options: argparse.Namespace) -> int:
     from harness.specs.spec_files import read_questions
 
     # Check the arguments before anything heavy is imported.
-    shape = recipe_of(options.fixture, options.fixtures).shape
+    shape = recipe_of(ref_of(options)).shape
     asked = [shape.layout.read_question(text) for text in options.question]
     over = None if options.mean is None else read_questions(options.mean, shape)
     out = options.out or Path(f"attention-{options.fixture}.png")

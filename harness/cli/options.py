@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from harness.base.errors import HarnessError
+from harness.engines.names import CHOICES
+from harness.specs.fixture_files import FixtureRef
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
-ENGINES = ("auto", "cone", "hooks")
 ENGINE_HELP = (
     "cone recomputes only what an intervention can reach, hooks runs the whole model through TransformerLens; "
     "auto (default) is cone where the model's shape allows"
@@ -22,6 +23,11 @@ def common_options(command: argparse.ArgumentParser) -> None:
     code_option(command)
 
 
+def ref_of(options: argparse.Namespace) -> FixtureRef:
+    """Return the fixture that is named, in the directory of fixtures that is given."""
+    return FixtureRef(options.fixture, options.fixtures)
+
+
 def code_option(command: argparse.ArgumentParser) -> None:
     """Add ``--allow-code``, the permission to run the Python that recipes name."""
     command.add_argument("--allow-code", action="store_true", help="run the Python that recipes name: task, model")
@@ -29,9 +35,9 @@ def code_option(command: argparse.ArgumentParser) -> None:
 
 def method_option(command: argparse.ArgumentParser, what: str = "what replaces a node's value") -> None:
     """Add ``--method``, the ablation method."""
-    from harness.specs.keys import METHODS
+    from harness.specs.methods import METHODS
 
-    command.add_argument("--method", choices=METHODS, default="mean", help=f"{what} (default: mean)")
+    command.add_argument("--method", choices=list(METHODS), default="mean", help=f"{what} (default: mean)")
 
 
 def ray_option(command: argparse.ArgumentParser) -> None:
@@ -55,7 +61,7 @@ def refuse_without_all(options: argparse.Namespace, *names: str) -> None:
 
 def engine_option(command: argparse.ArgumentParser) -> None:
     """Add ``--engine``, the engine that runs the models."""
-    command.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
+    command.add_argument("--engine", choices=CHOICES, default="auto", help=ENGINE_HELP)
 
 
 def write_or_print(text: str, out: Path | None) -> None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from importlib import import_module
+from typing import Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.base.errors import HarnessError
-from harness.engines import cone, hooks
 from harness.engines.interventions import Intervention
+from harness.engines.names import ENGINES
 from harness.engines.predictions import Outcome
 from harness.models.fixtures import Fixture
 from harness.specs.nodes import Node
 from harness.tasks.answers import answers
 
-Choice = Literal["auto", "cone", "hooks"]
-
 
 class Engine(Protocol):
     """The interface of the modules `cone` and `hooks`. `chunk` is the number of questions processed at a time."""
+
+    def refusal(self, fixture: Fixture) -> str | None:
+        """Return the reason why this engine cannot run a fixture's model, or None if it can."""
+        ...
 
     def run(
         self,
@@ -76,15 +79,35 @@ def free_running(
     return found
 
 
-def engine_for(fixture: Fixture, choice: Choice = "auto") -> tuple[Engine, str]:
-    """Return the engine for a fixture's model, and its name for a report: with the reason, if it is a fallback.
+def engine_for(fixture: Fixture, choice: str = "auto") -> tuple[Engine, str]:
+    """Return the engine for a fixture's model and its name in reports. The name says why a faster one was not used.
+
+    `choice` is ``auto`` or a name in :data:`harness.engines.names.ENGINES`.
 
     Raises:
-        HarnessError: `choice` is ``cone``, and the cone engine cannot run this model.
+        HarnessError: the chosen engine cannot run this model.
     """
-    refused = cone.refusal(fixture)
-    if choice == "cone" and refused:
-        raise HarnessError.of("a model that the cone engine can run", f"{refused} in {fixture.name}", "choose auto")
-    if choice == "hooks" or refused:
-        return hooks, f"hooks (the cone engine cannot run {refused})" if choice == "auto" else "hooks"
-    return cone, "cone"
+    if choice != "auto":
+        engine = engine_named(choice)
+        if refused := engine.refusal(fixture):
+            expected = f"a model that the {choice} engine can run"
+            raise HarnessError.of(expected, f"{refused} in {fixture.name}", "choose auto")
+        return engine, choice
+    reasons: list[str] = []
+    for name in ENGINES:
+        engine = engine_named(name)
+        if not (refused := engine.refusal(fixture)):
+            return engine, f"{name} ({'; '.join(reasons)})" if reasons else name
+        reasons.append(f"the {name} engine cannot run {refused}")
+    raise AssertionError("the last engine takes any model")
+
+
+def engine_named(name: str) -> Engine:
+    """Return the engine of this name."""
+    engine: Engine = import_module(ENGINES[name])  # a module with these functions
+    return engine
+
+
+def reference_engine() -> Engine:
+    """Return the engine that all others are compared with. It runs any model, and knows every pattern and value."""
+    return engine_named(next(reversed(ENGINES)))

@@ -38,6 +38,11 @@ def index_of(node: Node) -> tuple[slice, int] | tuple[slice, int, int]:
     return (slice(None), node.step, node.head) if node.kind == "head" else (slice(None), node.step)
 
 
+def refusal(fixture: Fixture) -> str | None:
+    """Return None: this engine runs any model that TransformerLens can boot."""
+    return None
+
+
 @torch.inference_mode()
 def run(
     fixture: Fixture,

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.engines import hooks
+from harness.engines.engine import reference_engine
 from harness.engines.predictions import batches
 from harness.models.fixtures import Fixture
 from harness.specs.nodes import Node
@@ -91,7 +91,7 @@ def _patterns(
 ) -> tuple[Int[Tensor, "question digit"], Float[Tensor, "question layer head query key"]]:
     """Return the model's predicted answers, and the attention patterns of all heads."""
     heads = _heads(fixture)
-    outcome, found = hooks.attention(fixture, tokens, heads)
+    outcome, found = reference_engine().attention(fixture, tokens, heads)
     outcome.check(fixture.name)
     shape, steps = fixture.shape, fixture.layout.n_ctx
     stacked = torch.stack([found[node] for node in heads], dim=1)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tabulate import tabulate
 from torch import Tensor
 
+from harness.base.text import markdown_table
 from harness.engines.hooks import hook_point
 from harness.exploring.circuits import circuits, norms
 from harness.models.bridge import expected_tensors
 from harness.models.fixtures import Fixture
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, Shape
 from harness.specs.pins import Pin, read_pin
 from harness.specs.recipe import UserModelRecipe
@@ -86,7 +87,7 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
         hooks={name: tuple(value.shape) for name, value in values.items()},
         silent=tuple(sorted(set(fixture.model.hook_dict) - set(values))),
         circuits=tuple(products),
-        pin=read_pin(fixture.name, Path(fixtures)),
+        pin=read_pin(FixtureRef(fixture.name, Path(fixtures))),
     )
 
 
@@ -110,23 +111,23 @@ def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
         f"# {found.fixture}", "",
         f"Weights sha256 `{found.weights_sha256}`, {numbers:,} numbers.", "",
         "## Config", "",
-        _table(list(found.config.items()), ["", ""]), "",
+        markdown_table(list(found.config.items()), ["", ""]), "",
         "## Steps", "",
-        _table([layout.names], [f"S{step}" for step in range(layout.n_ctx)]), "",
+        markdown_table([layout.names], [f"S{step}" for step in range(layout.n_ctx)]), "",
         "## Weights", "",
         "The norm is Frobenius's, the root of the sum of squares; of a head's own weights, head by head.", "",
-        _table(weight_rows, ["weight", "shape", "norm"]), "",
+        markdown_table(weight_rows, ["weight", "shape", "norm"]), "",
         "## Hook points", "",
         f"What `model.run_with_cache` gives. A head of a claim is a part of `{node['head']}`, an MLP `{node['mlp']}`, "
         f"the residual stream after a layer `{node['resid']}`.", "",
-        _table(hook_rows, ["hook point", "shape", "layers L"]), "",
+        markdown_table(hook_rows, ["hook point", "shape", "layers L"]), "",
         f"{len(found.silent)} more do not fire as the model is built: "
         + ", ".join(f"`{name}`" for name, _, _ in by_layer(dict.fromkeys(found.silent, ()))) + ".", "",
         "## Circuits", "",
         "Products of weights, as in the notebook: what a head could carry from a token's embedding to the neurons of "
         "its layer's MLP, and what a neuron adds straight to the logits. Layer norms, biases, positions and later "
         "layers are left out; in layers after the first, so is everything that comes before them.", "",
-        _table(circuit_rows, ["circuit", "of", "shape", "norm"]), "",
+        markdown_table(circuit_rows, ["circuit", "of", "shape", "norm"]), "",
         *(part for picture in pictures for part in (f"![Circuits]({picture})", "")),
         "## Accuracy", "",
         *_accuracy(found.pin, layout),
@@ -157,7 +158,3 @@ def _size(shape: Sequence[object]) -> str:
 
 def _norm(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
-
-
-def _table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
-    return tabulate([tuple(map(str, row)) for row in rows], heads, tablefmt="github", disable_numparse=True)

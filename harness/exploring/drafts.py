@@ -6,21 +6,23 @@ right in the claim. The claim asks other questions, drawn with another seed, so 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import exact_interval, shared_confidence
 from harness.base.text import percent
+from harness.base.yaml_text import flow
 from harness.base.yamlfile import parse_yaml
-from harness.judging.bench import Ablation, Workbench
+from harness.judging.bench import Workbench
 from harness.judging.measurement import DigitCount
-from harness.specs.keys import DEFAULT_GATE, Method
+from harness.judging.requests import Ablation
+from harness.specs.fixture_files import FixtureRef
+from harness.specs.keys import DEFAULT_GATE
+from harness.specs.methods import Method
 from harness.specs.nodes import reach, read_nodes
 from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE
 from harness.specs.roles import shape_of
@@ -31,8 +33,6 @@ from harness.tasks.registry import task_of
 DEFAULT_N = 1000
 SEED = 314159  # of the measurement, if the questions name no seed
 MOST_SEED = 2**63 - 1
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 _.+-]*")  # text that YAML reads back unchanged without quotes
-_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}  # exceptions: YAML reads these as other values
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,15 @@ class Draft:
         return f"{about} {broken}{rest}; {'the others' if parts or free else 'all'} stay right."
 
 
-def draft(
-    name: str, fixtures: Path, nodes: Sequence[str], questions: str | None, method: Method, bench: Workbench
-) -> str:
-    """Return a spec file that claims the measured effect of ablating `nodes` of the fixture `name`.
+def draft(ref: FixtureRef, nodes: Sequence[str], questions: str | None, method: Method, bench: Workbench) -> str:
+    """Return a spec file that claims the measured effect of ablating `nodes` of a fixture.
 
     Raises:
         HarnessError: the fixture, nodes or sample do not exist, or the sample is too small to settle any digit.
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
     """
-    shape = shape_of(name, fixtures)
+    shape = shape_of(ref)
     cut, reached = read_nodes(nodes, shape), reach(read_nodes(nodes, shape), shape)
     text = questions or f"{{n: {DEFAULT_N}{task_of(shape.layout).spread_key}}}"
     asked = read_questions(text, shape)
@@ -139,9 +137,7 @@ def draft(
         raise HarnessError.of("a sample, with its n", text, fix)
     written = parse_yaml(text, "questions").data
     measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
-    found = bench.measure(
-        Ablation(name, fixtures, cut, method, DEFAULT_REFERENCE, measured), details=False
-    ).measurement  # fmt: skip
+    found = bench.measure(Ablation(ref, cut, method, DEFAULT_REFERENCE, measured, details=False)).measurement
     seen = tuple(_seen(count, count.digit in reached, len(reached)) for count in found.digits)
     if reached and all(row.open for row in seen if row.reached):
         told = ", ".join(f"{r.count.digit} {r.count.wrong}/{r.count.asked}" for r in seen if r.reached)
@@ -151,21 +147,10 @@ def draft(
         )  # fmt: skip
     other = measured.seed + 1 if measured.seed < MOST_SEED else 0
     text = Draft(
-        name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy
+        ref.name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy
     ).spec()  # fmt: skip
-    claims_in(parse_yaml(text, "draft"), fixtures)  # raises unless the draft is a valid spec
+    claims_in(parse_yaml(text, "draft"), ref.root)  # raises unless the draft is a valid spec
     return text
-
-
-def flow(value: object) -> str:
-    """Return plain values as one line of YAML, quoted only where YAML needs it."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{flow(key)}: {flow(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS and value == value.strip():
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _seen(count: DigitCount, reached: bool, comparisons: int) -> Seen:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from harness.judging.bench import Ablation, Workbench, intervention_maker
-from harness.specs.keys import DEFAULT_GATE, Method
+from harness.judging.bench import Workbench
+from harness.judging.methods import replacement
+from harness.judging.requests import Ablation
+from harness.specs.fixture_files import FixtureRef
+from harness.specs.keys import DEFAULT_GATE
+from harness.specs.methods import Method
 from harness.specs.nodes import Node, all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.siblings import write_nodes
@@ -54,29 +57,29 @@ class MinimalSet:
 
 
 def find_minimal(
-    name: str, fixtures: Path, part: Part, bench: Workbench, *, n: int = 400, seed: int = 77, method: Method = "mean"
+    ref: FixtureRef, part: Part, bench: Workbench, *, n: int = 400, seed: int = 77, method: Method = "mean"
 ) -> MinimalSet:
-    """Return heads (or MLPs) of the fixture `name` that suffice when all its other ones are ablated together.
+    """Return heads (or MLPs) of a fixture that suffice when all its other ones are ablated together.
 
     Raises:
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
     """
-    fixture = bench.fixture(name, fixtures)
+    fixture = bench.fixture(ref)
     questions = Sample(n, seed, fixture.task.spread())
-    tokens = bench.tokens(name, fixtures, questions)
+    tokens = bench.tokens(ref, questions)
     every = [node for node in all_nodes(fixture.shape) if node.kind == KINDS[part]]
     live = [node for node in every if reach([node], fixture.shape)]
-    make = intervention_maker(
-        Ablation(name, fixtures, tuple(every), method, DEFAULT_REFERENCE, questions), bench, tokens
-    )
+    make = replacement(Ablation(ref, tuple(every), method, DEFAULT_REFERENCE, questions), bench, tokens)
     truth = answers(tokens, fixture.layout)
-    right = bench.clean(name, fixtures, questions).predicted == truth
+    right = bench.clean(ref, questions).predicted == truth
 
     def worst(node_sets: Sequence[Sequence[Node]]) -> list[float]:
         """Return for each ablated set the failure rate of the digit that fails most."""
-        outcomes = bench.run(name, fixtures, tokens, [make(nodes) for nodes in node_sets])
-        return [float(((found.check(name).predicted != truth) & right).double().mean(0).max()) for found in outcomes]
+        outcomes = bench.run(ref, tokens, [make(nodes) for nodes in node_sets])
+        return [
+            float(((found.check(ref.name).predicted != truth) & right).double().mean(0).max()) for found in outcomes
+        ]
 
     alone = dict(zip(live, worst([[node] for node in live]), strict=True))
     cut = [node for node in every if node not in alone]
@@ -90,6 +93,6 @@ def find_minimal(
         if len(left) == before:
             accuracy = float(right.all(1).double().mean())
             return MinimalSet(
-                name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}",
+                ref.name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}",
                 fixture.task.spread_key,
             )  # fmt: skip

@@ -25,18 +25,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 
 from jaxtyping import Bool
-from tabulate import tabulate
 from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import ERROR, exact_interval
-from harness.base.text import percent
+from harness.base.text import markdown_table, percent
 from harness.judging.bench import Workbench
 from harness.judging.coverage import map_nodes
-from harness.judging.verbs.patch import measure_patch
+from harness.judging.verbs.patch import counted, interchange_of
+from harness.judging.verdict import placed_at
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, reach
 from harness.specs.parsing import FOLLOW_RATE, INTACT_RATE
 from harness.specs.roles import Evidence, RolesFile
@@ -99,27 +99,25 @@ def role_queries(n_digits: int) -> Iterator[RoleQuery]:
         yield RoleQuery("tricase", f"D{k}", Variable(k, "tricase"), digits)
 
 
-def locate(
-    name: str, fixtures: Path, bench: Workbench, *, n: int = 100, confirm: int = 1000, seed: int = 0
-) -> list[RoleResult]:
-    """Return the result for each role in the fixture `name`: searched on `n` pairs, confirmed on `confirm` pairs.
+def locate(ref: FixtureRef, bench: Workbench, *, n: int = 100, confirm: int = 1000, seed: int = 0) -> list[RoleResult]:
+    """Return the result for each role in a fixture: searched on `n` pairs, confirmed on `confirm` pairs.
 
     Raises:
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
     """
-    layout = bench.fixture(name, fixtures).layout
+    layout = bench.fixture(ref).layout
     if not layout.columns:
         fix = "look for its nodes with harness sweep"
         raise HarnessError.of("a model of addition, whose roles these are", f"one of {layout.title}", fix)
-    counts = map_nodes(name, fixtures, bench, SWEEP_N).counts
+    counts = map_nodes(ref, bench, SWEEP_N).counts
     broken = {node: frozenset(digit.digit for digit in digits if digit.wrong) for node, digits in counts.items()}
     roles = list(role_queries(len(layout.columns)))
-    found = [_search(sought, name, fixtures, bench, broken, PairSample(n, seed)) for sought in roles]
+    found = [_search(sought, ref, bench, broken, PairSample(n, seed)) for sought in roles]
     proposed = sum(bool(row.nodes) for row in found)
     for row in found:
         if row.nodes:
-            _confirm(row, name, fixtures, bench, PairSample(confirm, seed + 1), ERROR / proposed)
+            _confirm(row, ref, bench, PairSample(confirm, seed + 1), ERROR / proposed)
     return found
 
 
@@ -138,14 +136,13 @@ def roles_file(found: Sequence[RoleResult], weights_sha256: str) -> RolesFile:
 
 def _search(
     sought: RoleQuery,
-    name: str,
-    fixtures: Path,
+    ref: FixtureRef,
     bench: Workbench,
     broken: dict[Node, frozenset[str]],
     pairs: PairSample,
 ) -> RoleResult:
     """Return the sets tried for a role; `nodes` is the best set, if it is good enough."""
-    found, shape = RoleResult(sought), bench.fixture(name, fixtures).shape
+    found, shape = RoleResult(sought), bench.fixture(ref).shape
     places = {(node.step, node.layer) for node, digits in broken.items() if digits & set(sought.digits)}
     for kinds, most in ((("head",), MOST), (("head", "mlp"), MOST - 1)):
         nodes = [node for node in broken if node.kind in kinds and (node.step, node.layer) in places]
@@ -153,16 +150,17 @@ def _search(
             sets = [chosen for chosen in _sets(nodes, size, found) if set(sought.digits) <= reach(chosen, shape)]
             new = {write_nodes(chosen): chosen for chosen in sets if chosen not in found.tried}
             if new:
-                claim = _claim(sought, next(iter(new.values())), name, fixtures, bench, pairs)
+                claim = _claim(sought, next(iter(new.values())), ref, bench, pairs)
                 try:
-                    measured, others = measure_patch(claim, bench, new)
+                    (answer,) = bench.answer([interchange_of(claim, new.values())])
+                    measured, others = counted(claim, answer)
                 except HarnessError as error:  # no pairs
                     found.why = f"{error.problems[0].expected}: {error.problems[0].found}"
                     return found
                 if not len(measured.as_expected):
                     found.why = "the clean model answers none of the pairs"
                     return found
-                found.tried |= {chosen: _share(others[text]) for text, chosen in new.items()}
+                found.tried |= {chosen: _share(right) for chosen, right in zip(new.values(), others, strict=True)}
             if found.ranked and found.ranked[0][1] >= ENOUGH:
                 break
         if found.ranked and found.ranked[0][1] > FOLLOW_RATE:  # perhaps below ENOUGH, but all that a claim asks
@@ -189,10 +187,12 @@ def _sets(nodes: Sequence[Node], size: int, found: RoleResult) -> Iterator[Nodes
         yield from (tuple(sorted((*base, node))) for node in nodes if node not in base)
 
 
-def _confirm(row: RoleResult, name: str, fixtures: Path, bench: Workbench, pairs: PairSample, error: float) -> None:
+def _confirm(row: RoleResult, ref: FixtureRef, bench: Workbench, pairs: PairSample, error: float) -> None:
     """Measure the proposed set once, on other pairs, and store the evidence or the reason for rejecting it."""
-    claim = _claim(row.sought, row.nodes, name, fixtures, bench, pairs, error)
-    measured, _ = measure_patch(claim, bench)
+    claim = _claim(row.sought, row.nodes, ref, bench, pairs, error)
+    with placed_at(claim):
+        (answer,) = bench.answer([interchange_of(claim)])
+    measured, _ = counted(claim, answer)
     right = measured.as_expected.all(1)
     follow, (low, high) = _share(measured.as_expected), exact_interval(int(right.sum()), len(right), 1 - error)
     if low <= FOLLOW_RATE:
@@ -219,16 +219,15 @@ def _as_written(nodes: Nodes) -> str | list[str]:
 def _claim(
     sought: RoleQuery,
     nodes: Nodes,
-    name: str,
-    fixtures: Path,
+    ref: FixtureRef,
     bench: Workbench,
     pairs: PairSample,
     error: float = ERROR,
 ) -> Patch:
     """Return the patch claim that `nodes` have the role."""
     return Patch(
-        id=sought.name, claim=f"{write_nodes(nodes)} is {sought.name}", source="", fixture=name, questions=pairs,
-        gate=0.0, xfail=None, tags=(), shape=bench.fixture(name, fixtures).shape, fixtures=fixtures, path="", line=0,
+        id=sought.name, claim=f"{write_nodes(nodes)} is {sought.name}", source="", fixture=ref.name, questions=pairs,
+        gate=0.0, xfail=None, tags=(), shape=bench.fixture(ref).shape, fixtures=ref.root, path="", line=0,
         index=0, key="", error=error, node_text=write_nodes(nodes), nodes=nodes, variable=sought.variable,
         digits=sought.digits, may_change=(), follow_rate=FOLLOW_RATE, intact_rate=INTACT_RATE,
     )  # fmt: skip
@@ -247,6 +246,4 @@ def to_markdown(name: str, found: Sequence[RoleResult]) -> str:
         rows.append((row.sought.name, place, carries, seen, after, margin))
     heads = ["role", "nodes", "carries", "pairs that come out as they should", "next in the search", "margin there"]
     placed = sum(row.evidence is not None for row in found)
-    return f"# Roles of {name}\n\n{placed} of {len(rows)} placed.\n\n" + tabulate(
-        rows, heads, tablefmt="github", disable_numparse=True
-    )
+    return f"# Roles of {name}\n\n{placed} of {len(rows)} placed.\n\n" + markdown_table(rows, heads)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool
-from tabulate import tabulate
 from torch import Tensor
 
+from harness.base.text import markdown_table
 from harness.engines.interventions import CLEAN, Intervention
 from harness.engines.predictions import Outcome
-from harness.judging.bench import Ablation, Workbench, intervention_maker
+from harness.judging.bench import Workbench
 from harness.judging.measurement import pattern
+from harness.judging.methods import replacement
+from harness.judging.requests import Ablation
 from harness.models.fixtures import Fixture
-from harness.specs.keys import Method
+from harness.specs.fixture_files import FixtureRef
+from harness.specs.methods import Method
 from harness.specs.nodes import Node, all_nodes, reach
 from harness.tasks.answers import answers
 from harness.tasks.questions import Questions
@@ -40,8 +42,7 @@ class Sweep:
 
 
 def sweep(
-    name: str,
-    fixtures: Path,
+    ref: FixtureRef,
     question_sets: Sequence[Questions],
     reference: Questions,
     method: Method,
@@ -52,9 +53,9 @@ def sweep(
     Raises:
         HarnessError: the fixture cannot be loaded, or a measurement is invalid.
     """
-    fixture = bench.fixture(name, fixtures)
+    fixture = bench.fixture(ref)
     # Each question is run once, even if several sets contain it.
-    tokens = [bench.tokens(name, fixtures, questions) for questions in question_sets]
+    tokens = [bench.tokens(ref, questions) for questions in question_sets]
     union, index = torch.unique(torch.cat(tokens), dim=0, return_inverse=True)
     rows = torch.split(index, [len(part) for part in tokens])
     truth, cases = answers(union, fixture.layout), fixture.task.cases_of(union)
@@ -62,14 +63,14 @@ def sweep(
 
     def cut(nodes: Sequence[Node], how: Method) -> list[Intervention]:
         """Return one intervention per node; the values from the reference questions are computed once for all."""
-        ablation = Ablation(name, fixtures, tuple(nodes), how, reference, question_sets[0])
-        make = intervention_maker(ablation, bench, union)
+        ablation = Ablation(ref, tuple(nodes), how, reference, question_sets[0])
+        make = replacement(ablation, bench, union)
         return [make([node]) for node in nodes]
 
     streams = [Node(step, 0, "resid") for step in range(fixture.layout.n_ctx)]
     live = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
     changes = [CLEAN, *cut(live, method), *cut(streams, "mean"), *cut(streams, "zero")]
-    outcomes = iter([found.check(name) for found in bench.run(name, fixtures, union, changes)])
+    outcomes = iter([found.check(ref.name) for found in bench.run(ref, union, changes)])
     clean = next(outcomes)
     broken = {node: _broken(next(outcomes), clean, truth) for node in live}
     means, zeros = ([next(outcomes).at(first) for _ in streams] for _ in range(2))
@@ -90,7 +91,7 @@ def sweep(
         {"questions": str(questions), "n": len(part), "nodes": _grid(broken, part, fixture)}
         for questions, part in by_set
     ]
-    return Sweep(name, fixture.weights_sha256, str(reference), method, case_rows, step_rows, grids)
+    return Sweep(ref.name, fixture.weights_sha256, str(reference), method, case_rows, step_rows, grids)
 
 
 def _broken(outcome: Outcome, clean: Outcome, truth: Tensor) -> Bool[Tensor, "question digit"]:
@@ -129,11 +130,11 @@ def to_markdown(found: Sweep, fixture: Fixture) -> str:
         f"# Sweep of {found.fixture}", "",
         f"Weights sha256 `{found.weights_sha256}`; means and donors from {found.reference}; teacher-forced.", "",
         "## Clean accuracy (Part 9)", "",
-        _table(cases, ["questions", "n", "right", "share", "loss (nats/digit)"]), "",
+        markdown_table(cases, ["questions", "n", "right", "share", "loss (nats/digit)"]), "",
         f"## Which steps are used (Parts 10 and 11A), on {found.cases[0]['questions']}", "",
         "The residual stream after layer 0 is cut at one step: mean-ablated for the loss, zero-ablated for the rest.",
         "Patterns: y right, N wrong, highest digit first; failures of the clean run are not taken out.", "",
-        _table(_step_cells(found), ["step", "mean-ablated loss", "", "fail", "by case", "patterns"]), "",
+        markdown_table(_step_cells(found), ["step", "mean-ablated loss", "", "fail", "by case", "patterns"]), "",
     ]  # fmt: skip
     shape = fixture.shape
     at_step = [[n for n in all_nodes(shape) if n.step == s and n.kind != "resid"] for s in range(shape.layout.n_ctx)]
@@ -149,7 +150,7 @@ def to_markdown(found: Sweep, fixture: Fixture) -> str:
             if any(str(node) in grid["nodes"] for node in nodes):
                 cells = [_cell(grid["nodes"].get(str(n))) if reach([n], shape) else "–" for n in nodes]
                 rows.append((f"S{step} {shape.layout.names[step]}", *cells))
-        parts += [_table(rows, ["step", *columns]) if rows else "No node breaks any question.", ""]
+        parts += [markdown_table(rows, ["step", *columns]) if rows else "No node breaks any question.", ""]
     return "\n".join(parts)
 
 
@@ -179,16 +180,12 @@ def _cell(found: dict[str, Any] | None) -> str:
     return f"{found['failed']} {' '.join(found['digits'])}" if found else ""
 
 
-def _table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
-    return tabulate([tuple(map(str, row)) for row in rows], heads, tablefmt="github", disable_numparse=True)
-
-
 def ask(ablation: Ablation, bench: Workbench) -> list[str]:
     """Return a line per question in the notebook's format: answer, pattern, loss in nats per digit, case."""
-    where = (ablation.fixture, ablation.fixtures)
-    fixture, tokens = bench.fixture(*where), bench.tokens(*where, ablation.questions)
-    change = intervention_maker(ablation, bench, tokens)(ablation.nodes) if ablation.nodes else CLEAN
-    outcome = bench.run(*where, tokens, [change])[0].check(ablation.fixture)
+    ref = ablation.model
+    fixture, tokens = bench.fixture(ref), bench.tokens(ref, ablation.questions)
+    change = replacement(ablation, bench, tokens)(ablation.nodes) if ablation.nodes else CLEAN
+    outcome = bench.run(ref, tokens, [change])[0].check(ref.name)
     wrong = (outcome.predicted != answers(tokens, fixture.layout)).tolist()
     return [
         f"{question}={fixture.layout.write_answer(answer)} {pattern(bad)} loss {loss:.3g} {case}".rstrip()

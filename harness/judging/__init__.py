@@ -2,13 +2,16 @@
 
 # The modules that other rooms may import.
 __all__ = [
+    "answers",
     "bench",
     "coverage",
     "evaluation",
     "jobs",
     "measurement",
-    "mutants",
+    "methods",
+    "mutation_score",
     "records",
+    "requests",
     "verbs",
     "verdict",
 ]

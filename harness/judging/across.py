@@ -10,11 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 from harness.base.intervals import exact_interval
-from harness.judging.controls import Controls
-from harness.judging.records import record_of, seen
-from harness.judging.verdict import Comparison, Finding, Result, Verdict
-from harness.specs.across import AcrossRuns
-from harness.specs.keys import METHODS
+from harness.judging.records import record_of
+from harness.judging.verdict import Comparison, Controls, ControlsShown, Finding, Result, Verdict
+from harness.specs.claim import AcrossRuns
+from harness.specs.methods import METHODS
 from harness.specs.siblings import write_nodes
 
 RUNS = "training runs"
@@ -74,18 +73,28 @@ def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Result], share: Share) 
     for name in claim.group:
         if name in absent:
             finding: Finding = "contradicted" if absent[name].elsewhere else "undecided"
-            rows.append(Comparison(name, "nodes there", absent[name].why, 0.0, None, None, finding))
+            rows.append(Comparison(subject=name, kind="run", finding=finding, value=0.0, absent=absent[name].why))
             continue
-        result = by_run[name]
-        observed = seen(result.hypothesis.verb, [vars(row) for row in result.comparisons])
-        where = write_nodes(members[name].named) if "[" in claim.about else "holds"
-        held = float(result.verdict == "supported")
-        rows.append(Comparison(name, where, observed, held, None, None, VERDICT_SHOWS[result.verdict]))
-    together = Comparison(
-        RUNS, f"at least {share.needed}", f"{share.holds}/{share.runs}", share.holds / max(1, share.runs), share.low,
-        share.high, VERDICT_SHOWS[share.verdict], asked=share.runs,
+        nodes = tuple(write_nodes(members[name].named).split(", ")) if "[" in claim.about else ()
+        verdict = by_run[name].verdict
+        rows.append(
+            Comparison(
+                subject=name,
+                kind="run",
+                finding=VERDICT_SHOWS[verdict],
+                value=float(verdict == "supported"),
+                nodes=nodes,
+            )
+        )
+    return (*rows, runs_row(share))
+
+
+def runs_row(share: Share) -> Comparison:
+    """Return the comparison of all training runs together: in how many the claim holds."""
+    return Comparison(
+        subject=RUNS, kind="runs", at_least=share.needed / max(1, share.runs), finding=VERDICT_SHOWS[share.verdict],
+        value=share.holds / max(1, share.runs), k=share.holds, n=share.runs, low=share.low, high=share.high,
     )  # fmt: skip
-    return (*rows, together)
 
 
 @dataclass(frozen=True)
@@ -141,11 +150,11 @@ def _tally_methods(controls: Iterable[Controls]) -> dict[str, int]:
 
 def _tally(controls: Iterable[Controls]) -> dict[str, int]:
     """Return in how many runs each sibling shows the same effect, the most frequent first."""
-    return dict(Counter(row.what for found in controls for row in found.same).most_common())
+    return dict(Counter(row.subject for found in controls for row in found.same).most_common())
 
 
 def controls_of_runs(
-    claim: AcrossRuns, found: Mapping[str, Controls | RunsControls | None], verdicts: Mapping[str, Verdict]
+    claim: AcrossRuns, found: Mapping[str, ControlsShown | None], verdicts: Mapping[str, Verdict]
 ) -> RunsControls | None:
     """Return the controls of all runs together, or None for a claim without an intervention."""
     by_run = {name: controls for name, controls in found.items() if isinstance(controls, Controls)}

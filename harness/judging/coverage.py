@@ -11,14 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.base.intervals import exact_interval, shared_confidence
 from harness.base.text import percent
-from harness.judging.bench import Ablation, Workbench
+from harness.judging.bench import Workbench
 from harness.judging.measurement import DigitCount
+from harness.judging.requests import Ablation
 from harness.models.bridge import device_name
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, Shape, all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.tasks.questions import Sample
@@ -56,25 +57,22 @@ class NodeMap:
         return max(asked, key=lambda digit: digit.wrong / digit.asked, default=None)
 
 
-def map_nodes(name: str, fixtures: Path, bench: Workbench, n: int = MAP_N) -> NodeMap:
-    """Return the map of the fixture `name`: each head and MLP is ablated alone, on `n` questions.
+def map_nodes(ref: FixtureRef, bench: Workbench, n: int = MAP_N) -> NodeMap:
+    """Return the map of the fixture: each head and MLP is ablated alone, on `n` questions.
 
     Raises:
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
     """
-    start, fixture = time.perf_counter(), bench.fixture(name, fixtures)
+    start, fixture = time.perf_counter(), bench.fixture(ref)
     nodes = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
     questions = Sample(n, MAP_SEED, fixture.task.spread())
-    asked = [Ablation(name, fixtures, (node,), "mean", DEFAULT_REFERENCE, questions) for node in nodes]
-    bench.plan(asked, details=False)
-    counts = {
-        node: bench.measure(ablation, details=False).measurement.digits
-        for node, ablation in zip(nodes, asked, strict=True)
-    }
+    asked = [Ablation(ref, (node,), "mean", DEFAULT_REFERENCE, questions, details=False) for node in nodes]
+    bench.gather(asked)
+    counts = {node: bench.measure(ablation).measurement.digits for node, ablation in zip(nodes, asked, strict=True)}
     return NodeMap(
-        name, fixture.weights_sha256, fixture.shape, str(questions), str(DEFAULT_REFERENCE),
-        bench.engine_name(name, fixtures), device_name(fixture.device), time.perf_counter() - start, counts,
+        ref.name, fixture.weights_sha256, fixture.shape, str(questions), str(DEFAULT_REFERENCE),
+        bench.engine_name(ref), device_name(fixture.device), time.perf_counter() - start, counts,
     )  # fmt: skip
 
 

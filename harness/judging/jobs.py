@@ -15,11 +15,11 @@ from pathlib import Path
 from harness.base.errors import HarnessError, NotImportedError
 from harness.judging.bench import Workbench
 from harness.judging.coverage import MAP_N, NodeMap, map_nodes
-from harness.judging.evaluation import Setting, judge, judge_from_runs, plan, setting_of
+from harness.judging.evaluation import Setting, gather, judge, judge_from_runs, setting_of
 from harness.judging.records import Record, error_record, record_of, skipped_record
 from harness.judging.verdict import Result
-from harness.specs.across import AcrossRuns
 from harness.specs.claim import Claim
+from harness.specs.fixture_files import FixtureRef
 
 Outcome = Result | Exception  # an exception: why a claim could not be judged
 Key = tuple[str, str]  # the claim's key and its fixture, since one claim may be asked of several fixtures
@@ -50,10 +50,10 @@ def jobs_of(claims: Iterable[Claim]) -> dict[str, Job]:
         return jobs.setdefault(_title(names), Job(names, fixtures))
 
     for claim in claims:
-        if isinstance(claim, AcrossRuns):
-            for name in claim.group:  # also runs without the role's nodes: the report names their weights
+        if claim.across is not None:
+            for name in claim.models:  # also runs without the role's nodes: the report names their weights
                 job((name,), claim.fixtures)
-        for one in claim.members if isinstance(claim, AcrossRuns) else (claim,):
+        for one in claim.parts:
             job(one.models, one.fixtures).claims.append(one)
     return jobs
 
@@ -66,7 +66,7 @@ def do_job(job: Job, bench_for: Callable[[], Workbench]) -> JobResult:
     """Return the results of a job; an error in one claim does not stop the others."""
     outcomes: dict[Key, Outcome] = {}
     bench = bench_for()
-    plan(job.claims, bench)
+    gather(job.claims, bench)
     for claim in job.claims:
         try:
             outcomes[_key(claim)] = judge(claim, bench)
@@ -75,16 +75,16 @@ def do_job(job: Job, bench_for: Callable[[], Workbench]) -> JobResult:
         except Exception as error:  # for example out of memory: print the traceback, and keep the claim in the report
             traceback.print_exc()
             outcomes[_key(claim)] = error
-    return JobResult(outcomes, {name: _setting(name, job.fixtures, bench) for name in job.names})
+    return JobResult(outcomes, {name: _setting(FixtureRef(name, job.fixtures), bench) for name in job.names})
 
 
 def _key(claim: Claim) -> Key:
     return claim.key, claim.fixture
 
 
-def _setting(name: str, fixtures: Path, bench: Workbench) -> Setting | HarnessError:
+def _setting(ref: FixtureRef, bench: Workbench) -> Setting | HarnessError:
     try:
-        return setting_of(name, fixtures, bench)
+        return setting_of(ref, bench)
     except HarnessError as error:
         return error
 
@@ -106,28 +106,28 @@ def records_of(
 
 
 def _outcome(claim: Claim, done: Mapping[str, JobResult | Exception]) -> Outcome:
-    if not isinstance(claim, AcrossRuns):
+    if (across := claim.across) is None:
         came = done[_title(claim.models)]
         return came if isinstance(came, Exception) else came.outcomes[_key(claim)]
     results, settings = {}, []
-    for member in claim.members:
+    for member in across.members:
         outcome = _outcome(member, done)
         if isinstance(outcome, Exception):
             return outcome
         results[member.fixture] = outcome
-    for name in claim.group:
+    for name in across.group:
         came = done[name]
         setting = came if isinstance(came, Exception) else came.settings[name]
         if isinstance(setting, Exception):
             return setting
         settings.append(setting)
-    return judge_from_runs(claim, results, settings)
+    return judge_from_runs(across, results, settings)
 
 
-def map_of(name: str, fixtures: Path, bench_for: Callable[[], Workbench]) -> NodeMap:
+def map_of(ref: FixtureRef, bench_for: Callable[[], Workbench]) -> NodeMap:
     """Return the node map of a model for the report page.
 
     Raises:
         HarnessError: the model cannot be loaded, or the measurement is invalid.
     """
-    return map_nodes(name, fixtures, bench_for(), MAP_N)
+    return map_nodes(ref, bench_for(), MAP_N)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -32,17 +33,27 @@ class DigitCount:
 
 @dataclass(frozen=True)
 class Example:
-    """One question under the intervention."""
+    """One prompt and what the model answered."""
 
-    question: str
-    answer: str
-    pattern: str  # y right, N wrong, highest digit first
-    case: str
-    node: str = ""  # the node that broke it, if nodes were ablated one at a time
+    prompt: str
+    answered: str  # as the task writes it
+    tokens: tuple[str, ...]  # the same, token by token
+    wrong: tuple[bool, ...]  # which of these tokens are wrong
+    right: str  # the right answer, or the expected one
+    case: str = ""
+    node: str = ""  # which node broke it, where nodes were ablated one at a time
+    source: str = ""  # of an interchange: where the value came from; `prompt` is the base
 
-    def __str__(self) -> str:
-        by = f" by {self.node}" if self.node else ""
-        return " ".join(filter(None, [f"{self.question}={self.answer}", self.pattern, self.case])) + by
+
+def example_of(
+    prompt: str, answered: Sequence[int], truth: Sequence[int], layout: Positions, case: str = "", node: str = "",
+    source: str = "",
+) -> Example:  # fmt: skip
+    """Return the example of a prompt, given the tokens that came out and those that were right."""
+    return Example(
+        prompt, layout.write_answer(answered), tuple(layout.vocabulary[token] for token in answered),
+        tuple(a != b for a, b in zip(answered, truth, strict=True)), layout.write_answer(truth), case, node, source,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Measurement:
             "patterns": self.patterns,
             "cases": {case: {"failed": failed, "asked": asked} for case, (failed, asked) in self.cases.items()},
             "by_node": self.by_node,
-            "examples": {digit: [str(example) for example in rows] for digit, rows in self.examples.items()},
+            "examples": {digit: [asdict(example) for example in rows] for digit, rows in self.examples.items()},
         }
 
 
@@ -165,10 +176,9 @@ class Tally:
             outcomes = self.outcomes or [("", self.clean.predicted)]
             breaking = (pair for pair in outcomes if self.wrong[row, i] and pair[1][row, i] != self.truth[row, i])
             node, predicted = next(breaking, ("", outcomes[0][1]))
-            answer = predicted[row]
-            question = task_of(self.layout).texts(self.tokens[row : row + 1])[0]
-            marks = pattern((answer != self.truth[row]).tolist())
-            found.append(Example(question, self.layout.write_answer(answer.tolist()), marks, cases[row], node))
+            prompt = task_of(self.layout).texts(self.tokens[row : row + 1])[0]
+            answered, truth = predicted[row].tolist(), self.truth[row].tolist()
+            found.append(example_of(prompt, answered, truth, self.layout, cases[row], node))
         return tuple(found)
 
 

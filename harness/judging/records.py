@@ -5,23 +5,16 @@ A record holds only plain values, so it can be sent between processes.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from harness.base.errors import HarnessError, NotImportedError
+from harness.judging.verdict import Result, row_of, settling_n
 from harness.specs.claim import Claim
-from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.questions import PairSample, Sample
 
-if TYPE_CHECKING:
-    from harness.judging.verdict import Result
-from harness.base.text import percent
-
 Record = dict[str, Any]
-FIXTURES_SHOWN = 3
-_NOT_JUDGED = ("error", "skipped")
-ABLATING = ("ablate", "keep")  # verbs whose comparisons count failures
+NOT_JUDGED = ("error", "skipped")
 
 
 def record_of(result: Result) -> Record:
@@ -30,7 +23,7 @@ def record_of(result: Result) -> Record:
         **_identity(result.hypothesis),
         "verdict": result.verdict,
         "status": result.status,
-        "comparisons": [{**vars(row), **_finite_ends(vars(row))} for row in result.comparisons],
+        "comparisons": [row_of(row) for row in result.comparisons],
         "measurement": result.measurement.as_dict(),
         "weights": result.weights,
         "code": result.code,
@@ -38,7 +31,7 @@ def record_of(result: Result) -> Record:
         "engine": result.engine,
         "seconds": round(result.seconds, 3),
         "settled_by": _settled_by(result),
-        "controls": None if result.controls is None else _plain_controls(result.controls.as_dict()),
+        "controls": None if result.controls is None else result.controls.as_dict(),
     }
 
 
@@ -47,25 +40,12 @@ def _settled_by(result: Result) -> int | None:
     asked = result.hypothesis.questions
     if result.verdict != "inconclusive" or not isinstance(asked, Sample | PairSample):
         return None
-    from harness.judging.verdict import settling_n
-
     return settling_n(result.hypothesis, result.comparisons, asked.n)
-
-
-def _plain_controls(controls: Record) -> Record:
-    if "siblings" not in controls:  # controls of several runs; each run has its own siblings
-        return controls
-    return {**controls, "siblings": [{**row, **_finite_ends(row)} for row in controls["siblings"]]}
-
-
-def _finite_ends(row: Record) -> dict[str, float | None]:
-    """Return the ends of an interval for JSON; None for an infinite end."""
-    return {end: None if row[end] is None or math.isinf(row[end]) else row[end] for end in ("low", "high")}
 
 
 def judged(records: Iterable[Record]) -> list[Record]:
     """Return the records of the claims that have a verdict."""
-    return [record for record in records if record["verdict"] not in _NOT_JUDGED]
+    return [record for record in records if record["verdict"] not in NOT_JUDGED]
 
 
 def skipped_record(hypothesis: Claim, error: NotImportedError) -> Record:
@@ -89,18 +69,16 @@ def error_record(hypothesis: Claim, error: Exception) -> Record:
 
 
 def _identity(claim: Claim) -> Record:
-    ablation = claim if isinstance(claim, Hypothesis) else None
     census = None if claim.questions is None else claim.questions.census
     return {
         "key": claim.key, "id": claim.id, "path": claim.path, "line": claim.line, "index": claim.index,
         "fixture": claim.fixture, "fixtures": list(claim.models), "claim": claim.claim, "source": claim.source,
         "verb": claim.verb, "target": claim.target, "how": claim.how,
-        "reference": str(ablation.reference) if ablation and ablation.method != "zero" else None,
+        "reference": None if claim.replaced_by is None else str(claim.replaced_by),
         "questions": "" if claim.questions is None else str(claim.questions), "census": census,
-        "expected": claim.expected, "fails": list(ablation.expect.fails) if ablation else [],
-        "may_fail": list(ablation.expect.may_fail) if ablation else [], "xfail": claim.xfail,
+        "expected": claim.expected, "fails": list(claim.fails),
+        "may_fail": list(claim.may_fail), "xfail": claim.xfail,
         "tags": list(claim.tags), "recorded": claim.recorded, "named": [str(node) for node in claim.named],
-        "adds": bool(claim.shape.layout.columns),
     }  # fmt: skip
 
 
@@ -126,27 +104,3 @@ def runs_of(record: Record) -> list[tuple[Record, bool]]:
     supported = record["verdict"] == "supported"
     runs = record["measurement"]["by_run"].values() if record["verb"] == "across" else [record]
     return [(one, supported and one["verdict"] == "supported") for one in runs]
-
-
-def seen(verb: str, comparisons: Sequence[Record]) -> str:
-    """Return in one line what the comparisons of a claim observed, without the siblings."""
-    rows = [row for row in comparisons if not row["sibling"]]
-    if verb == "across":
-        others = [row["what"] for row in rows[:-1] if row["finding"] in ("contradicted", "undecided")]
-        named = [*others[:FIXTURES_SHOWN], *(["…"] if len(others) > FIXTURES_SHOWN else [])]
-        return f"{rows[-1]['observed']} runs" + (f", not {', '.join(named)}" if named else "")
-    if verb not in ABLATING:
-        if verb == "patch":  # digits that should follow, and others that changed
-            rows = [row for row in rows if "follows" in row["expected"] or row["value"] > 0]
-        elif len(rows) > FIXTURES_SHOWN:  # only the extremes of a large group
-            ends = [pick(rows, key=lambda row: row["value"]) for pick in (min, max)]
-            return f"{len(rows)}, from {' to '.join(_seen(row) for row in ends)}"
-        return ", ".join(_seen(row) for row in rows)
-    failing = [_seen(row) for row in rows if row["what"] != "loss" and row["value"] > 0] or ["no digit fails"]
-    loss = {f"loss {row['value']:.2g}": None for row in rows if row["what"] == "loss"}  # once, even with two bounds
-    return ", ".join([*failing, *loss])
-
-
-def _seen(row: Record) -> str:
-    rate = "/" in row["observed"]
-    return f"{row['what']} {row['observed']}" + (f" ({percent(row['value'])})" if rate else "")

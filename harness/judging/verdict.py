@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.base.errors import MeasurementError, Problem
 from harness.base.intervals import n_to_settle
 from harness.specs.claim import Claim
+from harness.tasks.questions import PairsError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from harness.judging.across import RunsControls
-    from harness.judging.controls import Controls
 
 Verdict = Literal["supported", "refuted", "inconclusive", "by construction"]
 Finding = Literal["holds", "contradicted", "undecided", "by construction", "not compared"]
+# What is counted or measured of a subject: how often an answer token fails under an ablation, changes or follows under
+# an interchange, or is right; a difference of accuracies; a mean loss; a share of attention; runs in which losses fall
+# in order; one training run, or all of them.
+Kind = Literal["fails", "changes", "follows", "right", "gain", "loss", "mass", "order", "run", "runs"]
+# What a claim expects of that: bounds, at least once, never, always, or nothing; nothing can come of it; and of a
+# sibling that it is needed, or that the claim is not true of it too.
+Expects = Literal["bounds", "some", "none", "all", "free", "unreachable", "needed", "unlike"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One row of a result: what was expected of a digit, a loss, a sibling or a run, and what was seen."""
+    """One row of a result: what was expected of a subject and what was seen, as numbers. Reports make the words."""
 
-    what: str
-    expected: str
-    observed: str
-    value: float  # a rate (fraction), a mean loss (nats per answer digit), or a mean share of attention
-    low: float | None  # ends of the interval; None where there is none, as for a census
-    high: float | None
+    subject: str  # an answer token, "whole", "jointly", "agreeing", "loss", "mass", a sibling's nodes, or a fixture
+    fixture: str = ""  # of which of several fixtures
+    kind: Kind
     finding: Finding
-    excluded: int = 0  # questions that do not count because the clean run gets the digit wrong
-    sibling: bool = False  # True: the row is about other nodes, named by `what`
-    asked: int | None = None  # for a rate: the number of questions, pairs or training runs
+    value: float  # a rate or a gain (fraction), a loss (nats per token), a share of attention; of a run, 1 if it holds
+    k: int | None = None  # of a rate: how many
+    n: int | None = None  # of a rate: of how many questions, pairs or training runs
+    expects: Expects = "bounds"
+    at_least: float | None = None  # the bounds, in the unit of `value`
+    at_most: float | None = None
+    low: float | None = None  # ends of the interval; None where there is none, as for a census
+    high: float | None = None
+    excluded: int = 0  # questions that do not count because the clean run gets the token wrong
     threshold: float | None = None  # if undecided: the threshold inside the interval
+    token: str = ""  # of a sibling: the answer token that tells it from the claim's nodes
+    groups: tuple[float, float] | None = None  # of a gain: the accuracy of each group of fixtures
+    nodes: tuple[str, ...] = ()  # of a run: the nodes that the claim's roles have there
+    absent: str = ""  # of a run: why the claim cannot be asked of it
+
+    @property
+    def sibling(self) -> bool:
+        """Whether the row is about other nodes than the claim's."""
+        return self.expects in ("needed", "unlike")
+
+
+def row_of(row: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON values; an infinite end of an interval is None."""
+    ends = {end: None if (at := getattr(row, end)) is None or math.isinf(at) else at for end in ("low", "high")}
+    return {**vars(row), **ends, "sibling": row.sibling}
 
 
 def verdict_of(claim: Claim, rows: Iterable[Comparison]) -> Verdict:
@@ -46,6 +72,20 @@ def verdict_of(claim: Claim, rows: Iterable[Comparison]) -> Verdict:
     if claim.true_by_construction:
         return "by construction"
     return "inconclusive" if "undecided" in findings else "supported"
+
+
+@contextmanager
+def placed_at(claim: Claim) -> Iterator[None]:
+    """Give trouble with a claim's pairs the claim's line in its spec.
+
+    Raises:
+        MeasurementError: for a PairsError; other errors pass as they are.
+    """
+    try:
+        yield
+    except PairsError as error:
+        placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
+        raise MeasurementError(*placed) from None
 
 
 def require_accuracy(claim: Claim, accuracy: float) -> None:
@@ -88,7 +128,7 @@ def settling_n(claim: Claim, rows: Iterable[Comparison], n: int) -> int | None:
     Returns None if no number is likely to settle it, or if nothing is undecided.
     """
     found = [
-        n_to_settle(row.value, row.low, row.high, row.asked or n, row.threshold, claim.confidence, rate=bool(row.asked))
+        n_to_settle(row.value, row.low, row.high, row.n or n, row.threshold, claim.confidence, rate=bool(row.n))
         for row in rows
         if row.threshold is not None and row.low is not None and row.high is not None
     ]
@@ -101,6 +141,40 @@ def opposite(finding: Finding) -> Finding:
     return swapped.get(finding, finding)
 
 
+@dataclass(frozen=True)
+class Controls:
+    """The results of the controls of one claim."""
+
+    put_back: int  # questions on which every node got its own clean value, and nothing changed
+    own: float | None  # the rank value of the claim's nodes: the lowest failure rate of its digits, or a follow rate
+    siblings: tuple[Comparison, ...]  # "contradicted": the sibling shows the same effect
+    methods: dict[str, Verdict]
+
+    @property
+    def rank(self) -> int | None:
+        """The rank of the claim's nodes among all siblings, 1 is the strongest; None if there is nothing to rank."""
+        return None if self.own is None else 1 + sum(row.value > self.own for row in self.siblings)
+
+    @property
+    def specific(self) -> bool | None:
+        """Whether no sibling shows the same effect; None without siblings, or if none does but one is undecided."""
+        if self.same:
+            return False
+        return True if self.siblings and all(row.finding == "holds" for row in self.siblings) else None
+
+    @property
+    def same(self) -> tuple[Comparison, ...]:
+        """The siblings that show the same effect; for `keep`, the nodes that can be spared."""
+        return tuple(row for row in self.siblings if row.finding == "contradicted")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the results as JSON values."""
+        return {
+            "put_back": self.put_back, "own": self.own, "rank": self.rank, "specific": self.specific,
+            "siblings": [row_of(row) for row in self.siblings], "methods": self.methods,
+        }  # fmt: skip
+
+
 Status = Literal["passed", "failed", "xfailed", "xpassed"]
 
 
@@ -109,6 +183,19 @@ class Measured(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurement as JSON values."""
+        ...
+
+
+class ControlsShown(Protocol):
+    """What the controls of a claim showed, or those of each of several runs."""
+
+    @property
+    def specific(self) -> bool | None:
+        """Whether the claim's nodes alone have the effect; None where that is open."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         ...
 
 
@@ -125,7 +212,7 @@ class Result:
     device: str
     engine: str
     seconds: float
-    controls: Controls | RunsControls | None = None
+    controls: ControlsShown | None = None
 
     @property
     def status(self) -> Status:
@@ -138,7 +225,7 @@ class Result:
         return "passed" if self.verdict == "supported" else "failed"
 
     def to_frame(self) -> DataFrame:
-        """Return one row per comparison: digit or loss, expected, observed, rate, interval, finding."""
+        """Return one row per comparison, its fields as columns."""
         from pandas import DataFrame
 
         return DataFrame([vars(row) for row in self.comparisons])

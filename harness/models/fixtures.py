@@ -24,6 +24,7 @@ from harness.models.user_model import build_user_model
 from harness.specs.fixture_files import (
     RECIPE,
     WEIGHTS,
+    FixtureRef,
     recipe_of,
 )
 from harness.specs.nodes import Node, Shape
@@ -88,7 +89,7 @@ def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "au
         FixtureError: the weights are missing, altered, stale, or not those of the recipe.
     """
     root = Path(fixtures)
-    recipe, pin = recipe_of(name, root), read_pin(name, root)
+    recipe, pin = recipe_of(FixtureRef(name, root)), read_pin(FixtureRef(name, root))
     tensors = read_weights(root / name / WEIGHTS, pin, recipe)
     return fixture_of(name, recipe, pin.weights_sha256, tensors, resolve_device(device))
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from harness.base.errors import FixtureError, Problem
 from harness.base.text import shorten
-from harness.specs.fixture_files import elsewhere
+from harness.specs.fixture_files import FixtureRef, elsewhere
 from harness.specs.recipe import Hub
 
 
-def download(hub: Hub, name: str, fixtures: Path) -> Path:
-    """Return the local path of the published weights of the fixture `name`; download them if needed.
+def download(hub: Hub, ref: FixtureRef) -> Path:
+    """Return the local path of the published weights of a fixture; download them if needed.
 
     Raises:
         FixtureError: the weights cannot be downloaded, or do not have the sha256 that the recipe pins.
@@ -26,7 +26,7 @@ def download(hub: Hub, name: str, fixtures: Path) -> Path:
     except (HfHubHTTPError, HFValidationError) as error:  # no such repository, file or revision, or no access
         raise FixtureError(Problem("published weights", _said(error), "check the recipe's `hub`", place)) from None
     except Exception as error:  # any network failure: no route, no name resolution, a broken download
-        fix = f"when online, harness import hub:{name}{elsewhere(fixtures)}"
+        fix = f"when online, harness import hub:{ref.name}{elsewhere(ref.root)}"
         raise FixtureError(Problem("the hub within reach", _said(error), fix, place)) from None
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if hub.sha256 not in (None, found):

@@ -1,6 +1,6 @@
 """Write the files of a fixture: all or none, under a lock. ``harness/models/fixtures.py`` loads fixtures.
 
-`write_fixture` refuses to overwrite weights; `put` replaces them.
+`write_fixture` refuses to overwrite weights; `replace_fixture_files` replaces them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness.specs.fixture_files import (
     RECIPE,
     ROLES,
     WEIGHTS,
+    FixtureRef,
     check_name,
     fixture_directory,
 )
@@ -64,14 +65,14 @@ def replace_fixture_files(directory: Path, files: Mapping[str, bytes], pin: Pin)
     write_together({directory / name: content for name, content in {**files, PIN: made}.items()}, directory / PIN)
 
 
-def replace_roles(name: str, fixtures: Path, text: str, *, force: bool) -> Path:
-    """Write the roles file of the fixture `name` and return its path. An existing file is replaced only with `force`.
+def replace_roles(ref: FixtureRef, text: str, *, force: bool) -> Path:
+    """Write the roles file of a fixture and return its path. An existing file is replaced only with `force`.
 
     Raises:
         HarnessError: there is no such fixture, or a roles file exists, which somebody may have edited.
         FixtureError: the file cannot be written.
     """
-    path = fixture_directory(name, fixtures) / ROLES
+    path = fixture_directory(ref) / ROLES
     if os.path.lexists(path) and not force:
         raise HarnessError.of("no roles file yet", str(path), "write over it with --force")
     try:

@@ -15,6 +15,7 @@ from harness.plugin.items import ClaimItem, SpecFile
 from harness.plugin.options import pytest_addoption
 from harness.plugin.reporting import RunReporter
 from harness.plugin.requested import RequestedClaims, asks_for_claims, fixtures_directory, roots
+from harness.specs.fixture_files import FixtureRef
 
 __all__ = ["pytest_addoption"]  # a hook; the package re-exports it from here
 FIXTURES_SHOWN = 4  # in the header
@@ -57,7 +58,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
             bare += 1
             continue
         try:
-            shown.append(f"{name} sha256 {read_pin(name, fixtures).weights_sha256[:12]}")
+            shown.append(f"{name} sha256 {read_pin(FixtureRef(name, fixtures)).weights_sha256[:12]}")
         except HarnessError:
             shown.append(f"{name} (no usable weights)")
     more = len(shown) - FIXTURES_SHOWN

@@ -14,6 +14,7 @@ import pytest
 
 from harness.base.errors import HarnessError, NotImportedError
 from harness.plugin.requested import fixtures_directory
+from harness.specs.fixture_files import FixtureRef
 
 if TYPE_CHECKING:
     from harness.judging.bench import Workbench
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from harness.training.runs import Policy
 
 _BENCH = pytest.StashKey["Workbench"]()
-_PLANNED = pytest.StashKey[set[Path | None]]()  # the spec files whose claims are planned; None: all files
+_GATHERED = pytest.StashKey[set[Path | None]]()  # the spec files whose claims are gathered; None: all files
 
 
 class SpecFile(pytest.File):
@@ -66,7 +67,7 @@ class ClaimItem(pytest.Item):
     def setup(self) -> None:
         """Measure and judge the claim, and keep its record."""
         from harness.judging.evaluation import judge
-        from harness.judging.mutants import judge_mutants
+        from harness.judging.mutation_score import judge_mutants
         from harness.judging.records import error_record, record_of, skipped_record
         from harness.specs.fixture_files import fixtures_of_same_shape
 
@@ -77,7 +78,7 @@ class ClaimItem(pytest.Item):
             bench = _workbench(self)
             result = judge(h, bench, controls=self.config.getoption("--harness-controls"))
             if _mutated(self.config, h) and result.verdict == "supported":
-                mutation = judge_mutants(result.hypothesis, bench, fixtures_of_same_shape(h.fixture, h.fixtures))
+                mutation = judge_mutants(result.hypothesis, bench, fixtures_of_same_shape(h.ref))
             self.result = result
         except HarnessError as error:
             trouble = error  # reported below: inside this clause, pytest would show it twice
@@ -131,7 +132,7 @@ class ClaimFailed(Exception):  # noqa: N818 - pytest's own is called Failed too
 
 
 def _workbench(item: ClaimItem) -> Workbench:
-    """Return the workbench that this process's claims share; plan the claims that may share runs with `item`."""
+    """Return the workbench that this process's claims share; gather the claims that may share runs with `item`."""
     config = item.config
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
     if _BENCH not in config.stash:
@@ -145,20 +146,20 @@ def _workbench(item: ClaimItem) -> Workbench:
             config.getoption("--harness-device"), config.getoption("--harness-engine"),
             before_loading=partial(_train_if_asked, config),
         )  # fmt: skip
-    from harness.judging.evaluation import plan
-    from harness.judging.mutants import plan_mutants
+    from harness.judging.evaluation import gather
+    from harness.judging.mutation_score import gather_mutants
     from harness.specs.fixture_files import fixtures_of_same_shape
 
     # A worker runs whole files, and does not know which other files it will get. So it plans one file at a time.
-    planned, group = config.stash.setdefault(_PLANNED, set()), item.path if workers else None
-    if group not in planned:
-        planned.add(group)
+    gathered, group = config.stash.setdefault(_GATHERED, set()), item.path if workers else None
+    if group not in gathered:
+        gathered.add(group)
         claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
         shared = [claim.hypothesis for claim in claims if group in (None, claim.path)]
-        plan(shared, config.stash[_BENCH], controls=config.getoption("--harness-controls"))
+        gather(shared, config.stash[_BENCH], controls=config.getoption("--harness-controls"))
         for claim in shared:
             if _mutated(config, claim):
-                plan_mutants(claim, config.stash[_BENCH], fixtures_of_same_shape(claim.fixture, claim.fixtures))
+                gather_mutants(claim, config.stash[_BENCH], fixtures_of_same_shape(claim.ref))
     return config.stash[_BENCH]
 
 
@@ -167,7 +168,7 @@ def _mutated(config: pytest.Config, claim: Claim) -> bool:
     return bool(config.getoption("--harness-mutate")) and claim.xfail is None and not claim.by_construction
 
 
-def _train_if_asked(config: pytest.Config, name: str, fixtures: Path) -> None:
+def _train_if_asked(config: pytest.Config, ref: FixtureRef) -> None:
     """Train a fixture before it is loaded, if the policy wants it; show the progress even if pytest captures output."""
     in_ci = os.environ.get("CI", "").lower() in ("true", "1")
     policy: Policy = config.getoption("--harness-train") or ("never" if in_ci else "missing")
@@ -177,7 +178,7 @@ def _train_if_asked(config: pytest.Config, name: str, fixtures: Path) -> None:
 
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
-        ensure_trained(name, fixtures, policy, config.getoption("--harness-device"))
+        ensure_trained(ref, policy, config.getoption("--harness-device"))
 
 
 def _options(config: pytest.Config) -> list[str]:
@@ -187,12 +188,18 @@ def _options(config: pytest.Config) -> list[str]:
 
 
 def _properties(record: Record) -> list[tuple[str, object]]:
+    from harness.reporting.words import observed, subject
+
     measured = record["measurement"]
     suffix = "_wrong_of_asked" if record["verb"] == "ablate" else ""
     return [
         ("verdict", record["verdict"]),
         *((key, measured[key]) for key in ("n", "clean_accuracy", "loss") if key in measured),
-        *((f"{row['what']}{suffix}", row["observed"]) for row in record["comparisons"] if row["what"] != "loss"),
+        *(
+            (f"{subject(row)}{suffix}", observed(row, record))
+            for row in record["comparisons"]
+            if subject(row) != "loss"
+        ),
         ("weights_sha256", " ".join(record["weights"].values())),
         ("device", record["device"]),
         ("engine", record["engine"]),

@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from harness.cli.options import ENGINE_HELP, ENGINES
+from harness.cli.options import ENGINE_HELP
+from harness.engines.names import CHOICES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-device", default="auto", metavar="D",
         help="auto (default: a GPU if there is one), cpu or cuda[:N]; with -n, auto and cuda give each worker one GPU",
     )  # fmt: skip
-    group.addoption("--harness-engine", default="auto", choices=ENGINES, help=ENGINE_HELP)
+    group.addoption("--harness-engine", default="auto", choices=CHOICES, help=ENGINE_HELP)
     group.addoption(
         "--harness-fixtures", type=_path, metavar="DIR", help="directory of fixtures (default: ROOTDIR/fixtures)"
     )

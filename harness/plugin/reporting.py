@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from harness.plugin.requested import RequestedClaims, asks_for_claims, fixtures_directory
+from harness.reporting.output import Note
+from harness.specs.fixture_files import FixtureRef
 
 if TYPE_CHECKING:
     from harness.judging.coverage import Coverage, NodeMap
@@ -23,7 +25,7 @@ class RunReporter:
         self.records: dict[str, Record] = {}
         self.spec_errors: list[str] = []
         self.foreign_errors = 0
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.coverage: list[Coverage] = []
         self.maps: list[NodeMap] = []
 
@@ -76,9 +78,12 @@ class RunReporter:
             if least is not None:
                 self._require_coverage(session, least)
         if unreached := self.asked.unreached():
-            self.notes.append(f"no verdict on {len(unreached)} more, as the run was stopped")
+            self._note(f"no verdict on {len(unreached)} more, as the run was stopped", missing="verdicts")
         if self.records or self.spec_errors:
             self._write(session)
+
+    def _note(self, text: str, missing: Literal["", "coverage", "map", "verdicts"] = "") -> None:
+        self.notes.append(Note(text, missing))
 
     def _tell_what_was_lost(self, stopped: bool) -> None:
         """Add an error record for each claim that got no verdict because a worker died."""
@@ -91,7 +96,7 @@ class RunReporter:
             return
         for record in found:
             self.records[record["key"]] = record
-            self.notes += [f"not judged: {problem}" for problem in record["problems"]]
+            self.notes += [Note(f"not judged: {problem}") for problem in record["problems"]]
 
     def _sweep(self, covered: bool) -> None:
         """Ablate each node of each model that claims look inside, for the page's maps and, if asked for, coverage."""
@@ -102,11 +107,13 @@ class RunReporter:
 
         bench = Workbench(self.config.getoption("--harness-device"), self.config.getoption("--harness-engine"))
         for name, named in sorted(named_nodes(self.records.values()).items()):
+            ref = FixtureRef(name, fixtures_directory(self.config))
             try:
-                found = map_nodes(name, fixtures_directory(self.config), bench, COVERAGE_N if covered else MAP_N)
+                found = map_nodes(ref, bench, COVERAGE_N if covered else MAP_N)
             except HarnessError as error:
-                what = "coverage" if covered else "map"
-                self.notes += [f"no {what} of {name}: {problem}" for problem in error.problems]
+                for problem in error.problems:
+                    what: Literal["coverage", "map"] = "coverage" if covered else "map"
+                    self._note(f"no {what} of {name}: {problem}", missing=what)
                 continue
             self.maps.append(found)
             if covered:
@@ -114,13 +121,13 @@ class RunReporter:
 
     def _require_coverage(self, session: pytest.Session, least: float) -> None:
         """Fail the run if coverage of any model is below `least` per cent, or if it could not be measured."""
-        if any(note.startswith("no coverage") for note in self.notes):
+        if any(note.missing == "coverage" for note in self.notes):
             session.exitstatus = max(session.exitstatus, pytest.ExitCode.INTERRUPTED)
             return
         if not self.coverage:
-            self.notes.append("no coverage: no claim that was judged looks inside of a model")
+            self._note("no coverage: no claim that was judged looks inside of a model", missing="coverage")
         elif any(100 * found.share < least for found in self.coverage):
-            self.notes.append(f"coverage is under the {least:g} per cent asked for")
+            self._note(f"coverage is under the {least:g} per cent asked for")
         else:
             return
         session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
@@ -136,27 +143,25 @@ class RunReporter:
 
         given, here = self.config.getoption("--harness-report"), self.config.invocation_params.dir
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
-        missing = [note for note in self.notes if note.startswith("no ")]
+        missing = [note.text for note in self.notes if note.missing]
         run = Run(
             command, ordered(self.records.values()), self.spec_errors, self.coverage, self.maps, missing,
             self.asked.unreached(),
         )  # fmt: skip
         base = here / given if given else self.config.rootpath / "reports" / REPORT
         try:
-            self.notes += run.write(base, here, within=None if given else self.config.rootpath)
+            self.notes += map(Note, run.write(base, here, within=None if given else self.config.rootpath))
         except OSError as error:
-            self.notes.append(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
+            self._note(f"no report written: {base}: {error.strerror}; name a place with --harness-report PATH")
             if given:
                 self._asked_for(session)
         if page := self.config.getoption("--harness-html"):
             try:
-                self.notes.append(run.write_page(here / page, here))
+                self._note(run.write_page(here / page, here))
             except OSError as error:
-                self.notes.append(
-                    f"no page written: {here / page}: {error.strerror}; name a file with --harness-html PATH"
-                )
+                self._note(f"no page written: {here / page}: {error.strerror}; name a file with --harness-html PATH")
                 self._asked_for(session)
-        self.notes += run.add_to_job_summary()
+        self.notes += map(Note, run.add_to_job_summary())
 
     @staticmethod
     def _asked_for(session: pytest.Session) -> None:
@@ -182,4 +187,4 @@ class RunReporter:
         if setting := setting_line(records):
             terminalreporter.write_line(setting)
         for note in self.notes:
-            terminalreporter.write_line(note)
+            terminalreporter.write_line(note.text)

@@ -1,6 +1,6 @@
 """``harness diff OLD.json NEW.json``: compares two reports, for example after retraining. Imports no torch.
 
-Claims are matched by their key (path and id), comparisons by their ``what``. A rate or a mean has moved if its two
+Claims are matched by their key (path and id), comparisons by their subject. A rate or a mean has moved if its two
 intervals do not overlap. A census has no interval: its value has moved if it differs at all.
 """
 
@@ -16,6 +16,7 @@ from harness.base.text import percent
 from harness.base.validation import newer
 from harness.judging.records import Record, judged
 from harness.reporting.report import VERSION
+from harness.reporting.words import expected, observed, subject
 
 _KEYS = frozenset({"key", "id", "verdict", "verb", "target", "fixture", "named", "path"})  # read of every claim
 
@@ -61,8 +62,8 @@ def read_report(path: Path) -> dict[str, Record]:
     if new := newer(version, VERSION):
         raise HarnessError.of(*new, path)
     if version != VERSION or not isinstance(report.get("claims"), list):
-        expected, found = f"a JSON report of version {VERSION}", f"version {version}"
-        raise HarnessError.of(expected, found, "write it anew: pytest hypotheses/", path)
+        due, found = f"a JSON report of version {VERSION}", f"version {version}"
+        raise HarnessError.of(due, found, "write it anew: pytest hypotheses/", path)
     if not all(isinstance(record, dict) and record.keys() >= _KEYS for record in report["claims"]):
         keys = f"claims with {', '.join(sorted(_KEYS))}"
         raise HarnessError.of(keys, "another", "write it anew: pytest hypotheses/", path)
@@ -102,17 +103,16 @@ def compare_reports(old: dict[str, Record], new: dict[str, Record]) -> Differenc
 
 def _moves(before: Record, after: Record) -> Iterator[str]:
     """Yield the comparisons whose finding changed, or whose value moved beyond its interval."""
-    earlier = {row["what"]: row for row in before.get("comparisons", []) if not row["sibling"]}
+    earlier = {subject(row): row for row in before.get("comparisons", []) if not row["sibling"]}
     for row in after.get("comparisons", []):
-        was = earlier.get(row["what"])
+        was = earlier.get(subject(row))
         if was is None or row["sibling"]:
             continue
-        of_a_run = (was["low"] is None and "/" not in f"{was['observed']}{row['observed']}") or after[
-            "verb"
-        ] == "across"
+        uncounted = was["low"] is None and was["k"] is None and row["k"] is None
+        of_a_run = uncounted or after["verb"] == "across"
         changed = was["finding"] != row["finding"] if of_a_run else _apart(was, row)
         if changed:
-            yield f"{row['what']} {_shown(was)} → {_shown(row)}"
+            yield f"{subject(row)} {_shown(was, before)} → {_shown(row, after)}"
 
 
 def _apart(was: Record, row: Record) -> bool:
@@ -122,11 +122,11 @@ def _apart(was: Record, row: Record) -> bool:
     return bool(high < was["low"] or high_before < row["low"])
 
 
-def _shown(row: Record) -> str:
+def _shown(row: Record, record: Record) -> str:
     interval = ""
-    if row["low"] is not None and row["high"] is not None and row["what"] not in ("loss", "mass"):
+    if row["low"] is not None and row["high"] is not None and row["kind"] not in ("loss", "mass"):
         interval = f" [{percent(row['low'])}, {percent(row['high'])}]"
-    return f"{row['observed']}{interval}"
+    return f"{observed(row, record)}{interval}"
 
 
 def _other_nodes(before: Record, after: Record) -> Iterator[str]:
@@ -134,10 +134,11 @@ def _other_nodes(before: Record, after: Record) -> Iterator[str]:
     if before["target"] != after["target"]:
         return
     if before["verb"] == after["verb"] == "across":
-        earlier = {row["what"]: row["expected"] for row in before.get("comparisons", [])[:-1]}
+        earlier = {row["subject"]: expected(row) for row in before.get("comparisons", [])[:-1]}
         for row in after.get("comparisons", [])[:-1]:
-            if row["what"] in earlier and earlier[row["what"]] != row["expected"]:
-                yield f"{row['what']} {earlier[row['what']]} → {row['expected']}"
+            was = earlier.get(row["subject"])
+            if was is not None and was != expected(row):
+                yield f"{row['subject']} {was} → {expected(row)}"
     elif before["named"] != after["named"]:
         yield f"{after['fixture']} {'+'.join(before['named'])} → {'+'.join(after['named'])}"
 

@@ -7,19 +7,14 @@ as losses, use a linear axis of their own. All positions are fractions of the ax
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from harness.base.text import is_count
+from harness.judging.records import Record
+from harness.reporting.words import is_count
 
 TICKS = (0.0, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 1.0)  # of the axis of rates
 STEPS = (0.0, 0.01, 0.05, 0.2, 0.5)  # of a colour scale: the class of a rate is the number of steps that it exceeds
-_BOUND = re.compile(r"([<>≤≥]) (-?[\d.]+(?:e-?\d+)?)(%| points)?")
-_WORDS: dict[str, tuple[float | None, float | None]] = {
-    "fails": (0.0, None), "never fails": (None, 0.0), "never changes": (None, 0.0), "always follows": (1.0, None),
-}  # fmt: skip
+_WHOLE: dict[str, tuple[float | None, float | None]] = {"some": (0.0, None), "none": (None, 0.0), "all": (1.0, None)}
 
 
 @dataclass(frozen=True)
@@ -42,28 +37,19 @@ def colour_class(rate: float) -> int:
     return sum(rate > step for step in STEPS)
 
 
-def bounds(expected: str) -> tuple[float | None, float | None]:
-    """Return the lower and the upper bound of a comparison's expectation; None: no such bound.
-
-    Both are None for an expectation that sets no bound, such as "may fail".
-    """
-    if expected in _WORDS:
-        return _WORDS[expected]
-    low, high = None, None
-    for sign, number, unit in _BOUND.findall(expected):
-        value = float(number) / (100 if unit else 1)
-        low, high = (value, high) if sign in ">≥" else (low, value)
-    return low, high
+def bounds(row: Record) -> tuple[float | None, float | None]:
+    """Return the lower and the upper bound of what is drawn as allowed; None: no such bound."""
+    return _WHOLE.get(row["expects"], (row["at_least"], row["at_most"]))
 
 
-def is_rate(row: Mapping[str, Any]) -> bool:
+def is_rate(row: Record) -> bool:
     """Return whether a comparison is about a rate or a share, not about a loss or a difference."""
-    return is_count(row["observed"]) or row["what"] == "mass"
+    return is_count(row) or row["kind"] == "mass"
 
 
-def draw(row: Mapping[str, Any]) -> Drawing:
+def draw(row: Record) -> Drawing:
     """Return the positions of a comparison's numbers; an infinite interval end (None) is put at the axis's end."""
-    value, (least, most) = row["value"], (None, None) if row["sibling"] else bounds(row["expected"])
+    value, (least, most) = row["value"], bounds(row)
     low, high = row["low"], row["high"]
     left, right, ends = 0.0, 1.0, None
     if not is_rate(row):

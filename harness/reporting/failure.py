@@ -6,8 +6,9 @@ import shlex
 
 from tabulate import tabulate
 
-from harness.base.text import is_count, percent
-from harness.judging.records import ABLATING, Record
+from harness.base.text import percent
+from harness.judging.records import Record
+from harness.reporting.words import COUNTS_FAILURES, example_line, expected, is_count, observed, subject
 
 EXAMPLES_SHOWN = 3
 SIBLINGS_SHOWN = 3
@@ -21,11 +22,12 @@ def failure_text(record: Record) -> str:
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     rows: list[tuple[str, ...]] = [
-        (row["what"], row["expected"], row["observed"] + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
+        (subject(row), expected(row),
+         observed(row, record) + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
          _rate(row), interval_text(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
-    heads = ["digit", "expected", "wrong/asked"] if record["verb"] in ABLATING else ["", "expected", "observed"]
+    heads = ["digit", "expected", "wrong/asked"] if record["verb"] in COUNTS_FAILURES else ["", "expected", "observed"]
     heads += ["rate", "interval", "finding"]
     if record["verb"] == "across" and record.get("controls"):
         rows = [(*row, run_controls(record, row[0])) for row in rows]
@@ -51,12 +53,12 @@ def about_line(record: Record) -> str:
     reference = f", reference {record['reference']}" if record["reference"] else ""
     measured = record["measurement"]
     what = record["target"]
-    if record["verb"] in ABLATING:
+    if record["verb"] in COUNTS_FAILURES:
         what = f"{record['how']}-ablate {'all but ' if record['verb'] == 'keep' else ''}{what.removeprefix('only ')}"
     # For several fixtures, `what` names them.
     whose = record["fixture"] if record["fixtures"] == [record["fixture"]] else ""
     about = [record["source"], whose, f"{what}{reference}"]
-    if record["verb"] not in ABLATING:
+    if record["verb"] not in COUNTS_FAILURES:
         about.append(record["how"])
     if record["questions"]:
         about.append(f"{record['questions']} ({sampled}{_of_how_many(measured)})")
@@ -122,7 +124,7 @@ def same_elsewhere(controls: Record) -> str:
     if "runs" in controls:
         same = [f"{name} (in {n})" for name, n in controls["same"].items()]
     else:
-        same = [f"{r['what']} ({r['observed']})" for r in controls["siblings"] if r["finding"] == "contradicted"]
+        same = [f"{r['subject']} ({observed(r)})" for r in controls["siblings"] if r["finding"] == "contradicted"]
     shown = same[:SIBLINGS_SHOWN]
     return ", ".join([*shown, *([f"{len(same) - len(shown)} more"] if len(same) > len(shown) else [])])
 
@@ -140,10 +142,10 @@ def deciding_questions(record: Record) -> list[str]:
         return []
     lines: dict[str, None] = {}
     for row in record["comparisons"]:
-        if row["finding"] in ("contradicted", "undecided") and row["what"] != "loss":
-            unbroken = row["what"] in record["fails"]
-            for line in examples.get(f"{row['what']} right" if unbroken else row["what"], [])[:EXAMPLES_SHOWN]:
-                lines.setdefault(line)
+        if row["finding"] in ("contradicted", "undecided") and row["kind"] != "loss":
+            unbroken = row["subject"] in record["fails"]
+            key = f"{row['subject']} right" if unbroken else row["subject"]
+            lines |= dict.fromkeys(map(example_line, examples.get(key, [])[:EXAMPLES_SHOWN]))
     return list(lines)
 
 
@@ -152,23 +154,23 @@ def _wrong_answers(record: Record) -> list[str]:
     several, lines = len(record["fixtures"]) > 1, []
     for name, answered in record["measurement"]["by_fixture"].items():
         low = any(
-            row["finding"] in ("contradicted", "undecided") and "right ≥" in row["expected"]
-            and (not several or row["what"].startswith(f"{name} "))
+            row["finding"] in ("contradicted", "undecided") and row["kind"] == "right" and row["at_least"] is not None
+            and (not several or row["fixture"] == name)
             for row in record["comparisons"]
         )  # fmt: skip
         prefix = f"{name}: " if several else ""
-        lines += [f"{prefix}{line}" for line in answered["examples"][:EXAMPLES_SHOWN] if low]
+        lines += [f"{prefix}{example_line(one)}" for one in answered["examples"][:EXAMPLES_SHOWN] if low]
     return lines
 
 
 def _rate(row: Record) -> str:
-    return percent(row["value"]) if is_count(row["observed"]) else ""
+    return percent(row["value"]) if is_count(row) else ""
 
 
 def interval_text(row: Record) -> str:
     """Return the ends of a comparison's interval as text; empty if it has none."""
     if row["low"] is None:
         return ""
-    if row["what"].endswith("loss") or row["what"] == "mass":
+    if row["kind"] in ("loss", "mass"):
         return f"{row['low']:.3g} to {row['high']:.3g}"
     return f"{row['low']:.2%} to {row['high']:.2%}"

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from harness.base.errors import HarnessError
 from harness.base.intervals import CONFIDENCE, exact_interval
-from harness.base.text import percent
+from harness.base.text import markdown_table, percent
 from harness.judging.records import Record
+from harness.reporting.words import observed
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.roles import read_roles
 
 MARKS = {"holds": "●", "contradicted": "○", "undecided": "?", "by construction": "="}
@@ -39,7 +39,7 @@ def findings(records: Sequence[Record], fixtures: Path, command: str) -> str:
     parts = [_SUMMARY.format(command=command), *_overview(across)]
     for path, claims in by_file.items():
         parts += ["", f"## {Path(path).stem.replace('_', ' ').capitalize()}", "", f"`{path}`", "", _table(claims)]
-    runs = list(dict.fromkeys(row["what"] for record in across for row in record["comparisons"][:-1]))
+    runs = list(dict.fromkeys(row["subject"] for record in across for row in record["comparisons"][:-1]))
     parts += ["", *_role_tables(runs, fixtures), "", *_seen(across)]
     return "\n".join(parts) + "\n"
 
@@ -82,7 +82,7 @@ def _overview(across: Sequence[Record]) -> list[str]:
             kind = "of some runs, not of others"
         else:
             kind = "of no run" if fails == len(findings) else "open"
-        kinds[kind].append(f"{record['claim'].rstrip('.')} ({record['comparisons'][-1]['observed']}; `{record['id']}`)")
+        kinds[kind].append(f"{record['claim'].rstrip('.')} ({observed(record['comparisons'][-1])}; `{record['id']}`)")
     parts = []
     for kind, claims in kinds.items():
         if claims:
@@ -98,7 +98,7 @@ def _overview(across: Sequence[Record]) -> list[str]:
 
 def _table(claims: Sequence[Record]) -> str:
     """Return a table with a row per claim: a mark per run, and for each recipe the share of runs in which it holds."""
-    names = list(dict.fromkeys(row["what"] for record in claims for row in record["comparisons"][:-1]))
+    names = list(dict.fromkeys(row["subject"] for record in claims for row in record["comparisons"][:-1]))
     families = _families(names)
     heads = ["claim", "source"]
     for family, runs in families.items():
@@ -106,14 +106,14 @@ def _table(claims: Sequence[Record]) -> str:
         heads += ["share"] if len(runs) > 1 else []
     rows = []
     for record in claims:
-        found = {row["what"]: row["finding"] for row in record["comparisons"][:-1]}
+        found = {row["subject"]: row["finding"] for row in record["comparisons"][:-1]}
         cells = [f"**{record['id']}** {record['claim']}", record["source"] or ""]
         for runs in families.values():
             cells.append("".join(MARKS.get(found.get(run, ""), " ") for run in runs))
             if len(runs) > 1:
                 cells.append(_share([found[run] for run in runs if run in found]))
         rows.append(cells)
-    return tabulate(rows, heads, tablefmt="github", disable_numparse=True)
+    return markdown_table(rows, heads)
 
 
 def _share(findings: Sequence[str]) -> str:
@@ -129,7 +129,7 @@ def _role_tables(names: Sequence[str], fixtures: Path) -> list[str]:
     """Return tables of each role's nodes per run, one table per set of roles; a dash: no nodes found."""
     tables: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     for name in names:
-        found = read_roles(name, fixtures)
+        found = read_roles(FixtureRef(name, fixtures))
         if found is None:
             continue
         places: dict[str, str] = dict.fromkeys(found.unplaced, "–")
@@ -144,7 +144,7 @@ def _role_tables(names: Sequence[str], fixtures: Path) -> list[str]:
     for roles, runs in tables.items():
         rows = [(role, *(places[role] for places in runs.values())) for role in roles]
         parts += [
-            tabulate(rows, ["role", *(f"`{name}`" for name in runs)], tablefmt="github", disable_numparse=True),
+            markdown_table(rows, ["role", *(f"`{name}`" for name in runs)]),
             "",
         ]
     return parts[:-1]
@@ -164,5 +164,5 @@ def _seen(across: Sequence[Record]) -> list[str]:
         rows = [row for row in record["comparisons"][:-1] if row["finding"] in ("contradicted", "undecided")]
         if rows:
             parts += [f"- **{record['id']}** ({record['target'].split(' of ')[0]}; expected: {record['expected']})"]
-            parts += [f"  - {row['what']}: {row['observed']}" for row in rows]
+            parts += [f"  - {row['subject']}: {observed(row, record)}" for row in rows]
     return parts

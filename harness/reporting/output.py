@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.base.files import refuse_outside, write_in_turn
 from harness.judging.records import Record
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 REPORT = "hypotheses"  # base name of a report that is given no name
 SUMMARY_BYTES = 1 << 20  # GitHub refuses the whole summary of a step above this size
+
+
+class Note(NamedTuple):
+    """A line at the end of a run."""
+
+    text: str
+    missing: Literal["", "coverage", "map", "verdicts"] = ""  # what the reports lack, if the note tells of that
 
 
 @dataclass

@@ -19,14 +19,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
-from harness.base.text import is_count, percent
-from harness.judging.records import ABLATING, Record, judged
+from harness.base.text import percent
+from harness.judging.records import Record, judged
+from harness.reporting.columns import COLUMNS, PAGE
 from harness.reporting.drawing import STEPS, TICKS, along, draw
 from harness.reporting.examples import ExampleQuestion, broken_patterns, broken_questions, unbroken_questions
 from harness.reporting.failure import about_line, controls_line, interval_text, run_controls
 from harness.reporting.map_drawing import draw_map
-from harness.reporting.report import more_lines, shown_verdict
-from harness.reporting.summary import counts, digits_seen, hashes_of, skipped_lines, summary_line
+from harness.reporting.report import more_lines
+from harness.reporting.summary import counts, digits_seen, hashes_of, shown_verdict, skipped_lines, summary_line
+from harness.reporting.words import COUNTS_FAILURES, comparisons_in_short, expected, is_count, observed, subject
 
 if TYPE_CHECKING:
     from harness.judging.coverage import Coverage, NodeMap
@@ -134,9 +136,11 @@ def _environment() -> Environment:
     env.globals.update(
         style=_inlined("page.css", "style"), scripts=[_inlined(name, "script") for name in SCRIPTS],
         licences=(DATA / "LICENSES.txt").read_text("utf-8"), marks=MARKS, worst_first=WORST_FIRST, ticks=TICKS,
-        steps=STEPS, ablating=ABLATING, draw=draw, along=along, about_line=about_line,
+        steps=STEPS, ablating=COUNTS_FAILURES, draw=draw, along=along, about_line=about_line,
         controls_line=controls_line, interval_text=interval_text, digits_seen=digits_seen,
         shown_verdict=shown_verdict, run_controls=run_controls,
+        columns=[COLUMNS[name] for name in PAGE], expected=expected, observed=observed, subject=subject,
+        comparisons_in_short=comparisons_in_short,
     )  # fmt: skip
     env.filters["percent"] = percent
     env.tests["count"] = is_count

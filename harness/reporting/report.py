@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from tabulate import tabulate
 
-from harness.base.text import percent
+from harness.base.text import markdown_table, percent
 from harness.judging.records import Record, judged
+from harness.reporting.columns import COLUMNS, MARKDOWN, TERMINAL, linked
 from harness.reporting.failure import failure_text, same_elsewhere
 from harness.reporting.summary import (
     counts,
-    digits_seen,
     false_verdicts_line,
     hashes_of,
     is_recorded,
-    not_specific,
+    shown_verdict,
     skipped_lines,
     summary_line,
 )
-from harness.specs.keys import METHODS
+from harness.reporting.words import comparisons_in_short, with_words
+from harness.specs.methods import METHODS
 
 if TYPE_CHECKING:
     from harness.judging.coverage import Coverage
 
-VERSION = 3
+VERSION = 4
 
 
 def terminal_table(records: Sequence[Record]) -> str:
     """Return the table at the end of a run: one row per claim, by-construction claims last, skipped ones left out."""
-    rows = [
-        (
-            shown_verdict(r),
-            r["id"],
-            r["target"],
-            r["how"],
-            r["questions"],
-            r["expected"],
-            digits_seen(r),
-        )
-        for r in sorted(records, key=lambda r: r["verdict"] == "by construction")
-        if r["verdict"] != "skipped"
-    ]
-    heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed"]
-    widths = [None, 34, 22, None, 30, 24, 44]
+    shown = sorted((r for r in records if r["verdict"] != "skipped"), key=lambda r: r["verdict"] == "by construction")
+    columns = [COLUMNS[name] for name in TERMINAL]
+    rows = [[column.text(record) for column in columns] for record in shown]
+    heads, widths = [column.heading for column in columns], [column.width for column in columns]
     return tabulate(rows, heads, maxcolwidths=widths, disable_numparse=True)
-
-
-def shown_verdict(record: Record) -> str:
-    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, undeclared, recorded."""
-    suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
-    if not_specific(record):
-        suffix = f", not specific{suffix}"
-    if record["verdict"] == "by construction" and record["status"] == "failed":
-        suffix = " (undeclared)"
-    if is_recorded(record):
-        suffix += " (recorded)"
-    return f"{record['verdict']}{suffix}"
 
 
 def more_lines(records: Sequence[Record], coverage: Sequence[Coverage], most: int | None = None) -> list[str]:
@@ -82,7 +58,8 @@ def _mutant_lines(records: Sequence[Record]) -> list[str]:
         "for the reasons that their specs give"
     ]
     lines += [
-        f"  survives: {r['id']} with {one['kind']}: {one['about']}: {one['expected']}: {one['observed']}"
+        f"  survives: {r['id']} with {one['kind']}: {one['about']}: {one['expected']}: "
+        f"{comparisons_in_short(r['verb'], one['comparisons'])}"
         for r, one in open_
     ]
     lines += [
@@ -120,17 +97,17 @@ def markdown(
         parts += ["## Not judged, as the run was stopped", "", *(f"- `{key}`" for key in unreached), ""]
     if spec_errors:
         parts += ["## Specs that could not be read", "", *(f"- `{line}`" for line in spec_errors), ""]
-    parts += [_markdown_table(others, specs)] if others else []
+    parts += [_claims_table(others, specs)] if others else []
     if by_construction:
         parts += ["", "## True by construction", ""]
         parts += [
             "The model's shape alone settles these; they are not evidence.",
             "",
-            _markdown_table(by_construction, specs),
+            _claims_table(by_construction, specs),
         ]
     if skipped:
         parts += ["", "## Skipped", "", *(f"- {line}" for line in skipped_lines(skipped)), ""]
-        parts += [_markdown_table(skipped, specs)]
+        parts += [_claims_table(skipped, specs)]
     if any(map(is_recorded, records)):
         parts += ["", "*Recorded* claims write down what was seen before they were made; nobody predicted it."]
     details = [r for r in records if r["status"] not in ("passed", "skipped")]
@@ -138,7 +115,7 @@ def markdown(
         parts += ["", "## Claims that did not simply hold", ""]
         for record in details:
             parts += [f"### {record['id']}", ""]
-            parts += [_linked(f"{record['path']}:{record['line']}", record, specs), ""]
+            parts += [linked(f"{record['path']}:{record['line']}", record, specs), ""]
             if record["xfail"]:
                 parts += [f"Known: {record['xfail']}.", ""]
             text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
@@ -180,7 +157,8 @@ def _controls(records: Sequence[Record]) -> list[str]:
         "In each of these claims every node was given the value that it has, and nothing changed. The rank is that of",
         "the claim's nodes among as many other heads of their steps and layers, and the same nodes at other steps. Of",
         "a claim about what suffices, the others are the nodes that can be spared. Under a method's name stands the",
-        "verdict by that method. Of a claim about several runs: in how many of them it is so.", "", _table(rows, heads),
+        "verdict by that method. Of a claim about several runs: in how many of them it is so.", "",
+        markdown_table(rows, heads),
     ]  # fmt: skip
 
 
@@ -206,31 +184,14 @@ def _times(records: Sequence[Record]) -> list[str]:
     return [
         "<details><summary>Seconds per claim</summary>", "",
         "Of claims that ask the same questions, each has its share of their clean run.", "",
-        tabulate(rows, ["claim", "engine", "s"], tablefmt="github", disable_numparse=True), "", "</details>", "",
+        markdown_table(rows, ["claim", "engine", "s"]), "", "</details>", "",
     ]  # fmt: skip
 
 
-def _linked(text: str, record: Record, specs: str | None) -> str:
-    """Return `text` as a link to the claim's line in its spec; as code if `specs` is None."""
-    if specs is None:
-        return f"`{text}`"
-    path = posixpath.normpath(posixpath.join(specs, record["path"]))
-    return f"[{text}]({quote(path)}#L{record['line']})"
-
-
-def _markdown_table(records: Sequence[Record], specs: str | None) -> str:
-    rows = [
-        (f"**{shown_verdict(r)}**", f"{_linked(r['id'], r, specs)}: {r['claim']}", f"`{r['target']}`", r["how"],
-         r["questions"], r["expected"], digits_seen(r), r["source"])
-        for r in records
-    ]  # fmt: skip
-    heads = ["verdict", "claim", "about", "how", "questions", "expected", "observed", "source"]
-    return _table(rows, heads)
-
-
-def _table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(cells, heads, tablefmt="github", disable_numparse=True)
+def _claims_table(records: Sequence[Record], specs: str | None) -> str:
+    columns = [COLUMNS[name] for name in MARKDOWN]
+    rows = [[c.markdown(r, specs) if c.markdown else c.text(r) for c in columns] for r in records]
+    return markdown_table(rows, [column.heading for column in columns])
 
 
 def _provenance(records: Sequence[Record]) -> list[str]:
@@ -261,7 +222,7 @@ def to_json(
         "command": command,
         "summary": counts(records),
         "spec_errors": list(spec_errors),
-        "claims": list(records),
+        "claims": [with_words(record) for record in records],
         "unreached": list(unreached),
         "coverage": {found.fixture: found.as_dict() for found in coverage},
     }

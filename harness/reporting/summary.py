@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.base.intervals import ERROR
-from harness.judging.records import _NOT_JUDGED, Record, judged, seen
+from harness.judging.records import NOT_JUDGED, Record, judged
+from harness.reporting.words import observed_in_short
 
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
 
@@ -59,6 +60,18 @@ def not_specific(record: Record) -> bool:
     return record["verdict"] == "supported" and controls["specific"] is False
 
 
+def shown_verdict(record: Record) -> str:
+    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, undeclared, recorded."""
+    suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
+    if not_specific(record):
+        suffix = f", not specific{suffix}"
+    if record["verdict"] == "by construction" and record["status"] == "failed":
+        suffix = " (undeclared)"
+    if is_recorded(record):
+        suffix += " (recorded)"
+    return f"{record['verdict']}{suffix}"
+
+
 def skipped_lines(records: Sequence[Record]) -> list[str]:
     """Return a line per reason why claims were skipped, with the number of claims."""
     reasons = Counter(problem for record in records if record["verdict"] == "skipped" for problem in record["problems"])
@@ -85,4 +98,4 @@ def setting_line(records: Sequence[Record]) -> str:
 
 def digits_seen(record: Record) -> str:
     """Return what was observed, in short: ``A4 171/172 (99%)``; or "not measured" for a claim without a verdict."""
-    return "not measured" if record["verdict"] in _NOT_JUDGED else seen(record["verb"], record["comparisons"])
+    return "not measured" if record["verdict"] in NOT_JUDGED else observed_in_short(record)

@@ -7,6 +7,7 @@ __all__ = [
     "fixture_files",
     "key_reference",
     "keys",
+    "methods",
     "nodes",
     "parsing",
     "pins",

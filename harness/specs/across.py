@@ -12,71 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from harness.base.errors import HarnessError, Problem
 from harness.base.intervals import ERROR
 from harness.base.validation import validate
 from harness.base.yamlfile import Document, Loc
-from harness.specs.claim import Claim, Verb
+from harness.specs.claim import Absent, AcrossRuns, Claim
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.keys import RunsModel
 from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes
 from harness.specs.parsing import ClaimParser, as_text
 from harness.specs.roles import shape_of
-from harness.specs.verbs.registry import VERBS, verb_of
-
-
-@dataclass(frozen=True)
-class Absent:
-    """A run on which the claim cannot be tested, because a role that it names has no node there."""
-
-    fixture: str
-    why: str
-    elsewhere: bool  # the role has nodes, but not at the steps or layer that the claim names
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcrossRuns(Claim):
-    """A claim about each of several fixtures."""
-
-    verb: ClassVar[Verb] = "across"
-    members: tuple[Claim, ...]  # the claim on each fixture, with roles bound to its nodes
-    absent: tuple[Absent, ...]
-    group: tuple[str, ...]  # all fixtures, in order
-    group_text: str  # as the spec writes it
-    about: str  # the nodes, in the spec's words
-    at_least: Fraction
-
-    @property
-    def comparisons(self) -> int:
-        """How many comparisons share the confidence: one, the share of runs; the claim on each run has its own."""
-        return 1
-
-    @property
-    def true_by_construction(self) -> bool:
-        """Whether the model's shape alone settles the claim for every run."""
-        return not self.absent and all(member.true_by_construction for member in self.members)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The fixtures that the claim is tested on."""
-        return self.group
-
-    @property
-    def target(self) -> str:
-        """What the claim is about, and in which runs."""
-        return f"{self.about} of {self.group_text}"
-
-    @property
-    def how(self) -> str:
-        """The method of the experiment on each run."""
-        return self.members[0].how if self.members else ""
-
-    @property
-    def expected(self) -> str:
-        """What is expected, in short: ``A4 fails > 5%; others < 1%; in 7/8 of the runs``."""
-        each = f"{self.members[0].expected}; " if self.members else ""
-        return f"{each}in {'all' if self.at_least == 1 else f'{self.at_least} of the'} runs"
+from harness.specs.verbs.registry import parser_of, verb_of
 
 
 @dataclass
@@ -93,10 +41,10 @@ class ClaimReader:
 
     def read(self, raw: Any) -> Claim | None:
         """Return the claim in `raw`, or None after reporting its problems to the document."""
-        of_runs = isinstance(raw, dict) and raw.get("fixtures") is not None and VERBS[verb_of(raw)].names_nodes
+        of_runs = isinstance(raw, dict) and raw.get("fixtures") is not None and parser_of(verb_of(raw)).names_nodes
         if of_runs:
             return self._across(raw)
-        model = validate(VERBS[verb_of(raw)].model, self.document, raw, self.loc, self.shape)
+        model = validate(parser_of(verb_of(raw)).model, self.document, raw, self.loc, self.shape)
         if model is None or self.shape is None:
             return None
         if isinstance(expect := getattr(model, "expect", None), RunsModel) and expect.at_least is not None:
@@ -106,11 +54,11 @@ class ClaimReader:
 
     def _parser(self, raw: Any, document: Document, fixture: str, shape: Shape, error: float = ERROR) -> ClaimParser:
         where = (document, self.loc, fixture, shape, self.fixtures, self.line, self.index, error)
-        return VERBS[verb_of(raw)].parser(*where)
+        return parser_of(verb_of(raw))(*where)
 
     def _across(self, raw: dict[str, Any]) -> AcrossRuns | None:
         """Return a claim about each of several fixtures, or None after reporting its problems."""
-        model = validate(VERBS[verb_of(raw)].model, self.document, raw, self.loc)
+        model = validate(parser_of(verb_of(raw)).model, self.document, raw, self.loc)
         if model is None or self.shape is None:
             return None
         parser = self._parser(raw, self.document, self.fixture, self.shape)
@@ -138,7 +86,7 @@ class ClaimReader:
         missing: list[HarnessError] = []
         for name in group:
             try:
-                shape = shape_of(name, self.fixtures)
+                shape = shape_of(FixtureRef(name, self.fixtures))
                 for text in _texts(raw[verb_of(raw)]):
                     if "[" in text:
                         read_nodes(text, shape)
@@ -154,7 +102,7 @@ class ClaimReader:
                 continue
             # Only the first fixture with problems is reported, so that no problem is told twice; its name is added.
             scratch = replace(self.document, problems=[])
-            model = validate(VERBS[verb_of(raw)].model, scratch, raw, self.loc, shape)
+            model = validate(parser_of(verb_of(raw)).model, scratch, raw, self.loc, shape)
             if model is not None:
                 members.append(self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model))
             if scratch.problems:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from harness.base.intervals import ERROR, shared_confidence
-from harness.specs.keys import Method
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import Pairs, Questions
 
 # An ablation method; "itself" replaces each node's value with the same value, which changes nothing.
-How = Method | Literal["itself"]
-Verb = Literal["ablate", "keep", "patch", "answer", "attend", "learn", "across"]
+How = str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(ABC):
     """The fields that every claim has."""
 
-    verb: ClassVar[Verb]
+    verb: ClassVar[str]
     id: str
     claim: str
     source: str
@@ -73,6 +73,41 @@ class Claim(ABC):
         """What is expected, in short."""
 
     @property
+    def ref(self) -> FixtureRef:
+        """The fixture of whose shape it speaks."""
+        return FixtureRef(self.fixture, self.fixtures)
+
+    @property
+    def refs(self) -> tuple[FixtureRef, ...]:
+        """The fixtures that it is asked of."""
+        return tuple(FixtureRef(name, self.fixtures) for name in self.models)
+
+    @property
+    def across(self) -> AcrossRuns | None:
+        """The claim itself if it is about each of several training runs, else None."""
+        return None
+
+    @property
+    def parts(self) -> tuple[Claim, ...]:
+        """The claims that are asked: itself, or one for each training run."""
+        return (self,)
+
+    @property
+    def fails(self) -> tuple[str, ...]:
+        """The answer tokens that it says fail."""
+        return ()
+
+    @property
+    def may_fail(self) -> tuple[str, ...]:
+        """The answer tokens that it says may fail."""
+        return ()
+
+    @property
+    def replaced_by(self) -> Questions | None:
+        """The questions whose activations replace those of the nodes; None where there are none."""
+        return None
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The fixtures that the claim is tested on."""
         return (self.fixture,)
@@ -81,6 +116,69 @@ class Claim(ABC):
     def named(self) -> Nodes:
         """The nodes that the claim is about; empty if it names none."""
         return ()
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run on which the claim cannot be tested, because a role that it names has no node there."""
+
+    fixture: str
+    why: str
+    elsewhere: bool  # the role has nodes, but not at the steps or layer that the claim names
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcrossRuns(Claim):
+    """A claim about each of several fixtures."""
+
+    verb: ClassVar[str] = "across"
+    members: tuple[Claim, ...]  # the claim on each fixture, with roles bound to its nodes
+    absent: tuple[Absent, ...]
+    group: tuple[str, ...]  # all fixtures, in order
+    group_text: str  # as the spec writes it
+    about: str  # the nodes, in the spec's words
+    at_least: Fraction
+
+    @property
+    def across(self) -> AcrossRuns:
+        """The claim itself."""
+        return self
+
+    @property
+    def parts(self) -> tuple[Claim, ...]:
+        """The claim on each fixture."""
+        return self.members
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons share the confidence: one, the share of runs; the claim on each run has its own."""
+        return 1
+
+    @property
+    def true_by_construction(self) -> bool:
+        """Whether the model's shape alone settles the claim for every run."""
+        return not self.absent and all(member.true_by_construction for member in self.members)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The fixtures that the claim is tested on."""
+        return self.group
+
+    @property
+    def target(self) -> str:
+        """What the claim is about, and in which runs."""
+        return f"{self.about} of {self.group_text}"
+
+    @property
+    def how(self) -> str:
+        """The method of the experiment on each run."""
+        return self.members[0].how if self.members else ""
+
+    @property
+    def expected(self) -> str:
+        """What is expected, in short: ``A4 fails > 5%; others < 1%; in 7/8 of the runs``."""
+        each = f"{self.members[0].expected}; " if self.members else ""
+        return f"{each}in {'all' if self.at_least == 1 else f'{self.at_least} of the'} runs"
 
 
 def bounds_in_words(

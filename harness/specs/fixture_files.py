@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.base.errors import FixtureError, HarnessError, Problem, SpecError
-from harness.base.files import is_directory
+from harness.base.files import is_directory, once_per_version
 from harness.base.text import did_you_mean, in_ascii, shorten
 from harness.specs.recipe import Recipe, UserModelRecipe, load_recipe
 
@@ -17,6 +17,18 @@ CURVES, CHECKPOINT, LOCK = "training.csv.gz", "checkpoint.safetensors", ".lock"
 FIGURES = "curves-*.png"
 KNOWN = (RECIPE, WEIGHTS, PIN, CARD, ROLES, CURVES, CHECKPOINT, FIGURES, ".*")  # user code may read any other file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class FixtureRef(NamedTuple):
+    """A fixture by its name, and the directory in which fixtures are."""
+
+    name: str
+    root: Path
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self.root / self.name
 
 
 def check_name(name: str) -> None:
@@ -33,23 +45,23 @@ def check_name(name: str) -> None:
         )
 
 
-def fixture_directory(name: str, fixtures: Path) -> Path:
-    """Return the directory of the fixture `name` below `fixtures`.
+def fixture_directory(ref: FixtureRef) -> Path:
+    """Return the directory of a fixture.
 
     Raises:
-        HarnessError: `name` is not a valid name, or there is no such fixture.
+        HarnessError: not a valid name, or there is no such fixture.
     """
+    (name, root), directory = ref, ref.directory
     check_name(name)
-    known = list_fixtures(fixtures)
-    directory = fixtures / name
-    _check_directory(fixtures)
+    known = list_fixtures(root)
+    _check_directory(root)
     if name not in known:
         if not known:
             fix = "make one (harness import --help) or name another directory of fixtures"
-            raise HarnessError.of(f"a fixture in {fixtures}", f"{name}, but there is none at all", fix)
-        raise HarnessError.of(f"a fixture in {fixtures}", name, did_you_mean(name, known))
-    if not directory.resolve().is_relative_to(fixtures.resolve()):
-        raise HarnessError.of(f"a fixture inside {fixtures}", f"{name}, a link that leads outside", "copy it in")
+            raise HarnessError.of(f"a fixture in {root}", f"{name}, but there is none at all", fix)
+        raise HarnessError.of(f"a fixture in {root}", name, did_you_mean(name, known))
+    if not directory.resolve().is_relative_to(root.resolve()):
+        raise HarnessError.of(f"a fixture inside {root}", f"{name}, a link that leads outside", "copy it in")
     return directory
 
 
@@ -75,55 +87,50 @@ def untrained(fixtures: Path) -> list[str]:
     """
     _check_directory(fixtures)
     bare = [name for name in list_fixtures(fixtures) if not (fixtures / name / PIN).exists()]
-    return [name for name in bare if not _is_published(name, fixtures)]
+    return [name for name in bare if not _is_published(FixtureRef(name, fixtures))]
 
 
-def _is_published(name: str, fixtures: Path) -> bool:
+def _is_published(ref: FixtureRef) -> bool:
     try:
-        return recipe_of(name, fixtures).hub is not None
+        return recipe_of(ref).hub is not None
     except HarnessError:
         return False  # training will report what is wrong
 
 
-def fixtures_of_same_shape(name: str, fixtures: Path) -> list[str]:
-    """Return the other pinned fixtures whose models have the same shape as the fixture `name`."""
-    recipe = recipe_of(name, fixtures)
-    others = [other for other in list_fixtures(fixtures) if other != name and (fixtures / other / PIN).exists()]
+def fixtures_of_same_shape(ref: FixtureRef) -> list[str]:
+    """Return the other pinned fixtures whose models have the same shape as a fixture."""
+    recipe = recipe_of(ref)
+    others = [ref._replace(name=other) for other in list_fixtures(ref.root) if other != ref.name]
+    others = [other for other in others if (other.directory / PIN).exists()]
     # Filter by task first: the shape of a user-defined task would run user code.
-    others = [other for other in others if recipe_of(other, fixtures).task == recipe.task]
-    return [other for other in others if recipe_of(other, fixtures).shape == recipe.shape]
+    others = [other for other in others if recipe_of(other).task == recipe.task]
+    return [other.name for other in others if recipe_of(other).shape == recipe.shape]
 
 
-def recipe_of(name: str, fixtures: Path) -> Recipe:
-    """Return the recipe of the fixture `name`.
+def recipe_of(ref: FixtureRef) -> Recipe:
+    """Return the recipe of a fixture.
 
     Raises:
         HarnessError: there is no such fixture.
         FixtureError: the recipe is wrong.
     """
-    path = fixture_directory(name, fixtures) / RECIPE
+    path = fixture_directory(ref) / RECIPE
     try:
-        found = path.stat()
-        return _load_once(path, (found.st_mtime_ns, found.st_size, found.st_ino))
-    except OSError:
-        return _load_once.__wrapped__(path, None)  # raises the error that says what is wrong
+        return _load(path)
     except SpecError as error:
         raise FixtureError(*error.problems) from None
 
 
-@lru_cache(maxsize=256)
-def _load_once(path: Path, stamp: object) -> Recipe:
-    """Return the recipe at `path`, cached until `stamp` changes: a claim about a group reads recipes many times."""
-    return load_recipe(path)
+_load = once_per_version(256)(load_recipe)  # a claim about a group reads recipes many times
 
 
-def missing_weights(name: str, fixtures: Path) -> Problem:
+def missing_weights(ref: FixtureRef) -> Problem:
     """Return the problem to report for a fixture that has a recipe but no weights."""
-    recipe = recipe_of(name, fixtures)
-    command = f"import them: harness import hub:{name}" if recipe.hub else f"train them: harness train {name}"
+    recipe = recipe_of(ref)
+    command = f"import them: harness import hub:{ref.name}" if recipe.hub else f"train them: harness train {ref.name}"
     if isinstance(recipe, UserModelRecipe):
-        command = f"pin them: harness import FILE --recipe {fixtures / name / RECIPE} --name {name} --allow-code"
-    return Problem(f"weights pinned in {fixtures / name / PIN}", "no such file", command + elsewhere(fixtures))
+        command = f"pin them: harness import FILE --recipe {ref.directory / RECIPE} --name {ref.name} --allow-code"
+    return Problem(f"weights pinned in {ref.directory / PIN}", "no such file", command + elsewhere(ref.root))
 
 
 def elsewhere(fixtures: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.specs.keys import ClaimModel
 from harness.specs.schema import FileModel
-from harness.specs.verbs.registry import VERBS
+from harness.specs.verbs.registry import VERBS, parser_of
 
 Schema = Mapping[str, Any]
 MOST = 2**53  # a larger bound is a technical limit and is not shown
@@ -29,7 +29,8 @@ def spec_reference() -> str:
     needed = [name for name, field in ClaimModel.model_fields.items() if field.is_required()]
     sections = [HEAD, _section("The file", schema["properties"], schema["required"], FileModel.__doc__)]
     sections += [_section("Every claim", shared, needed, ClaimModel.__doc__)]
-    for verb, (model, *_) in VERBS.items():
+    for verb in VERBS:
+        model = parser_of(verb).model
         part = parts[model.__name__.replace("Model", "Template")]
         own = {name: entry for name, entry in part["properties"].items() if name not in shared}
         sections.append(_section(f"`{verb}`", own, part["required"], model.__doc__))
@@ -94,8 +95,8 @@ def _title(name: str) -> str:
 
 
 def _link(name: str) -> str:
-    for verb, (model, *_) in VERBS.items():
-        if name == model.__name__.replace("Model", "Template"):
+    for verb in VERBS:
+        if name == parser_of(verb).model.__name__.replace("Model", "Template"):
             return f"[`{verb}`](#{verb})"
     return f"[{name.removesuffix('Model')}](#{_title(name).lower().replace(' ', '-')})"
 

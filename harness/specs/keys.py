@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -38,8 +38,6 @@ def _one_line(text: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Method = Literal["mean", "zero", "resample"]
-METHODS: tuple[Method, ...] = get_args(Method)
 # Each task has its own names for sets and cases; the JSON schema shows those of addition as examples.
 SetName = Annotated[
     str, Field(examples=list(NAMES)), checked(lambda name, shape: task_of(shape.layout).check_set(name))

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import ERROR, error_at, least_n
 from harness.base.text import did_you_mean, shorten
 from harness.base.yamlfile import Document, Loc
 from harness.specs.claim import Claim
-from harness.specs.fixture_files import list_fixtures, recipe_of
+from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
 from harness.specs.keys import REFERENCE_N, REFERENCE_SEED, ClaimModel, SampleModel
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
@@ -96,6 +96,9 @@ class Comparable(Protocol):
 @dataclass
 class ClaimParser:
     """Checks one claim against the shape of its fixture."""
+
+    model: ClassVar[type[ClaimModel]]  # the keys of the verb
+    names_nodes: ClassVar[bool] = True  # so `fixtures` asks the claim of each; other verbs have groups of their own
 
     document: Document
     loc: Loc
@@ -181,7 +184,7 @@ class ClaimParser:
                 self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
             for other in matching:
                 try:
-                    layout = recipe_of(other, self.fixtures).layout
+                    layout = recipe_of(FixtureRef(other, self.fixtures)).layout
                 except HarnessError as error:
                     self.document.problem((*self.loc, *place), error)
                     continue

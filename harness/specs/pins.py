@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,7 +12,7 @@ from harness.base.errors import FixtureError, NotImportedError, Problem
 from harness.base.own_code import file_of
 from harness.base.text import shorten
 from harness.base.validation import Strict, Version, in_words, newer
-from harness.specs.fixture_files import KNOWN, PIN, WEIGHTS, fixture_directory, missing_weights, recipe_of
+from harness.specs.fixture_files import KNOWN, PIN, WEIGHTS, FixtureRef, fixture_directory, missing_weights, recipe_of
 from harness.specs.recipe import Recipe, Sha256, UserTaskRecipe
 
 
@@ -108,20 +107,20 @@ def cache_key(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps([key, code]).encode()).hexdigest() if code else key
 
 
-def read_pin(name: str, fixtures: Path) -> Pin:
-    """Return the pin of the fixture `name`.
+def read_pin(ref: FixtureRef) -> Pin:
+    """Return the pin of a fixture.
 
     Raises:
         HarnessError: there is no such fixture.
         FixtureError: the fixture has no weights, or ``model.json`` is broken.
         NotImportedError: the weights are published on the hub and were not imported yet.
     """
-    path = fixture_directory(name, fixtures) / PIN
+    path = fixture_directory(ref) / PIN
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        elsewhere = recipe_of(name, fixtures).hub is not None and not path.with_name(WEIGHTS).exists()
-        raise (NotImportedError if elsewhere else FixtureError)(missing_weights(name, fixtures)) from None
+        elsewhere = recipe_of(ref).hub is not None and not path.with_name(WEIGHTS).exists()
+        raise (NotImportedError if elsewhere else FixtureError)(missing_weights(ref)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise FixtureError(Problem("a readable file", str(error), "restore it", str(path))) from None
     try:
@@ -131,8 +130,8 @@ def read_pin(name: str, fixtures: Path) -> Pin:
             raise FixtureError(Problem(*new, str(path))) from None
         found = in_words(Pin, error)
         raise FixtureError(Problem("a pin as `harness import` writes it", found, "restore it", str(path))) from None
-    if pin.name != name:
-        raise FixtureError(Problem(f"the pin of {name}", f"that of {shorten(pin.name)}", "restore it", str(path)))
+    if pin.name != ref.name:
+        raise FixtureError(Problem(f"the pin of {ref.name}", f"that of {shorten(pin.name)}", "restore it", str(path)))
     return pin
 
 

@@ -15,18 +15,18 @@ Head numbers differ between training runs, but the function that a claim is abou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from harness.base.errors import FixtureError, Problem, SpecError
+from harness.base.files import once_per_version
 from harness.base.validation import Spelled, Strict, Version, validate
+from harness.base.yaml_text import flow
 from harness.base.yamlfile import read_yaml
-from harness.specs.fixture_files import PIN, ROLES, fixture_directory, recipe_of
+from harness.specs.fixture_files import PIN, ROLES, FixtureRef, fixture_directory, recipe_of
 from harness.specs.keys import DigitName, NodeNames, Rate, Text, VariableName
 from harness.specs.nodes import Shape, read_nodes
 from harness.specs.pins import read_pin
@@ -64,36 +64,33 @@ class RolesFile(Strict):
     unplaced: dict[FullName, Text] = Field({})
 
 
-def read_roles(name: str, fixtures: Path) -> RolesFile | None:
-    """Return the roles file of the fixture `name`, checked against the model's shape; None if there is no such file.
+def read_roles(ref: FixtureRef) -> RolesFile | None:
+    """Return the roles file of a fixture, checked against the model's shape; None if there is no such file.
 
     Raises:
         HarnessError: there is no such fixture.
         FixtureError: the file cannot be read, names nodes that do not exist, or belongs to other weights.
     """
-    path = fixture_directory(name, fixtures) / ROLES
+    path = fixture_directory(ref) / ROLES
     if not path.exists():
         return None
-    shape = recipe_of(name, fixtures).shape
+    shape = recipe_of(ref).shape
     try:
-        stat = path.stat()
-        found = _load_once(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), shape)
-    except OSError:
-        found = _load_once.__wrapped__(path, None, shape)  # raises the error that says what is wrong
+        found = _load(path, shape)
     except SpecError as error:
         raise FixtureError(*error.problems) from None
-    pinned = read_pin(name, fixtures).weights_sha256 if (fixtures / name / PIN).exists() else None
+    pinned = read_pin(ref).weights_sha256 if (ref.directory / PIN).exists() else None
     if found.weights_sha256 is not None and pinned not in (None, found.weights_sha256):
-        fix = f"find them anew: harness locate {name}"
+        fix = f"find them anew: harness locate {ref.name}"
         raise FixtureError(
             Problem(f"roles of the weights {pinned[:12]}", f"of {found.weights_sha256[:12]}", fix, str(path))
         )
     return found
 
 
-@lru_cache(maxsize=256)
-def _load_once(path: Path, stamp: object, shape: Shape) -> RolesFile:
-    """Return the roles at `path`, cached until `stamp` changes: a claim about a group reads them once per row."""
+@once_per_version(256)  # a claim about a group reads them once per row
+def _load(path: Path, shape: Shape) -> RolesFile:
+    """Return the roles at `path`."""
     document = read_yaml(path)
     found = validate(RolesFile, document, document.data, (), shape)
     document.raise_problems()
@@ -101,15 +98,15 @@ def _load_once(path: Path, stamp: object, shape: Shape) -> RolesFile:
     return found
 
 
-def shape_of(name: str, fixtures: Path) -> Shape:
-    """Return the shape of the fixture `name`, including its roles.
+def shape_of(ref: FixtureRef) -> Shape:
+    """Return the shape of a fixture, including its roles.
 
     Raises:
         HarnessError: there is no such fixture.
         FixtureError: the recipe or the roles file is wrong.
     """
-    shape = recipe_of(name, fixtures).shape
-    found = read_roles(name, fixtures)
+    shape = recipe_of(ref).shape
+    found = read_roles(ref)
     if found is None:
         return shape
     roles = {
@@ -126,21 +123,11 @@ def write_roles(found: RolesFile, heading: str) -> str:
     if found.weights_sha256 is not None:
         lines.append(f'weights_sha256: "{found.weights_sha256}"')  # quoted, else digits alone would be a number
     lines += ["roles:" if found.roles else "roles: {}"]
-    lines += [f"  {role}: {_flow(places)}" for role, places in found.roles.items()]
+    lines += [f"  {role}: {flow(places)}" for role, places in found.roles.items()]
     if found.evidence:
         lines += ["evidence:"]
-        lines += [f"  {role}: {_flow(row.model_dump(exclude_none=True))}" for role, row in found.evidence.items()]
+        lines += [f"  {role}: {flow(row.model_dump(exclude_none=True), '.4g')}" for role, row in found.evidence.items()]
     if found.unplaced:
         lines += ["unplaced:"]
         lines += [f"  {role}: {json.dumps(why)}" for role, why in found.unplaced.items()]
     return "\n".join(lines) + "\n"
-
-
-def _flow(values: Mapping[str, object]) -> str:
-    return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in values.items()) + "}"
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_scalar, value)) + "]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, Tag, create_model
 
 from harness.base.validation import Strict, Version
 from harness.specs.keys import Text
-from harness.specs.verbs.registry import VERBS, verb_of
+from harness.specs.verbs.registry import VERBS, parser_of, verb_of
 
 Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None
 
@@ -20,12 +20,12 @@ Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)]
 _TEMPLATES: list[Any] = [
     Annotated[
         create_model(
-            verb.model.__name__.replace("Model", "Template"), __base__=verb.model, __doc__=verb.model.__doc__,
+            model.__name__.replace("Model", "Template"), __base__=model, __doc__=model.__doc__,
             each=(Rows, Field(None, description="one claim per row of this table, `{name}` filled in everywhere")),
         ),
-        Tag(name),
+        Tag(verb),
     ]
-    for name, verb in VERBS.items()
+    for verb, model in ((verb, parser_of(verb).model) for verb in VERBS)
 ]  # fmt: skip
 AnyTemplate: Any = Annotated[reduce(or_, _TEMPLATES), Discriminator(verb_of)]
 

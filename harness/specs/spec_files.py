@@ -16,6 +16,7 @@ from harness.base.validation import validate
 from harness.base.yamlfile import Document, Loc, parse_yaml, read_yaml
 from harness.specs.across import ClaimReader
 from harness.specs.claim import Claim
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.keys import AskedModel
 from harness.specs.nodes import Shape
 from harness.specs.parsing import make_questions
@@ -141,7 +142,7 @@ def _shape(document: Document, fixtures: Path) -> Shape | None:
     if not isinstance(name, str) or not name:
         return None
     try:
-        return shape_of(name, fixtures)
+        return shape_of(FixtureRef(name, fixtures))
     except FixtureError:
         raise
     except HarnessError as error:

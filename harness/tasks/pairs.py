@@ -16,11 +16,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from harness.base.errors import HarnessError
 from harness.tasks.answers import answers
 from harness.tasks.contract import AnyTask, AnyVariable
 from harness.tasks.positions import Positions
-from harness.tasks.questions import PairList, Pairs, write_pair
+from harness.tasks.questions import PairList, Pairs, PairsError, write_pair
 from harness.tasks.registry import task_of
 
 AT_ONCE, ROUNDS = 8192, 200  # pairs drawn in a round, and the rounds before giving up
@@ -80,7 +79,7 @@ def _differing(
         if sum(len(part) for part, _ in parts) >= n:
             sources, bases = (torch.cat(side)[:n] for side in zip(*parts, strict=True))
             return sources, bases
-    raise HarnessError.of(
+    raise PairsError.of(
         f"pairs in which {variable} changes {', '.join(digits)}",
         f"{sum(len(part) for part, _ in parts)} of {ROUNDS * AT_ONCE:,}",
         "name other digits, or list pairs",
@@ -101,13 +100,13 @@ def _listed(
     changed = _changed(sources, bases, variable, layout, task)[:, places].all(1)
     for pair, says in zip(questions.pairs, (agree | changed).tolist(), strict=True):
         if not says:
-            raise HarnessError.of(
+            raise PairsError.of(
                 f"pairs in which {variable} agrees or changes {', '.join(digits)}",
                 write_pair(pair, layout), "list others, or name the digits that it changes",
             )  # fmt: skip
     if bool(agree.all()):
         expected, seen = f"a pair in which {variable} differs", f"{len(agree)} in which it agrees"
-        raise HarnessError.of(expected, seen, "list one, or nothing could follow")
+        raise PairsError.of(expected, seen, "list one, or nothing could follow")
     rows = torch.arange(len(bases))
     return Drawn(bases, sources, rows.where(~agree, -1), rows.where(agree, -1),
                  _expected(sources, bases, variable, places, layout, task))  # fmt: skip

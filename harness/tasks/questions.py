@@ -83,6 +83,10 @@ def shares(n: int, parts: int) -> list[int]:
     return [share + (i < rest) for i in range(parts)]
 
 
+class PairsError(HarnessError):
+    """Pairs of questions that say nothing about a claim, or that cannot be drawn."""
+
+
 class Pair(NamedTuple):
     """Two questions of an interchange intervention, which copies a value from the source into the base."""
 

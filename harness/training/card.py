@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from harness.base.text import markdown_table
 from harness.specs.fixture_files import CURVES
 from harness.specs.pins import Accuracy, Pin
 from harness.specs.recipe import Recipe, UserModelRecipe, UserTaskRecipe
@@ -79,7 +80,7 @@ def accuracy_table(pin: Pin, layout: Positions) -> str:
     """Return a Markdown table of the accuracy per kind of question, measured when the weights were pinned."""
     heads = ["questions", "n", "wholly right", "loss (nats/digit)", *layout.answer_digits]
     rows = [_row(accuracy) for accuracy in pin.measured]
-    return tabulate(rows, heads, tablefmt="github", disable_numparse=True)
+    return markdown_table(rows, heads)
 
 
 def _source(pin: Pin) -> str:

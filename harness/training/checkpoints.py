@@ -18,7 +18,7 @@ from harness.models.bridge import check_tensors, resolve_device
 from harness.models.fixtures import fixture_of
 from harness.models.hub import download
 from harness.models.storage import refuse_existing, serialise, write_fixture
-from harness.specs.fixture_files import RECIPE, check_name, fixture_directory, recipe_of
+from harness.specs.fixture_files import RECIPE, FixtureRef, check_name, fixture_directory, recipe_of
 from harness.specs.pins import Pin, Provenance, recipe_hash
 from harness.specs.recipe import UserTaskRecipe, load_recipe
 from harness.training.accuracy import measure_accuracy
@@ -81,20 +81,20 @@ def import_checkpoint(
     return pin
 
 
-def import_published(name: str, fixtures: Path, *, note: str = "", device: str = "cpu") -> Pin:
-    """Make the fixture `name` from the published weights that its recipe names; download them if needed.
+def import_published(ref: FixtureRef, *, note: str = "", device: str = "cpu") -> Pin:
+    """Make a fixture from the published weights that its recipe names; download them if needed.
 
     Raises:
         FixtureError: the recipe names no published weights, they cannot be downloaded, or their sha256 is wrong.
     """
-    directory, recipe = fixture_directory(name, fixtures), recipe_of(name, fixtures)
+    directory, recipe = fixture_directory(ref), recipe_of(ref)
     if recipe.hub is None:
         problem = Problem("the key `hub`", "none", "name a repository and file", str(directory / RECIPE))
         raise FixtureError(problem)
     refuse_existing(directory, (directory / RECIPE).read_bytes(), b"")  # any weights there stop it before the download
-    checkpoint = download(recipe.hub, name, fixtures)
+    checkpoint = download(recipe.hub, ref)
     source = f"{recipe.hub.repo}/{recipe.hub.file} ({recipe.hub.revision}) on the Hugging Face hub"
-    return import_checkpoint(checkpoint, directory / RECIPE, name, fixtures, source=source, note=note, device=device)
+    return import_checkpoint(checkpoint, directory / RECIPE, *ref, source=source, note=note, device=device)
 
 
 def _read(checkpoint: Path) -> bytes:

@@ -17,7 +17,7 @@ from harness.base.errors import FixtureError, HarnessError, Problem
 from harness.base.intervals import shared_confidence
 from harness.base.text import did_you_mean
 from harness.models.fixtures import read_weights
-from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, list_fixtures, recipe_of
+from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, FixtureRef, list_fixtures, recipe_of
 from harness.specs.pins import Pin, read_pin
 from harness.specs.recipe import UserTaskRecipe
 from harness.training.runs import train_fixture
@@ -67,7 +67,7 @@ def trained_here(names: Sequence[str], fixtures: Path) -> list[str]:
     known = [
         name
         for name in list_fixtures(fixtures)
-        if (fixtures / name / PIN).exists() and read_pin(name, fixtures).trained is not None
+        if (fixtures / name / PIN).exists() and read_pin(FixtureRef(name, fixtures)).trained is not None
     ]
     for name in names:
         if not any(fnmatchcase(other, name) for other in known):
@@ -84,7 +84,7 @@ def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Ite
         FixtureError: the pinned weights are stale or altered, or there is no place to train in.
     """
     for name in names:
-        pinned, recipe = read_pin(name, fixtures), recipe_of(name, fixtures)
+        pinned, recipe = read_pin(FixtureRef(name, fixtures)), recipe_of(FixtureRef(name, fixtures))
         read_weights(fixtures / name / WEIGHTS, pinned, recipe)  # refuses stale or altered weights
         try:
             with tempfile.TemporaryDirectory() as elsewhere:
@@ -95,7 +95,7 @@ def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Ite
                     for place in (fixtures / name, fixtures):
                         for code in place.glob("*.py"):
                             shutil.copyfile(code, Path(elsewhere) / code.relative_to(fixtures))
-                again = train_fixture(name, Path(elsewhere), device=device).pin
+                again = train_fixture(FixtureRef(name, Path(elsewhere)), device=device).pin
         except OSError as error:
             problem = Problem("a place to train in", error.strerror or str(error), "set TMPDIR", name)
             raise FixtureError(problem) from None

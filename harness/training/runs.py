@@ -22,7 +22,17 @@ from harness.base.files import remove_parts, write_together
 from harness.models.bridge import device_name, resolve_device
 from harness.models.fixtures import fixture_of, read_weights
 from harness.models.storage import lock, replace_fixture_files, serialise, unwritable
-from harness.specs.fixture_files import CARD, CHECKPOINT, CURVES, FIGURES, PIN, WEIGHTS, fixture_directory, recipe_of
+from harness.specs.fixture_files import (
+    CARD,
+    CHECKPOINT,
+    CURVES,
+    FIGURES,
+    PIN,
+    WEIGHTS,
+    FixtureRef,
+    fixture_directory,
+    recipe_of,
+)
 from harness.specs.pins import Pin, Trained, read_pin, recipe_hash
 from harness.specs.recipe import UserModelRecipe
 from harness.training.accuracy import measure_accuracy
@@ -46,9 +56,9 @@ class TrainingResult:
 
 
 def train_fixture(
-    name: str, fixtures: Path, *, how: How = "missing", device: str = "auto", until: int | None = None
+    ref: FixtureRef, *, how: How = "missing", device: str = "auto", until: int | None = None
 ) -> TrainingResult:
-    """Train the fixture `name` by its recipe, from its checkpoint if there is one, and pin the weights.
+    """Train a fixture by its recipe, from its checkpoint if there is one, and pin the weights.
 
     If another process trains the same fixture, wait for it. With `until`, stop at that step and leave a checkpoint.
 
@@ -59,8 +69,8 @@ def train_fixture(
         HarnessError: there is no such fixture or device, or `until` is more steps than the recipe has.
         FixtureError: the recipe is bad, its weights may not be replaced, or the directory cannot be written.
     """
-    directory = fixture_directory(name, fixtures)
-    recipe = recipe_of(name, fixtures)
+    directory = fixture_directory(ref)
+    recipe = recipe_of(ref)
     if isinstance(recipe, UserModelRecipe):
         fix = "pin its weights: harness import --help"
         raise FixtureError(Problem("a recipe to train by", f"the model of {recipe.model}", fix, str(directory)))
@@ -70,16 +80,18 @@ def train_fixture(
         raise HarnessError.of(f"--steps from 1 to the recipe's {recipe.steps:,}", str(until), "edit the recipe")
     if recipe.hub is not None:
         raise FixtureError(
-            Problem("a recipe to train by", "one of published weights", f"harness import hub:{name}", str(directory))
+            Problem(
+                "a recipe to train by", "one of published weights", f"harness import hub:{ref.name}", str(directory)
+            )
         )
     try:
-        with _waiting(directory, name):
+        with _waiting(directory, ref.name):
             remove_parts(directory)
             if (directory / PIN).exists() and how == "missing":
-                pin = read_pin(name, fixtures)
+                pin = read_pin(ref)
                 read_weights(directory / WEIGHTS, pin, recipe)  # refuses stale or altered weights
                 return TrainingResult(pin, recipe.steps, already_pinned=True)
-            _refuse_what_was_not_trained_here(name, fixtures)
+            _refuse_what_was_not_trained_here(ref)
             training = Training(recipe, where)
             if how == "fresh":
                 (directory / CHECKPOINT).unlink(missing_ok=True)
@@ -88,18 +100,18 @@ def train_fixture(
             elif how == "resume":
                 problem = Problem("a checkpoint to go on from", "none", "leave out --resume", str(directory))
                 raise FixtureError(problem)
-            _run(training, until, name, directory)
+            _run(training, until, ref.name, directory)
             if until < recipe.steps:
                 return TrainingResult(None, training.step)
-            pin = _pin(training, name, directory)
+            pin = _pin(training, ref.name, directory)
             (directory / CHECKPOINT).unlink(missing_ok=True)
             return TrainingResult(pin, training.step)
     except OSError as error:
         raise unwritable(directory, error) from None
 
 
-def ensure_trained(name: str, fixtures: Path, policy: Policy, device: str = "auto") -> None:
-    """Train the fixture `name` if `policy` asks for it.
+def ensure_trained(ref: FixtureRef, policy: Policy, device: str = "auto") -> None:
+    """Train a fixture if `policy` asks for it.
 
     ``missing`` trains a fixture without a pin. ``always`` also trains again what was trained here. ``never`` trains
     nothing. Imported weights, published weights and models that code builds are never trained.
@@ -107,14 +119,14 @@ def ensure_trained(name: str, fixtures: Path, policy: Policy, device: str = "aut
     Raises:
         HarnessError: as :func:`train_fixture`.
     """
-    recipe = recipe_of(name, fixtures)
+    recipe = recipe_of(ref)
     if policy == "never" or recipe.hub is not None or isinstance(recipe, UserModelRecipe):
         return
-    there = (fixtures / name / PIN).exists()
+    there = (ref.directory / PIN).exists()
     if not there:
-        train_fixture(name, fixtures, device=device)
-    elif policy == "always" and read_pin(name, fixtures).trained is not None:
-        train_fixture(name, fixtures, how="fresh", device=device)
+        train_fixture(ref, device=device)
+    elif policy == "always" and read_pin(ref).trained is not None:
+        train_fixture(ref, how="fresh", device=device)
 
 
 def _waiting(directory: Path, name: str) -> AbstractContextManager[object]:
@@ -127,17 +139,17 @@ def _waiting(directory: Path, name: str) -> AbstractContextManager[object]:
         return held.acquire()
 
 
-def _refuse_what_was_not_trained_here(name: str, fixtures: Path) -> None:
-    directory = fixtures / name
+def _refuse_what_was_not_trained_here(ref: FixtureRef) -> None:
+    directory = ref.directory
     if not any((directory / file).exists() for file in (PIN, CHECKPOINT)) and (directory / WEIGHTS).exists():
         raise FixtureError(Problem(f"no weights without a {PIN}", WEIGHTS, "remove it yourself", str(directory)))
     if not (directory / PIN).exists():
         return
-    pin = read_pin(name, fixtures)
+    pin = read_pin(ref)
     if pin.provenance is not None:
         found = f"weights imported from {pin.provenance.source}"
         fix = "they are not written over; copy the recipe to another name"
-        raise FixtureError(Problem("weights that were trained here, or none", found, fix, str(fixtures / name)))
+        raise FixtureError(Problem("weights that were trained here, or none", found, fix, str(ref.directory)))
     weights = directory / WEIGHTS
     if weights.exists() and (other := hashlib.sha256(weights.read_bytes()).hexdigest()) != pin.weights_sha256:
         fix = "they are not written over; remove them yourself"

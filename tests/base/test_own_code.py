@@ -7,7 +7,18 @@ from tiny import make_recipe, refusal
 
 from harness.base.errors import FixtureError
 from harness.base.own_code import load_object
-from harness.specs.fixture_files import CARD, CHECKPOINT, CURVES, FIGURES, LOCK, PIN, ROLES, WEIGHTS, recipe_of
+from harness.specs.fixture_files import (
+    CARD,
+    CHECKPOINT,
+    CURVES,
+    FIGURES,
+    LOCK,
+    PIN,
+    ROLES,
+    WEIGHTS,
+    FixtureRef,
+    recipe_of,
+)
 from harness.specs.pins import cache_key, code_hashes, recipe_hash
 from harness.tasks.answers import answers
 from harness.tasks.checked_task import load_task
@@ -63,7 +74,7 @@ def test_the_key_of_a_cache_changes_with_whatever_the_code_is_made_of(tmp_path):
     others[1].parent.mkdir()
 
     def key():
-        return cache_key(recipe_of("own", tmp_path))
+        return cache_key(recipe_of(FixtureRef("own", tmp_path)))
 
     seen.add(key())
     for path, counts in ((directory / "letters.py", True), *zip(others, (True, False, False, False), strict=True)):
@@ -74,7 +85,7 @@ def test_the_key_of_a_cache_changes_with_whatever_the_code_is_made_of(tmp_path):
         (directory / name).write_text("x", "utf-8")
         assert key() in seen, name
     (directory / "letters.py").unlink()
-    assert set(code_hashes(recipe_of("own", tmp_path))) == {"letters.py", "own/config.json"}
+    assert set(code_hashes(recipe_of(FixtureRef("own", tmp_path)))) == {"letters.py", "own/config.json"}
     assert code_hashes(make_recipe()) == {}
     assert cache_key(make_recipe()) == recipe_hash(make_recipe())
 
@@ -95,4 +106,4 @@ def test_what_the_import_path_makes_of_a_name_is_one_line(tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path / "path")
     monkeypatch.setattr("__main__.__spec__", None)
     write_own(tmp_path, recipe=RECIPE.replace("letters:task", reference))
-    assert said in refusal(FixtureError, lambda: recipe_of("own", tmp_path).layout)
+    assert said in refusal(FixtureError, lambda: recipe_of(FixtureRef("own", tmp_path)).layout)

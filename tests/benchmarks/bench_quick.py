@@ -11,7 +11,7 @@ from notebook_training import NotebookTraining
 from tabulate import tabulate
 
 from harness.engines.transformer import answer_logits, sizes_of
-from harness.specs.fixture_files import recipe_of
+from harness.specs.fixture_files import FixtureRef, recipe_of
 from harness.tasks.addition.sampling import sample_strata, sample_uniform
 from harness.tasks.addition.strata import make_strata
 from harness.tasks.answers import answers
@@ -49,7 +49,7 @@ def check(weights, recipe):
 def test_seconds_to_an_accurate_adder(add, record_table):
     rows = []
     for seed in SEEDS:
-        recipe = recipe_of("quick_d5_l2", FIXTURES).model_copy(update={"seed": seed})
+        recipe = recipe_of(FixtureRef("quick_d5_l2", FIXTURES)).model_copy(update={"seed": seed})
         training = Training(recipe, CPU)
         start = time.perf_counter()
         while training.step < recipe.steps:
@@ -62,7 +62,7 @@ def test_seconds_to_an_accurate_adder(add, record_table):
         rows.append((seed, trained - start, time.perf_counter() - trained, uniform, cascades, good))
 
     def notebook_steps(steps=5):
-        recipe = recipe_of("add_d5_l2_h3", FIXTURES)
+        recipe = recipe_of(FixtureRef("add_d5_l2_h3", FIXTURES))
         questions = Training(recipe, CPU)
         notebook = NotebookTraining(recipe, {key: weight.detach().clone() for key, weight in questions.weights.items()})
         notebook.step(questions.draw_batch())

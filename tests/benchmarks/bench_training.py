@@ -10,7 +10,7 @@ import pytest
 import torch
 from notebook_training import NotebookTraining
 
-from harness.specs.fixture_files import recipe_of
+from harness.specs.fixture_files import FixtureRef, recipe_of
 from harness.training.loop import Training
 from harness.training.runs import LOG_EVERY
 
@@ -33,7 +33,7 @@ def step_flops(recipe):
 
 @pytest.mark.parametrize("name", ["add_d5_l2_h3", "add_d5_l1_h3"])
 def test_training_step(paired, gemm_rate, name):
-    recipe = recipe_of(name, FIXTURES)
+    recipe = recipe_of(FixtureRef(name, FIXTURES))
     ours = Training(recipe, torch.device("cpu"))
     notebook = NotebookTraining(recipe, {key: weight.detach().clone() for key, weight in ours.weights.items()})
     questions = Training(recipe, torch.device("cpu"))  # draws what `ours` draws
@@ -60,7 +60,7 @@ def test_the_first_200_losses(add):
     In float32 rounding grows from 1e-8 to 1e-3 within 200 steps, also between two runs of the notebook's own way
     that differ in nothing but the order of each batch's questions. So that is the measure there, and not a number.
     """
-    recipe = recipe_of("add_d5_l2_h3", FIXTURES)
+    recipe = recipe_of(FixtureRef("add_d5_l2_h3", FIXTURES))
     questions = Training(recipe, torch.device("cpu"))
     start = {key: weight.detach().clone() for key, weight in questions.weights.items()}
     order = torch.Generator().manual_seed(0)
@@ -93,7 +93,7 @@ def test_the_first_200_losses(add):
 
 
 def test_logging(benchmark, add):
-    recipe = recipe_of("add_d5_l2_h3", FIXTURES)
+    recipe = recipe_of(FixtureRef("add_d5_l2_h3", FIXTURES))
     training = Training(recipe, torch.device("cpu"))
     tokens = training.draw_batch()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_logging(benchmark, add):
 
 
 def test_tiny_from_nothing(benchmark, add):
-    recipe = recipe_of("tiny", FIXTURES)
+    recipe = recipe_of(FixtureRef("tiny", FIXTURES))
 
     def train():
         training = Training(recipe, torch.device("cpu"))
@@ -138,7 +138,7 @@ def test_tiny_from_nothing(benchmark, add):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_training_step_on_a_gpu(paired):
-    recipe = recipe_of("add_d5_l2_h3", FIXTURES)
+    recipe = recipe_of(FixtureRef("add_d5_l2_h3", FIXTURES))
     device = torch.device("cuda")
     ours = Training(recipe, device)
     notebook = NotebookTraining(recipe, {key: weight.detach().clone() for key, weight in ours.weights.items()}, device)

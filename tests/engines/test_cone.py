@@ -165,7 +165,9 @@ def test_where_heads_look_is_where_they_look_in_the_reference_engine(n_layers):
 def test_what_it_says_on_its_own_is_what_the_reference_engine_says():
     fixture = make(n_layers=2, n_digits=3)
     tokens = tokens_for(Sample(40, 1), fixture.layout)
+    asked = tokens.clone()
     assert torch.equal(cone.generate(fixture, tokens, 7), hooked.generate(fixture, tokens))
+    assert torch.equal(tokens, asked)  # it writes its answers into a copy
 
 
 def test_a_nodes_own_values_put_back_change_nothing():
@@ -301,6 +303,7 @@ def test_a_model_without_layer_norm_goes_to_the_reference_engine_too():
     plain = dataclasses.replace(fixture, recipe=fixture.recipe.model_copy(update={"normalisation": "RMS"}))
     assert cone.refusal(plain) == "the normalisation RMS"
     assert cone.refusal(fixture) is None
+    assert cone.refusal(make(act_fn="gelu")) is None
 
 
 def test_the_engine_can_be_chosen():

@@ -10,10 +10,10 @@ import torch
 from paths import FIXTURE, FIXTURES, HYPOTHESES
 
 from harness.judging.bench import Workbench
-from harness.judging.evaluation import judge, plan
+from harness.judging.evaluation import gather, judge
 from harness.judging.records import record_of
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import RECIPE, recipe_of
+from harness.specs.fixture_files import RECIPE, FixtureRef, recipe_of
 from harness.specs.spec_files import load_file
 from harness.training.loop import Training
 from harness.training.runs import train_fixture
@@ -41,7 +41,7 @@ def judged(topic, device, engine):
     """Return the records of a shipped spec, but for where and how fast they were made."""
     bench = Workbench(device, engine)
     claims = load_file(HYPOTHESES / FIXTURE / f"{topic}.yaml", FIXTURES)
-    plan(claims, bench)
+    gather(claims, bench)
     records = [record_of(judge(claim, bench)) for claim in claims]
     return [{key: value for key, value in row.items() if key not in ("device", "engine", "seconds")} for row in records]
 
@@ -56,7 +56,7 @@ def test_verdicts_and_counts_are_those_of_the_cpu_by_either_engine(topic):
 
 
 def test_a_step_of_training_is_the_cpus():
-    recipe = recipe_of("tiny", FIXTURES)
+    recipe = recipe_of(FixtureRef("tiny", FIXTURES))
     runs = [Training(recipe, torch.device(device)) for device in ("cpu", GPU)]
     for run in runs:
         for _ in range(20):
@@ -69,7 +69,7 @@ def test_a_step_of_training_is_the_cpus():
 def test_a_fixture_is_trained_and_loads(tmp_path):
     (tmp_path / "tiny").mkdir()
     shutil.copy(FIXTURES / "tiny" / RECIPE, tmp_path / "tiny")
-    made = train_fixture("tiny", tmp_path, device=GPU)
+    made = train_fixture(FixtureRef("tiny", tmp_path), device=GPU)
     assert made.pin.trained.device == torch.cuda.get_device_name()
     uniform = made.pin.measured[0]
     assert uniform.right > 0.9 * uniform.n

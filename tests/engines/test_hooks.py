@@ -155,6 +155,16 @@ def test_donors_are_never_the_question_itself_and_depend_only_on_the_seed(two_la
     assert set(donors[1::3].tolist()) == {0, 2, 3}
 
 
+def test_a_question_without_another_donor_is_an_error(two_layers):
+    layout = two_layers[0].layout
+    only = encode([Question(1, 2)] * 3, layout)
+    asked = encode([Question(3, 4), Question(1, 2)], layout)  # one is enough
+    told = "^expected a donor other than the question itself, found none in the reference set; name a larger reference$"
+    for questions in (only, asked):
+        with pytest.raises(MeasurementError, match=told):
+            interventions.draw_donors(questions, only, layout, 0)
+
+
 def test_no_questions_is_an_error(two_layers):
     fixture, _ = two_layers
     with pytest.raises(MeasurementError, match="expected at least one question, found none; ask some"):

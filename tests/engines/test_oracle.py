@@ -15,6 +15,7 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN
 from harness.judging.measurement import pattern
 from harness.models.fixtures import load_fixture
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import reach, read_nodes
 from harness.specs.pins import read_pin
 from harness.tasks.addition.arithmetic import encode
@@ -31,7 +32,7 @@ def fixture():
 
 
 def test_same_weights_and_same_questions(fixture):
-    assert read_pin("add_d5_l2_h3", FIXTURES).provenance.source_sha256 == ORACLE["checkpoint_sha256"]
+    assert read_pin(FixtureRef("add_d5_l2_h3", FIXTURES)).provenance.source_sha256 == ORACLE["checkpoint_sha256"]
     assert set(ORACLE["question_sets"]) == set(NAMES)
     for name, texts in ORACLE["question_sets"].items():
         assert [fixture.layout.write_question(q) for q in named_set(name, fixture.layout)] == texts

@@ -369,6 +369,7 @@ def test_attention_draws_the_mean_alone(where, tmp_path, tiny):
     assert re.search(r"<!-- mean over ba \(\d of \d answered right\) -->", text)
 
 
+@pytest.mark.slow
 def test_attention_makes_a_page(where, tmp_path, capsys):
     pytest.importorskip("circuitsvis", reason="the extra viz is not installed")
     assert main(["attention", "tiny", "15+45", "--html", "a.html", *where]) == 0

@@ -100,7 +100,7 @@ def test_a_stream_that_is_the_digit_carries_all_that_the_digit_depends_on(tmp_pa
     text = "patch: {node: [S11L1R, S12L1R], variable: D4.T5, digits: [A5, A4]}\npairs: {n: 800}"
     result = judge(read(tmp_path, text), bench)
     assert result.verdict == "supported"
-    rows = {row.what: row for row in result.comparisons}
+    rows = {row.subject: row for row in result.comparisons}
     assert [rows[what].value for what in ("A5", "A4", "jointly", "agreeing")] == [1, 1, 1, 0]
     assert {rows[digit].finding for digit in ("A3", "A2", "A1", "A0")} == {"by construction"}
 
@@ -109,7 +109,7 @@ def test_a_stream_that_carries_the_carry_too_does_not_carry_the_base_add_alone(t
     text = "patch: {node: S13L1R, variable: D3.base_add, digits: [A3]}\npairs: {n: 800}"
     result = judge(read(tmp_path, text), bench)
     assert result.verdict == "refuted"
-    rows = {row.what: row for row in result.comparisons}
+    rows = {row.subject: row for row in result.comparisons}
     assert 0.2 < rows["A3"].value < 0.8  # wrong where source and base differ in the carry that comes in
     assert rows["agreeing"].finding == "contradicted"
     assert "D3.base_add at S13L1R to A3" in failure_text(record_of(result))
@@ -130,8 +130,8 @@ def test_listed_pairs_are_a_census(tmp_path, bench):
     )
     result = judge(read(tmp_path, text), bench)
     assert result.verdict == "supported"
-    assert [(row.what, row.observed, row.low) for row in result.comparisons if row.what in ("A5", "agreeing")] == [
-        ("A5", "1/1", None), ("agreeing", "0/1", None),
+    assert [(row.subject, row.k, row.n, row.low) for row in result.comparisons if row.subject in ("A5", "agreeing")] == [
+        ("A5", 1, 1, None), ("agreeing", 0, 1, None),
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from harness.base.errors import MeasurementError
 from harness.base.intervals import exact_interval, n_to_settle
 from harness.judging.measurement import DigitCount, Measurement
-from harness.judging.verbs.ablate import compare_sibling, decide
-from harness.judging.verdict import Comparison, settling_n, straddled, within_bounds
+from harness.judging.mutants import mutants_of
+from harness.judging.verb import verb_named
+from harness.judging.verdict import Comparison, Controls, row_of, settling_n, straddled, verdict_of, within_bounds
+from harness.reporting.words import expected, observed
 from harness.specs.nodes import Shape, read_nodes
 from harness.specs.verbs.ablate import Expect, Hypothesis
 from harness.specs.verbs.keep import Keep
@@ -48,8 +51,17 @@ def measured(n=1000, losses=None, clean_accuracy=1.0, excluded=None, **wrong):
     )  # fmt: skip
 
 
+def decide(h, m, siblings=None):
+    rows = verb_named(h.verb).comparisons(h, m, siblings)
+    return verdict_of(h, rows), rows
+
+
+def compare_sibling(h, name, counts):
+    return verb_named(h.verb).compare_sibling(h, name, counts)
+
+
 def findings(h, m):
-    return {row.what: row.finding for row in decide(h, m)[1]}
+    return {row.subject: row.finding for row in decide(h, m)[1]}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +105,7 @@ def test_of_a_census_each_digit_holds_or_is_contradicted():
 
 def test_digits_out_of_reach_hold_by_construction_and_take_no_confidence():
     h = claim("S16L1H0", questions=SAMPLE, fails=("A0",))
-    rows = {row.what: row for row in decide(h, measured(A0=900))[1]}
+    rows = {row.subject: row for row in decide(h, measured(A0=900))[1]}
     assert h.comparisons == 1
     assert [rows[d].finding for d in ("A5", "A1", "A0")] == ["by construction", "by construction", "holds"]
     assert rows["A5"].low is None
@@ -120,7 +132,7 @@ def test_digits_the_clean_run_gets_wrong_do_not_count():
     h = claim(fails=("A5",), fail_rate=0.5)
     verdict, rows = decide(h, measured(10, A5=4, excluded={"A5": 3}))
     assert verdict == "supported"  # 4 of 7
-    assert [(row.observed, row.excluded) for row in rows if row.what == "A5"] == [("4/7", 3)]
+    assert [(row.k, row.n, row.excluded) for row in rows if row.subject == "A5"] == [(4, 7, 3)]
     with pytest.raises(MeasurementError, match="questions whose clean run gets A5 right, found 0 of 10 right"):
         decide(h, measured(10, excluded={"A5": 10}))
 
@@ -158,18 +170,22 @@ def test_a_loss_that_cannot_change_is_by_construction():
 def test_intervals_of_one_claim_are_wider_than_a_single_one():
     many = decide(claim(questions=SAMPLE), measured(A3=10))[1]
     one = decide(claim("S16L1H0", questions=SAMPLE), measured(A0=10))[1]
-    wide, narrow = next(r for r in many if r.what == "A3"), next(r for r in one if r.what == "A0")
+    wide, narrow = next(r for r in many if r.subject == "A3"), next(r for r in one if r.subject == "A0")
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
+def words(row):
+    return expected(row_of(row)), observed(row_of(row))
+
+
 def rows_of(h, m, siblings=None):
-    return {row.what: row for row in decide(h, m, siblings)[1]}
+    return {row.subject: row for row in decide(h, m, siblings)[1]}
 
 
 def test_a_row_tells_what_was_expected_what_was_seen_and_of_how_many():
     h = claim(questions=SAMPLE, fails=("A5",), may_fail=("A2",), loss_below=0.5, loss_above=0.25)
     found = rows_of(h, measured(losses=[0.125, 0.25] * 500, A5=55, A2=3, A3=10))
-    told = {what: (row.expected, row.observed, row.finding, row.asked, row.threshold) for what, row in found.items()}
+    told = {what: (*words(row), row.finding, row.n, row.threshold) for what, row in found.items()}
     assert told == {
         "A5": ("fails > 5%", "55/1000", "undecided", 1000, 0.05),
         "A4": ("fails < 1%", "0/1000", "holds", 1000, None),
@@ -180,11 +196,11 @@ def test_a_row_tells_what_was_expected_what_was_seen_and_of_how_many():
         "loss": ("> 0.25 nats", "0.188", "contradicted", None, None),
     }
     assert found["A5"].value == 0.055
-    below, above = (row for row in decide(h, measured(losses=[0.125, 0.25] * 500))[1] if row.what == "loss")
-    assert (below.expected, below.observed, below.value, below.finding) == ("< 0.5 nats", "0.188", 0.1875, "holds")
+    below, above = (row for row in decide(h, measured(losses=[0.125, 0.25] * 500))[1] if row.subject == "loss")
+    assert (*words(below), below.value, below.finding) == ("< 0.5 nats", "0.188", 0.1875, "holds")
     assert below.low < 0.1875 < below.high
     assert (below.low, below.high) == (above.low, above.high)
-    exact = [row.expected for row in decide(claim(fails=("A5",)), measured(7, A5=1))[1]]
+    exact = [expected(row_of(row)) for row in decide(claim(fails=("A5",)), measured(7, A5=1))[1]]
     assert exact == ["fails", *["never fails"] * 5]
 
 
@@ -196,7 +212,7 @@ def test_a_digit_nobody_was_asked_about_but_that_may_fail_has_no_rate():
 def test_an_undecided_loss_says_which_bound_it_straddles():
     (row,) = (
         row for row in decide(claim(questions=SAMPLE, loss_below=0.02), measured(losses=[0.0, 0.038] * 500))[1]
-        if row.what == "loss"
+        if row.subject == "loss"
     )  # fmt: skip
     assert (row.finding, row.threshold) == ("undecided", 0.02)
 
@@ -226,7 +242,7 @@ def counts(asked=1000, **wrong):
 
 
 @pytest.mark.parametrize(
-    ("questions", "wrong", "finding", "observed", "threshold"),
+    ("questions", "wrong", "finding", "seen", "threshold"),
     [
         (CENSUS, {"A5": 3, "A4": 1}, "contradicted", "A4 1/1000", None),  # it does it too
         (CENSUS, {"A5": 3}, "holds", "A4 0/1000", None),
@@ -237,19 +253,19 @@ def counts(asked=1000, **wrong):
         (SAMPLE, {"A5": 1, "A4": 55}, "holds", "A5 1/1000", None),
     ],
 )
-def test_a_sibling_that_does_it_too_contradicts(questions, wrong, finding, observed, threshold):
+def test_a_sibling_that_does_it_too_contradicts(questions, wrong, finding, seen, threshold):
     h = claim(questions=questions, fails=("A5", "A4"))
     row = compare_sibling(h, "S11L0H1", counts(**wrong, A3=900))
-    assert (row.what, row.expected, row.finding, row.observed) == ("S11L0H1", "does not do it too", finding, observed)
-    assert (row.sibling, row.asked, row.threshold) == (True, 1000, threshold)
-    assert row.value == int(observed.split()[1].split("/")[0]) / 1000
+    assert (row.subject, row.finding, *words(row)) == ("S11L0H1", finding, "does not do it too", seen)
+    assert (row.sibling, row.kind, row.n, row.threshold) == (True, "fails", 1000, threshold)
+    assert row.value == int(seen.split()[1].split("/")[0]) / 1000
     assert (row.low is None) == questions.census
     if not questions.census:
         assert (row.low, row.high) == exact_interval(round(row.value * 1000), 1000, h.confidence)
 
 
 @pytest.mark.parametrize(
-    ("questions", "wrong", "finding", "observed"),
+    ("questions", "wrong", "finding", "seen"),
     [
         (CENSUS, {"A5": 3, "A4": 1}, "holds", "A5 3/1000"),  # without the node it fails: it is needed
         (CENSUS, {}, "contradicted", "A5 0/1000"),
@@ -257,25 +273,25 @@ def test_a_sibling_that_does_it_too_contradicts(questions, wrong, finding, obser
         (SAMPLE, {"A4": 10}, "undecided", "A4 10/1000"),
     ],
 )
-def test_a_node_without_which_the_digits_stay_right_is_not_needed(questions, wrong, finding, observed):
+def test_a_node_without_which_the_digits_stay_right_is_not_needed(questions, wrong, finding, seen):
     base = claim(questions=questions)
     h = Keep(
         **{field.name: getattr(base, field.name) for field in dataclasses.fields(base)}, digits=("A5", "A4"), kept=()
     )
     row = compare_sibling(h, "S11L0H1", counts(**wrong, A3=900))
-    assert (row.expected, row.finding, row.observed) == ("is needed", finding, observed)
+    assert (row.finding, *words(row)) == (finding, "is needed", seen)
     assert row.threshold == (0.01 if finding == "undecided" else None)
 
 
 def test_a_sibling_nobody_could_be_asked_about_decides_nothing():
     row = compare_sibling(claim(fails=("A5",)), "S11L0H1", counts(0))
-    assert (row.finding, row.value, row.low, row.high, row.asked) == ("undecided", 0, None, None, 0)
+    assert (row.finding, row.value, row.low, row.high, row.n) == ("undecided", 0, None, None, 0)
 
 
 def test_siblings_stand_below_the_digits_in_the_verdict():
     h = claim(fails=("A5",))
     verdict, rows = decide(h, measured(7, A5=1), {"S11L0H1": counts(7, A5=1)})
-    assert (verdict, rows[-1].what) == ("refuted", "S11L0H1")
+    assert (verdict, rows[-1].subject) == ("refuted", "S11L0H1")
 
 
 @pytest.mark.parametrize(
@@ -316,5 +332,32 @@ def test_the_number_of_questions_that_would_settle_a_claim():
     assert settling_n(h, [rows["A4"]], 7) is None  # decided already
     exactly_there = dataclasses.replace(rows["A5"], value=0.05)
     assert settling_n(h, [exactly_there, rows["A3"]], 7) is None
-    loss = Comparison("loss", "", "", 1.0, 0.8, 1.2, "undecided", threshold=1.1)
+    loss = Comparison(subject="loss", kind="loss", value=1.0, low=0.8, high=1.2, finding="undecided", threshold=1.1)
     assert settling_n(h, [loss], 100) == 400  # of no rate: of all the questions
+
+
+def test_a_row_as_json_has_every_field_and_no_infinity():
+    row = Comparison(subject="loss", kind="loss", finding="undecided", value=1.0, low=0.5, high=math.inf)
+    assert row_of(row) == {**dataclasses.asdict(row), "low": 0.5, "high": None, "sibling": False}
+    assert row_of(dataclasses.replace(row, expects="unlike", high=2.0))["sibling"] is True
+
+
+def test_controls_as_json_have_every_sibling_and_what_follows_from_them():
+    beside = Comparison(subject="S1L0H1", kind="fails", expects="unlike", finding="contradicted", value=0.9, k=9, n=10)
+    assert Controls(200, 0.5, (beside,), {"mean": "supported"}).as_dict() == {
+        "put_back": 200, "own": 0.5, "rank": 2, "specific": False, "siblings": [row_of(beside)],
+        "methods": {"mean": "supported"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ablate", "wider"),
+    [
+        ("S8L0H1", "S8L0H1 S8L0R"), ("S8L0M", "S8L0M S8L0R"), ("S8", "S8L0R S9L0R"),
+    ],
+)  # fmt: skip
+def test_where_nothing_should_fail_a_mutant_ablates_more(ablate, wider):
+    """The stream where the nodes are; of a stream, that of the next step."""
+    found = {mutant.kind: mutant.claim for mutant in mutants_of(claim(ablate))}
+    assert found["wider"].nodes == read_nodes(wider.split(), SHAPE)
+    assert "no-op" not in found

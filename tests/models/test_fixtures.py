@@ -25,7 +25,7 @@ from harness.base.files import write_atomically
 from harness.models.bridge import resolve_device
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
-from harness.specs.fixture_files import list_fixtures, recipe_of
+from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
 from harness.specs.pins import read_pin, recipe_hash
 
 ROOT = Path("fixtures")
@@ -106,8 +106,8 @@ def test_the_fixtures_that_are_said_to_have_weights_have_them():
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_fixture_of_this_repository_is_whole(name):
-    pin = read_pin(name, FIXTURES)
-    assert recipe_hash(recipe_of(name, FIXTURES)) == pin.recipe_sha256
+    pin = read_pin(FixtureRef(name, FIXTURES))
+    assert recipe_hash(recipe_of(FixtureRef(name, FIXTURES))) == pin.recipe_sha256
     assert sha256(FIXTURES / name / "model.safetensors") == pin.weights_sha256
 
 
@@ -272,7 +272,7 @@ def test_a_name_that_is_not_a_directorys_is_refused(name):
     write_tiny(Path(), "outside")
     problem = "expected a fixture name of letters, digits, `_`, `-` and `.`, found "
     assert refusal(HarnessError, load, name).startswith(problem)
-    assert refusal(HarnessError, read_pin, name, ROOT).startswith(problem)
+    assert refusal(HarnessError, read_pin, FixtureRef(name, ROOT)).startswith(problem)
 
 
 def test_a_link_that_leads_outside_is_refused():

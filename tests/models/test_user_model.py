@@ -17,7 +17,7 @@ from harness.cli import main
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import recipe_of
+from harness.specs.fixture_files import FixtureRef, recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
 
@@ -79,9 +79,9 @@ def test_it_is_nobodys_to_train(tmp_path, weights, capsys):
 
 def test_a_model_of_ones_own_may_add(tmp_path):
     directory = write_own(tmp_path / "fixtures", recipe=BUILT.replace("letters:task", "addition\nn_digits: 2"))
-    assert recipe_of("own", tmp_path / "fixtures").layout.title == "2-digit addition"
+    assert recipe_of(FixtureRef("own", tmp_path / "fixtures")).layout.title == "2-digit addition"
     (directory / "recipe.yaml").write_text(BUILT.replace("letters:task", "addition"), "utf-8")
-    said = refusal(FixtureError, recipe_of, "own", tmp_path / "fixtures")
+    said = refusal(FixtureError, recipe_of, FixtureRef("own", tmp_path / "fixtures"))
     assert "expected the key `n_digits`, found none; add `n_digits: …`" in said
 
 
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_a_builder_is_one_line(tmp_path, weights, capsys, kin
 def test_a_recipe_of_a_built_model_says_nothing_of_training(tmp_path):
     write_own(tmp_path / "fixtures", recipe=BUILT + "d_model: 8\nsteps: 3\n")
     with pytest.raises(HarnessError) as caught:
-        recipe_of("own", tmp_path / "fixtures")
+        recipe_of(FixtureRef("own", tmp_path / "fixtures"))
     assert [problem.expected for problem in caught.value.problems] == [
         "no `d_model` in a recipe of a model that code builds", "no `steps` in a recipe of a model that code builds",
     ]  # fmt: skip

@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass
 
 from harness.engines import cone, interventions
-from harness.judging.evaluation import judge, plan
+from harness.judging.evaluation import gather, judge
 from harness.models.fixtures import load_fixture
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.spec_files import load_file
@@ -49,7 +50,7 @@ def true_rates(name, fixtures, bench):
     tokens = tokens_for(QuestionList(tuple(Question(x, y) for x in every for y in every)), layout)
     truth = answers(tokens, layout)
     live = [node for node in all_nodes(fixture.shape) if reach([node], fixture.shape)]
-    means = bench.means(name, fixtures, DEFAULT_REFERENCE)
+    means = bench.means(FixtureRef(name, fixtures), DEFAULT_REFERENCE)
     keys = [(node, method) for node in live for method in ("mean", "zero")]
     changes = [
         interventions.mean([node], means) if method == "mean" else interventions.zero({node: fixture.width(node)})
@@ -84,7 +85,7 @@ def ask_random_claims(tmp_path, fixtures, name, n, bench, *, digits, gate=0.99):
         path = tmp_path / f"{i}.yaml"
         path.write_text(f"version: 1\nfixture: {name}\nhypotheses:\n{''.join(texts[i : i + 200])}", "utf-8")
         claims += load_file(path, fixtures, path.name)
-    plan(claims, bench)
+    gather(claims, bench)
     for (node, method, fails, rate), claim in zip(asked, claims, strict=True):
         result = judge(claim, bench)
         truth = dict(zip(digits, rates[node, method], strict=True))
@@ -96,5 +97,5 @@ def ask_random_claims(tmp_path, fixtures, name, n, bench, *, digits, gate=0.99):
         rows = [row for row in result.comparisons if row.low is not None]
         if rows:
             found.claims_with_intervals += 1
-            found.covered += all(row.low <= truth[row.what] <= row.high for row in rows)
+            found.covered += all(row.low <= truth[row.subject] <= row.high for row in rows)
     return found

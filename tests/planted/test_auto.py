@@ -7,7 +7,7 @@ from planted import read
 
 from harness.judging.controls import measure_controls
 from harness.judging.evaluation import judge
-from harness.judging.mutants import judge_mutants
+from harness.judging.mutation_score import judge_mutants
 from harness.judging.records import record_of
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import false_verdicts_line
@@ -32,7 +32,7 @@ def test_as_many_are_asked_as_settle_it(tmp_path, fixtures, bench, rate, verdict
     record = record_of(result)
     assert record["questions"] == f"{n} (auto) × uniform, seed 5"
     assert record["settled_by"] is None
-    (row,) = [row for row in result.comparisons if row.what == "A1"]
+    (row,) = [row for row in result.comparisons if row.subject == "A1"]
     assert row.low < 0.45 < row.high
 
 

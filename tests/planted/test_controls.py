@@ -9,7 +9,7 @@ from harness.base.errors import MeasurementError
 from harness.engines import cone
 from harness.judging.bench import Workbench
 from harness.judging.controls import measure_controls
-from harness.judging.evaluation import judge, plan
+from harness.judging.evaluation import gather, judge
 from harness.judging.records import record_of
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import not_specific
@@ -38,8 +38,9 @@ def test_controls_find_what_does_the_same(tmp_path, fixtures, bench, text, speci
     result = judge(claim, bench, controls=True)
     assert result.verdict == "supported"
     assert result.controls.specific is specific
-    assert {row.what for row in result.controls.same} == same
+    assert {row.subject for row in result.controls.same} == same
     assert all(row.finding != "undecided" for row in result.controls.siblings)
+    assert (result.controls.rank is None) == (claim.verb == "keep")  # of which each sibling is one node more, no rival
     record = record_of(result)
     assert not_specific(record) is not specific
     assert all(name in failure_text(record) for name in same)
@@ -54,7 +55,7 @@ def test_only_here_demands_that_nothing_else_does_it(tmp_path, fixtures, bench, 
     (claim,) = read(tmp_path, fixtures, text)
     result = judge(claim, bench)
     assert result.verdict == ("supported" if specific else "refuted")
-    assert {row.what for row in result.comparisons if row.sibling and row.finding == "contradicted"} == same
+    assert {row.subject for row in result.comparisons if row.sibling and row.finding == "contradicted"} == same
     assert "only here" in claim.expected or "each is needed" in claim.expected
 
 
@@ -68,7 +69,7 @@ def test_the_rank_is_among_the_other_heads_and_steps(tmp_path, fixtures, bench):
     )  # fmt: skip
     found = [measure_controls(claim, bench) for claim in claims]
     assert found[0].own == 0.45
-    assert {row.what: row.value for row in found[0].siblings} == {
+    assert {row.subject: row.value for row in found[0].siblings} == {
         "S3L0H1": 0.45, "S3L0H2": 0.0, "S0L0H0": 0.0, "S1L0H0": 0.0, "S2L0H0": 0.0,
     }  # fmt: skip
     assert [controls.rank for controls in found] == [1, 3, None]
@@ -80,7 +81,7 @@ def test_a_sibling_that_is_undecided_leaves_open_whether_the_claim_is_specific(t
     text = "ablate: S3L0H0\nreference: {all}\nquestions: {sample}\nexpect: {{fails: [A1], fail_rate: 0.4}}"
     result = judge(read(tmp_path, fixtures, text)[0], bench, controls=True)
     assert result.verdict == "supported"
-    assert {row.what for row in result.controls.siblings if row.finding == "undecided"} == {"S3L0H1"}
+    assert {row.subject for row in result.controls.siblings if row.finding == "undecided"} == {"S3L0H1"}
     assert result.controls.specific is None
     assert not_specific(record_of(result)) is False
 
@@ -127,5 +128,5 @@ def test_an_engine_that_does_not_put_back_what_it_took_is_found_out(tmp_path, fi
 def test_planned_or_not_the_controls_are_the_same(tmp_path, fixtures, bench):
     claims = read(tmp_path, fixtures, *(text for text, _, _ in CONTROLLED.values()))
     planned = Workbench("cpu")
-    plan(claims, planned, controls=True)
+    gather(claims, planned, controls=True)
     assert [measure_controls(c, planned) for c in claims] == [measure_controls(c, Workbench("cpu")) for c in claims]

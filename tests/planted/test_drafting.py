@@ -12,8 +12,9 @@ from harness.exploring.drafts import draft
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
-from harness.reporting.report import markdown, shown_verdict, terminal_table
-from harness.reporting.summary import summary_line
+from harness.reporting.report import markdown, terminal_table
+from harness.reporting.summary import shown_verdict, summary_line
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.spec_files import load_file
 from harness.tasks.questions import Sample
 
@@ -75,7 +76,7 @@ def test_a_model_that_is_often_wrong_gets_a_gate(tmp_path):
     assert claim.gate == 0
     assert main(["check", str(path), f"--fixtures={fixtures}", "--device=cpu"]) == 0
     with pytest.raises(HarnessError, match=r"expected a digit that surely fails .*, found A2 "):
-        draft("tiny", fixtures, ["S5L0"], "{n: 20}", "mean", Workbench("cpu"))
+        draft(FixtureRef("tiny", fixtures), ["S5L0"], "{n: 20}", "mean", Workbench("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from harness.cli import main
 from harness.exploring.minimal_sets import find_minimal
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.siblings import write_nodes
 from harness.specs.spec_files import load_file
 
@@ -20,7 +21,7 @@ SUFFICES = {"heads": "S3-S4L0H0+H1", "mlps": "S3-S4L0M"}
 
 @pytest.mark.parametrize("part", ["heads", "mlps"])
 def test_what_suffices_is_found_and_no_more(fixtures, bench, part):
-    found = find_minimal("planted", fixtures, part, bench, n=200)
+    found = find_minimal(FixtureRef("planted", fixtures), part, bench, n=200)
     assert write_nodes(found.kept) == SUFFICES[part]
     assert found.accuracy == 1
 
@@ -47,4 +48,4 @@ def test_without_any_one_of_them_it_fails(fixtures, tmp_path, capsys):
 
 
 def test_nobody_to_search_in(fixtures, bench):
-    assert "found nobody" in refusal(HarnessError, find_minimal, "nobody", fixtures, "heads", bench)
+    assert "found nobody" in refusal(HarnessError, find_minimal, FixtureRef("nobody", fixtures), "heads", bench)

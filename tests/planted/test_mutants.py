@@ -9,7 +9,9 @@ from tiny import write_tiny
 from harness.judging.bench import Workbench
 from harness.judging.coverage import COVERAGE_N, coverage_of, map_nodes
 from harness.judging.evaluation import judge
-from harness.judging.mutants import judge_mutants, mutants_of, plan_mutants
+from harness.judging.mutants import mutants_of
+from harness.judging.mutation_score import gather_mutants, judge_mutants
+from harness.specs.fixture_files import FixtureRef
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +57,7 @@ MUTATED = {
 def test_what_does_not_hold_is_killed(tmp_path, fixtures, bench, text, killed, surviving):
     (claim,) = read(tmp_path, fixtures, text)
     assert judge(claim, bench).verdict == "supported"
-    plan_mutants(claim, bench, [])
+    gather_mutants(claim, bench, [])
     found = judge_mutants(claim, bench, [])
     assert set(found.killed) == killed
     assert {survivor.kind for survivor in found.survivors} == surviving
@@ -102,7 +104,7 @@ def test_other_weights_kill_what_is_so_of_these_alone(tmp_path, fixtures):
 
 
 def test_coverage_finds_the_nodes_that_do_all_and_those_that_are_not_named(fixtures, bench):
-    swept = map_nodes("planted", fixtures, bench, COVERAGE_N)
+    swept = map_nodes(FixtureRef("planted", fixtures), bench, COVERAGE_N)
     found = coverage_of(swept, {"S3L0H0", "S3L0H1", "S3L0M", "S0L0H2"})
     assert set(found.matter) == {"S3L0H0", "S3L0H1", "S3L0M", "S4L0H0", "S4L0H1", "S4L0M"}
     assert found.named == {"S3L0H0", "S3L0H1", "S3L0M"}

@@ -18,6 +18,7 @@ from harness.judging.coverage import map_nodes
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
 from harness.reporting.page import render
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.spec_files import load_file
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[browser]'")
@@ -61,7 +62,7 @@ def address(tmp_path_factory, fixtures):
     tiny.write_tiny(root, "wide", n_digits=5)
     bench = Workbench("cpu")
     records = [record_of(judge(h, bench, controls=True)) for h in load_file(root / "a.yaml", fixtures, "a.yaml")]
-    maps = [map_nodes("planted", fixtures, bench), map_nodes("wide", root, bench, 60)]
+    maps = [map_nodes(FixtureRef("planted", fixtures), bench), map_nodes(FixtureRef("wide", root), bench, 60)]
     path = root / "index.html"
     path.write_text(render(records, maps, command="pytest claims/", root=root), "utf-8")
     return path.as_uri()

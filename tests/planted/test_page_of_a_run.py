@@ -110,9 +110,9 @@ def test_the_map_shows_what_the_weights_do(run, pytester):
 def test_one_sweep_serves_the_map_and_the_coverage(run, pytester, monkeypatch):
     asked, real = [], harness.judging.coverage.map_nodes
 
-    def counting(name, fixtures, bench, n):
-        asked.append((name, n))
-        return real(name, fixtures, bench, n)
+    def counting(ref, bench, n):
+        asked.append((ref.name, n))
+        return real(ref, bench, n)
 
     monkeypatch.setattr(harness.judging.coverage, "map_nodes", counting)
     run(SUPPORTED, "--harness-coverage")
@@ -148,7 +148,6 @@ def test_bad_specs_alone_make_a_page_too(run, pytester):
     assert "Specs that could not be read" in page(pytester)
 
 
-@pytest.mark.slow
 def test_a_directory_gets_an_index_and_a_place_that_cannot_be_written_is_an_error_of_one_line(run, pytester):
     pytester.mkdir("out")
     assert run(SUPPORTED, html="out").ret == 0

@@ -98,7 +98,7 @@ def test_interchange_of_one_head_gives_the_mixed_sum(tmp_path, fixtures, bench):
     """Head 0 carries one digit: what comes out is the source's D0 plus the base's D'0, which can be said beforehand."""
     claim = read(tmp_path, fixtures, FALSE["head-0-carries-the-base-add"])[0]
     result = judge(claim, bench)
-    (a0,) = (row for row in result.comparisons if row.what == "A0")
+    (a0,) = (row for row in result.comparisons if row.subject == "A0")
     # The claim wants the source's (x + y) mod 10; it comes out right by chance, where the two D'0 are alike.
     assert a0.low < 0.1 < a0.high
 

@@ -27,10 +27,13 @@ from harness.judging.across import share_of
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.records import named_nodes, record_of
+from harness.judging.verdict import row_of
 from harness.reporting.failure import failure_text
 from harness.reporting.report import VERSION
 from harness.reporting.summary import digits_seen
-from harness.specs.across import Absent, AcrossRuns
+from harness.reporting.words import expected, observed
+from harness.specs.claim import Absent, AcrossRuns
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import read_nodes
 from harness.specs.roles import read_roles, shape_of, write_roles
 from harness.specs.siblings import write_nodes
@@ -42,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("name", ["run_s0", "run_s1"])
 def test_the_roles_are_found_where_they_were_planted_though_no_head_has_one_alone(runs, name):
-    found = {row.sought.name: row for row in locate(name, runs, Workbench("cpu"), n=60, confirm=400)}
+    found = {row.sought.name: row for row in locate(FixtureRef(name, runs), Workbench("cpu"), n=60, confirm=400)}
     assert {role: write_nodes(row.nodes) for role, row in found.items()} == KNOWN[name]
     for row in found.values():
         assert row.evidence.follow == 1
@@ -61,7 +64,7 @@ def test_what_no_heads_carry_is_not_placed_and_says_why(copied):
     weights["blocks.0.mlp.b_in"] += 100
     shutil.rmtree(copied / "run_s0")
     write_tiny(copied, "run_s0", weights=weights, **SIZES)
-    found = locate("run_s0", copied, Workbench("cpu"), n=40, confirm=100)
+    found = locate(FixtureRef("run_s0", copied), Workbench("cpu"), n=40, confirm=100)
     assert [row.evidence for row in found] == [None, None]
     file = roles_file(found, "0" * 64)
     assert file.roles == {}
@@ -80,16 +83,15 @@ def test_the_sought_roles_cover_every_digit_once():
     assert all(set(role.digits) <= set(role.variable.digits(RECIPE.layout.__class__(5))) for role in roles)
 
 
-@pytest.mark.slow
 def test_the_command_writes_a_file_that_is_read_back_and_not_written_over(copied, capsys):
     path = copied / "run_s2" / "roles.yaml"
     assert main(["locate", "run_s2", "--n", "40", "--confirm", "200", "--fixtures", str(copied)]) == 0
     assert "2 of 2 placed" in capsys.readouterr().out
-    found = read_roles("run_s2", copied)
+    found = read_roles(FixtureRef("run_s2", copied))
     assert found.roles == {"base_add": {"A0": "S4L0H0+H1"}, "carry": {"A1": "S3L0H0+H1"}}
     assert found.evidence["base_add.A0"].pairs == 200
     assert found.unplaced == {}
-    assert shape_of("run_s2", copied).roles["carry.A1"] == read_nodes("S3L0H0+H1", RECIPE.shape)
+    assert shape_of(FixtureRef("run_s2", copied)).roles["carry.A1"] == read_nodes("S3L0H0+H1", RECIPE.shape)
     before = path.read_bytes()
     assert main(["locate", "run_s2", "--fixtures", str(copied)]) == 2
     assert f"expected no roles file yet, found {path}" in capsys.readouterr().err
@@ -101,7 +103,7 @@ def test_the_command_writes_a_file_that_is_read_back_and_not_written_over(copied
 
 def test_a_misspelt_key_of_a_roles_file_is_told_in_a_line(copied):
     (copied / "run_s0" / "roles.yaml").write_text("version: 1\nrolls: {}", "utf-8")
-    said = refusal(FixtureError, shape_of, "run_s0", copied)
+    said = refusal(FixtureError, shape_of, FixtureRef("run_s0", copied))
     assert "expected a known key, found rolls; did you mean 'roles'?" in said
     assert "roles.yaml:2:" in said
 
@@ -110,16 +112,21 @@ def test_of_a_roles_file_of_a_newer_format_only_that_is_told(copied):
     path = copied / "run_s0" / "roles.yaml"
     path.write_text("version: 2\nrolls: {base_add: S4L0H0}\n", "utf-8")
     expected = f"expected version 1, the newest that harness {__version__} reads, found 2; install a newer harness"
-    assert refusal(FixtureError, shape_of, "run_s0", copied) == f"{path}:1:10: {expected}"
+    assert refusal(FixtureError, shape_of, FixtureRef("run_s0", copied)) == f"{path}:1:10: {expected}"
 
 
 def test_a_roles_file_is_written_as_it_is_read(copied):
-    found = read_roles("run_s0", copied)
+    found = read_roles(FixtureRef("run_s0", copied))
     (copied / "run_s0" / "roles.yaml").write_text(write_roles(found, "A heading,\nof two lines."), "utf-8")
-    assert read_roles("run_s0", copied) == found
+    assert read_roles(FixtureRef("run_s0", copied)) == found
 
 
 # One claim of several runs.
+
+
+def seen(result, i):
+    record = record_of(result)
+    return observed(record["comparisons"][i], record)
 
 
 def test_a_role_holds_of_both_runs_where_a_head_number_holds_of_one(runs, tmp_path):
@@ -130,13 +137,13 @@ def test_a_role_holds_of_both_runs_where_a_head_number_holds_of_one(runs, tmp_pa
     assert by_role.models == ("run_s0", "run_s1")
     held, other = judge(by_role, Workbench("cpu")), judge(by_number, Workbench("cpu"))
     assert (held.verdict, held.status) == ("supported", "passed")
-    assert [(row.what, row.expected, row.finding) for row in held.comparisons[:2]] == [
+    assert [(row.subject, expected(row_of(row)), row.finding) for row in held.comparisons[:2]] == [
         ("run_s0", "S4L0H0+H1", "holds"), ("run_s1", "S4L0H1+H2", "holds")
     ]  # fmt: skip
     assert other.verdict == "refuted"
     assert [row.finding for row in other.comparisons] == ["holds", "contradicted", "contradicted"]
     low, high = exact_interval(1, 2, 0.99)
-    assert other.comparisons[-1].observed == "1/2"
+    assert (other.comparisons[-1].k, other.comparisons[-1].n) == (1, 2)
     assert (other.comparisons[-1].low, other.comparisons[-1].high) == (
         low,
         high,
@@ -185,11 +192,11 @@ def test_a_role_that_was_not_found_is_open_and_one_elsewhere_is_refuted(copied, 
     claim = read(tmp_path, GROUP + 'ablate: "[base_add.A0]"\n' + ASKED + "expect: {fails: [A0]}", copied)
     result = judge(claim, Workbench("cpu"))
     assert result.verdict == "inconclusive"
-    assert result.comparisons[1].observed == "not placed"
+    assert seen(result, 1) == "not placed"
     elsewhere = read(tmp_path, GROUP + 'ablate: "S3L0[base_add]"\n' + ASKED + "expect: {fails: [A1]}", copied)
     result = judge(elsewhere, Workbench("cpu"))
     assert result.verdict == "refuted"
-    assert result.comparisons[0].observed == "S4L0H0, S4L0H1 in S3L0[base_add]"
+    assert seen(result, 0) == "S4L0H0, S4L0H1 in S3L0[base_add]"
 
 
 def test_the_other_verbs_are_asked_of_each_run_too(runs, tmp_path):
@@ -198,7 +205,7 @@ def test_the_other_verbs_are_asked_of_each_run_too(runs, tmp_path):
     attend = 'attend: {node: "[carry.A1]", to: [D0, "D\'0"]}\n' + ASKED + "expect: {mass_at_least: 0.9}"
     result = judge(read(tmp_path, GROUP + attend, runs), Workbench("cpu"))
     assert result.verdict == "supported"
-    assert result.comparisons[0].observed.startswith("mass 1.000")
+    assert seen(result, 0).startswith("mass 1.000")
     record = record_of(result)
     assert named_nodes([record]) == {"run_s0": {"S3L0H0", "S3L0H1"}, "run_s1": {"S3L0H1", "S3L0H2"}}
 
@@ -318,10 +325,10 @@ def test_a_rate_moves_only_beyond_its_interval(judged, capsys):
     old = judged("old")
     report = json.loads(old.read_text("utf-8"))
     row = next(row for claim in report["claims"] if claim["id"] == "head-2-idle" for row in claim["comparisons"]
-               if row["what"] == "A0")  # fmt: skip
+               if row["subject"] == "A0")  # fmt: skip
     assert row["value"] == 0
     for value, low, high, moved in ((0.002, 0.001, 0.006, False), (0.008, 0.0061, 0.01, True)):
-        row |= {"value": value, "low": low, "high": high, "observed": f"{value * 1500:.0f}/1500"}
+        row |= {"value": value, "low": low, "high": high, "k": round(value * 1500)}
         changed = old.with_name("changed.json")
         changed.write_text(json.dumps(report), "utf-8")
         capsys.readouterr()

@@ -161,7 +161,7 @@ def test_it_answers_every_question_right(tmp_path, fixtures, bench, half):
     (claim,) = read(tmp_path, fixtures, text)
     result = harness.judge(claim, bench)
     assert result.verdict == "supported"
-    assert [row.observed for row in result.comparisons] == ["5000/5000"]
+    assert [(row.k, row.n) for row in result.comparisons] == [(5000, 5000)]
     assert [[said(question, step) for step in (5, 6, 7)] for question in half] == [
         answer(question) for question in half
     ]

@@ -9,6 +9,7 @@ from alarms import ask_random_claims
 from paths import FIXTURES
 
 from harness.judging.bench import Workbench
+from harness.specs.fixture_files import FixtureRef
 from harness.training.runs import train_fixture
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -18,7 +19,7 @@ def test_random_claims_about_a_trained_model_are_seldom_supported_falsely(tmp_pa
     fixtures = tmp_path / "fixtures"
     (fixtures / "tiny").mkdir(parents=True)
     shutil.copy(FIXTURES / "tiny" / "recipe.yaml", fixtures / "tiny")
-    train_fixture("tiny", fixtures, device="cpu")
+    train_fixture(FixtureRef("tiny", fixtures), device="cpu")
     found = ask_random_claims(tmp_path, fixtures, "tiny", 1000, Workbench("cpu"), digits=["A2", "A1", "A0"], gate=0.9)
     assert found.supported > 100
     found.check()

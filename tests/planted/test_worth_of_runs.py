@@ -9,15 +9,17 @@ from several import ASKED, GROUP, KNOWN, read
 
 from harness.judging.across import RunsControls
 from harness.judging.bench import Workbench
-from harness.judging.controls import CONTROL_N, Controls
-from harness.judging.evaluation import judge, plan
-from harness.judging.mutants import judge_mutants, mutants_of, plan_mutants
+from harness.judging.controls import CONTROL_N
+from harness.judging.evaluation import gather, judge
+from harness.judging.mutants import mutants_of
+from harness.judging.mutation_score import gather_mutants, judge_mutants
 from harness.judging.records import record_of
-from harness.judging.verdict import Comparison
+from harness.judging.verdict import Comparison, Controls, row_of
 from harness.reporting.failure import failure_text, run_controls
 from harness.reporting.page import render
-from harness.reporting.report import markdown, shown_verdict
-from harness.reporting.summary import not_specific, summary_line
+from harness.reporting.report import markdown
+from harness.reporting.summary import not_specific, shown_verdict, summary_line
+from harness.reporting.words import comparisons_in_short
 from harness.specs.siblings import write_nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,7 +58,7 @@ def test_a_claim_is_supported_and_not_specific_where_too_few_runs_are(runs, tmp_
              for name, member in zip(KNOWN, read(tmp_path, GROUP + cut % "", runs).members, strict=True)}  # fmt: skip
     for name, controls in alone.items():  # each run's controls are those of the claim of that run
         assert record["measurement"]["by_run"][name]["controls"]["rank"] == controls.rank
-        assert next(row.what for row in controls.same) in run_controls(record, name)
+        assert next(row.subject for row in controls.same) in run_controls(record, name)
     table = markdown([record])
     assert "S4L0H0 (in 1), S4L0H2 (in 1)" in table
     assert "specific in 0 of 2" in table
@@ -89,7 +91,9 @@ def test_the_share_that_the_claim_needs_is_the_share_that_must_be_specific(copie
 )  # fmt: skip
 def test_whether_a_claim_is_specific_follows_from_its_runs(findings, at_least, expected):
     def controls(finding):
-        row = Comparison("S1L0H0", "does not do it too", "A0 1/2", 0.5, None, None, finding, sibling=True)
+        row = Comparison(
+            subject="S1L0H0", kind="fails", expects="unlike", token="A0", k=1, n=2, value=0.5, finding=finding
+        )  # fmt: skip
         return Controls(200, 1.0, () if finding is None else (row,), {})
 
     by_run = {f"run{i}": controls(finding) for i, finding in enumerate(findings)}
@@ -116,14 +120,18 @@ def test_a_claim_of_several_runs_that_only_looks_has_no_controls(runs, tmp_path)
 def test_planned_or_not_the_controls_of_runs_are_the_same(runs, tmp_path):
     claim = read(tmp_path, GROUP + "ablate: S4L0H1\n" + ASKED + "expect: {fails: [A0]}", runs)
     planned = Workbench("cpu")
-    plan([claim], planned, controls=True)
+    gather([claim], planned, controls=True)
     assert judge(claim, planned, controls=True).controls == judge(claim, Workbench("cpu"), controls=True).controls
+
+
+def seen(survivor):
+    return comparisons_in_short("across", [row_of(row) for row in survivor.comparisons])
 
 
 def mutated(tmp_path, text, runs):
     claim, bench = read(tmp_path, GROUP + text, runs), Workbench("cpu")
     assert judge(claim, bench).verdict == "supported"
-    plan_mutants(claim, bench, [])
+    gather_mutants(claim, bench, [])
     return judge_mutants(claim, bench, ["run_s2"])
 
 
@@ -134,7 +142,7 @@ def test_a_mutant_is_killed_by_one_run_and_survives_where_it_holds_of_all(runs, 
     assert {"head+1", "head-1", "layer+1", "step-1", "no-op", "drop A0"} == set(found.killed)
     assert found.survivors == ()
     some = mutated(tmp_path, "ablate: S4L0H1\n" + ASKED + "expect: {fails: [A0], at_least: 1/2}", runs)
-    assert {survivor.kind: survivor.observed for survivor in some.survivors} == {
+    assert {survivor.kind: seen(survivor) for survivor in some.survivors} == {
         "head+1": "1/2 runs", "head-1": "1/2 runs",
     }  # fmt: skip
 
@@ -157,7 +165,7 @@ def test_the_nodes_of_a_role_are_moved_where_each_run_has_them_and_tried_in_the_
         + "expect: {fails: [A0]}\nsurvivors: {weights: one of two is enough, no-op: x}"
     )
     found = mutated(tmp_path, text, runs)
-    assert {s.kind: (s.reason, s.observed) for s in found.survivors} == {
+    assert {s.kind: (s.reason, seen(s)) for s in found.survivors} == {
         "head+1": (None, "1/1 runs"), "head-1": (None, "1/1 runs"), "weights": ("one of two is enough", "2/2 runs"),
     }  # fmt: skip
     assert found.stale == ("no-op",)

@@ -118,6 +118,7 @@ def config(pytester):
     return pytester.parseconfig("--tx=2*popen", "--dist=load")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dist", SCHEDULERS)
 @pytest.mark.parametrize("deaths", [0, 1, 3])
 def test_whichever_workers_die_whenever_all_is_reached(config, dist, deaths):

@@ -15,11 +15,18 @@ from tiny import contents, recipe_text, write_tiny
 from harness.cli import main
 from harness.judging.bench import Workbench
 from harness.judging.jobs import do_job, jobs_of, records_of
+from harness.judging.verb import verb_named
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.pins import read_pin
 from harness.specs.spec_files import load_file
+from harness.specs.verbs.registry import VERBS
 from harness.training.runs import train_fixture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+# pytester forgets what a run inside this process imports, but a verb stays: what it returns could not be pickled then.
+# So every verb is imported here, before the first run.
+for _verb in VERBS:
+    verb_named(_verb)
 SMALL = {"n_digits": 1, "n_layers": 1, "steps": 20}
 
 
@@ -191,8 +198,12 @@ def test_train_all_trains_what_has_a_recipe_and_no_weights_and_goes_on_after_tro
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "c").mkdir()
     (tmp_path / "again" / "c" / "recipe.yaml").write_bytes((tmp_path / "c" / "recipe.yaml").read_bytes())
-    alone = train_fixture("c", tmp_path / "again", device="cpu").pin
-    assert read_pin("c", tmp_path).weights_sha256 == alone.weights_sha256 != read_pin("a", tmp_path).weights_sha256
+    alone = train_fixture(FixtureRef("c", tmp_path / "again"), device="cpu").pin
+    assert (
+        read_pin(FixtureRef("c", tmp_path)).weights_sha256
+        == alone.weights_sha256
+        != read_pin(FixtureRef("a", tmp_path)).weights_sha256
+    )
     (tmp_path / "b" / "recipe.yaml").unlink()
     assert main(["train", "--all", "--fixtures", str(tmp_path), "--device", "cpu"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}: every fixture that has a recipe to train by has its weights\n"

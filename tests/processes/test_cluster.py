@@ -21,7 +21,7 @@ import pytest
 from paths import FIXTURES, ROOT
 from tiny import contents
 
-from harness.specs.fixture_files import CHECKPOINT, PIN, RECIPE
+from harness.specs.fixture_files import CHECKPOINT, PIN, RECIPE, FixtureRef
 from harness.specs.pins import read_pin
 from harness.training.runs import train_fixture
 
@@ -114,8 +114,8 @@ def test_training_survives_the_death_of_a_worker_and_of_a_node(cluster, tmp_path
     for name, (files, stamp) in before.items():
         assert (contents(fixtures / name), (fixtures / name / PIN).stat().st_mtime_ns) == (files, stamp)
     for name in names:
-        alone = train_fixture(name, tmp_path / "alone", device="cpu").pin
-        assert read_pin(name, fixtures).weights_sha256 == alone.weights_sha256, name
+        alone = train_fixture(FixtureRef(name, tmp_path / "alone"), device="cpu").pin
+        assert read_pin(FixtureRef(name, fixtures)).weights_sha256 == alone.weights_sha256, name
         assert f"fixtures/{name}: weights sha256 {alone.weights_sha256}" in out
     assert not list(fixtures.glob(".seen-by-all.*"))
 

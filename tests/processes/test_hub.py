@@ -25,6 +25,7 @@ from tiny import contents, make_recipe, random_weights, recipe_text, refusal, sa
 from harness.base.errors import FixtureError, SpecError
 from harness.cli import main
 from harness.models.fixtures import load_fixture
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.pins import read_pin
 from harness.specs.recipe import load_recipe
 
@@ -212,7 +213,7 @@ def test_published_weights_become_a_fixture_and_the_hash_to_pin_is_printed(hub, 
     assert {name: weight.tolist() for name, weight in load_file(PUBLISHED / "model.safetensors").items()} == {
         name: weight.tolist() for name, weight in weights().items()
     }
-    pin = read_pin("published", FIXTURES)
+    pin = read_pin(FixtureRef("published", FIXTURES))
     assert load_fixture("published", FIXTURES, "cpu").weights_sha256 == pin.weights_sha256
     first, second, *hint = out.splitlines()
     assert first == f"{PUBLISHED}: weights sha256 {pin.weights_sha256}"
@@ -229,7 +230,7 @@ def test_pin_and_card_say_where_the_weights_come_from(hub, capsys):
     write_recipe(**HUB, revision="v1.0")
     before = (PUBLISHED / "recipe.yaml").read_bytes()
     assert run("hub:published", "--note", "Trained by somebody.") == 0
-    provenance = read_pin("published", FIXTURES).provenance
+    provenance = read_pin(FixtureRef("published", FIXTURES)).provenance
     assert provenance.source == f"{REPO}/{FILE} (v1.0) on the Hugging Face hub"
     assert provenance.source_sha256 == sha256
     assert provenance.note == "Trained by somebody."
@@ -296,7 +297,7 @@ def test_a_command_of_its_own_takes_the_hub_and_the_cache_from_the_environment(h
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"  sha256: {sha256}\n")
     assert "Traceback" not in done.stderr
-    assert read_pin("published", FIXTURES).provenance.source_sha256 == sha256
+    assert read_pin(FixtureRef("published", FIXTURES)).provenance.source_sha256 == sha256
     assert any(path.name == "old.pth" for path in (tmp_path / "home").rglob("*"))
 
 
@@ -534,4 +535,7 @@ def test_a_branch_of_the_hub_with_a_slash_is_fetched(hub, capsys):
     hub.publish(checkpoint(), revision="refs%2Fpr%2F1")  # as it stands in the request
     write_recipe(**HUB, revision="refs/pr/1")
     assert_imported(capsys)
-    assert read_pin("published", FIXTURES).provenance.source == f"{REPO}/{FILE} (refs/pr/1) on the Hugging Face hub"
+    assert (
+        read_pin(FixtureRef("published", FIXTURES)).provenance.source
+        == f"{REPO}/{FILE} (refs/pr/1) on the Hugging Face hub"
+    )

@@ -26,7 +26,7 @@ from harness.base.files import remove_parts
 from harness.models.bridge import expected_tensors
 from harness.models.fixtures import load_fixture
 from harness.models.storage import replace_fixture_files, serialise
-from harness.specs.fixture_files import CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, recipe_of
+from harness.specs.fixture_files import CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
 from harness.specs.pins import Pin, Provenance, read_pin, recipe_hash
 from harness.training import runs as making
 from harness.training.loop import Training
@@ -68,7 +68,7 @@ def train(fixtures, log, counters, options=(), checkpoint_every=EVERY):
     in_child(log)
     count_steps(counters)
     making.CHECKPOINT_EVERY = checkpoint_every
-    making.train_fixture("tiny", fixtures, device="cpu", **dict(options))
+    making.train_fixture(FixtureRef("tiny", fixtures), device="cpu", **dict(options))
 
 
 def start(directory, **options):
@@ -122,7 +122,7 @@ def assert_same_fixture(directory, expected):
     files = {name: raw for name, raw in contents(directory).items() if name not in (PIN, "README.md", LOCK)}
     assert files.keys() == {RECIPE, WEIGHTS, CURVES, *FIGURES}
     assert files == {name: (expected / name).read_bytes() for name in files}
-    pins = [read_pin("tiny", place.parent) for place in (directory, expected)]
+    pins = [read_pin(FixtureRef("tiny", place.parent)) for place in (directory, expected)]
     assert pins[0].measured == pins[1].measured
     assert pins[0].weights_sha256 == hashlib.sha256((directory / WEIGHTS).read_bytes()).hexdigest()
 
@@ -258,9 +258,9 @@ def want(number, fixtures, log, counters, barrier, results):
     count_steps(counters)
     barrier.wait(PATIENCE)
     if number % 2:
-        making.ensure_trained("tiny", fixtures, "missing", "cpu")
+        making.ensure_trained(FixtureRef("tiny", fixtures), "missing", "cpu")
     else:
-        making.train_fixture("tiny", fixtures, device="cpu")
+        making.train_fixture(FixtureRef("tiny", fixtures), device="cpu")
     fixture = load_fixture("tiny", fixtures, "cpu")
     state = b"".join(tensor.numpy().tobytes() for _, tensor in sorted(fixture.model.state_dict().items()))
     told = {"pin": fixture.weights_sha256, "model": hashlib.sha256(state).hexdigest(), "steps": counters[1]}
@@ -353,9 +353,12 @@ def test_an_interrupted_run_leaves_a_checkpoint_or_nothing_and_goes_on(tmp_path,
     state = load_file(directory / CHECKPOINT) if CHECKPOINT in left else {"curves": []}
     step = len(state["curves"])
     how = "resume" if step else "missing"
-    assert making.train_fixture("tiny", tmp_path / "fixtures", how=how, device="cpu", until=step + 5).step == step + 5
+    assert (
+        making.train_fixture(FixtureRef("tiny", tmp_path / "fixtures"), how=how, device="cpu", until=step + 5).step
+        == step + 5
+    )
     alone = make_recipe_file(tmp_path / "alone", **QUICK, steps=1_000_000)
-    making.train_fixture("tiny", tmp_path / "alone", device="cpu", until=step + 5)
+    making.train_fixture(FixtureRef("tiny", tmp_path / "alone"), device="cpu", until=step + 5)
     found, expected = (load_file(place / CHECKPOINT) for place in (directory, alone))
     assert found.keys() == expected.keys()
     for name in found.keys() - {"seconds"}:
@@ -365,7 +368,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_or_nothing_and_goes_on(tmp_path,
 def test_an_interrupted_retraining_leaves_the_old_fixture(whole, tmp_path):
     directory = tmp_path / "fixtures" / "tiny"
     shutil.copytree(whole.directory, directory)
-    older = tiny.random_weights(recipe_of("tiny", directory.parent))
+    older = tiny.random_weights(recipe_of(FixtureRef("tiny", directory.parent)))
     tiny.pin_bytes(directory, serialise(older))
     before = contents(directory)
     assert_interrupted(interrupt(directory, (directory / CHECKPOINT).exists, "--fresh"))

@@ -6,6 +6,8 @@ import json
 import sys
 from hashlib import sha256
 
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
 import pandas  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401

@@ -11,6 +11,8 @@ import sys
 import time
 
 import matplotlib as mpl
+import matplotlib.backends.backend_agg
+import matplotlib.figure
 import pandas  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
@@ -25,6 +27,7 @@ import harness.judging.bench
 import harness.judging.records
 import harness.training.runs
 from harness.cli import main
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.pins import read_pin
 from harness.training.runs import train_fixture
 
@@ -80,7 +83,7 @@ def trained_once(tmp_path_factory):
     fixtures = tmp_path_factory.mktemp("trained")
     (fixtures / "small").mkdir()
     (fixtures / "small" / "recipe.yaml").write_text(recipe_text(**SMALLEST, steps=STEPS), "utf-8")
-    train_fixture("small", fixtures, device="cpu")
+    train_fixture(FixtureRef("small", fixtures), device="cpu")
     return fixtures / "small"
 
 
@@ -121,7 +124,7 @@ def test_what_is_missing_is_trained_and_its_progress_is_seen_under_capture(proje
     assert re.search(rf"{STEPS}/{STEPS} \[\d\d:\d\d<00:00, [\d.]+ steps/s, loss [\d.]+, [\d.]+% right\]", last), last
     assert "0/30" in shown  # seen from the start on
     assert "steps/s" not in str(result.stdout)
-    pin = read_pin("small", directory.parent)
+    pin = read_pin(FixtureRef("small", directory.parent))
     assert pin.trained.steps == STEPS
     assert list(report(project)["claims"][0]["weights"].values()) == [pin.weights_sha256]
 
@@ -178,7 +181,7 @@ def test_missing_is_stronger_than_ci(project, monkeypatch):
     result = run(project, "--harness-train=missing")
     assert result.ret == 0
     assert runs_seen(str(result.stderr)) == 1
-    assert read_pin("small", directory.parent).trained.steps == STEPS
+    assert read_pin(FixtureRef("small", directory.parent)).trained.steps == STEPS
 
 
 @pytest.mark.parametrize(("ci", "option"), [("false", None), ("", None), (None, "missing"), ("true", None)])
@@ -199,12 +202,12 @@ def test_always_trains_anew_what_was_trained_here_once_a_run(project, trained):
     stale = run(project)
     assert stale.ret == 2
     stale.stdout.fnmatch_lines(["*the weights are stale: restore the recipe, or *harness train small --fresh*"])
-    before, stamp = read_pin("small", trained.parent), (trained / "model.json").stat().st_mtime_ns
+    before, stamp = read_pin(FixtureRef("small", trained.parent)), (trained / "model.json").stat().st_mtime_ns
     result = run(project, "--harness-train=always")
     assert result.ret == 0
     result.assert_outcomes(passed=3)
     assert runs_seen(str(result.stderr)) == 1
-    after = read_pin("small", trained.parent)
+    after = read_pin(FixtureRef("small", trained.parent))
     assert (trained / "model.json").stat().st_mtime_ns > stamp
     assert after.weights_sha256 != before.weights_sha256
     assert {sha256 for claim in report(project)["claims"] for sha256 in claim["weights"].values()} == {
@@ -217,11 +220,11 @@ def test_a_model_that_is_loaded_again_was_trained_once(tmp_path):
     names, trained = [f"tiny{n}" for n in range(20)], []
     for name in names:
         write_tiny(tmp_path, name, **SMALLEST)
-    bench = harness.judging.bench.Workbench("cpu", before_loading=lambda name, fixtures: trained.append(name))
-    first = bench.fixture(names[0], tmp_path)
+    bench = harness.judging.bench.Workbench("cpu", before_loading=lambda ref: trained.append(ref.name))
+    first = bench.fixture(FixtureRef(names[0], tmp_path))
     for name in names:
-        bench.fixture(name, tmp_path)
-    assert bench.fixture(names[0], tmp_path) is not first  # it was loaded again
+        bench.fixture(FixtureRef(name, tmp_path))
+    assert bench.fixture(FixtureRef(names[0], tmp_path)) is not first  # it was loaded again
     assert trained == names
 
 
@@ -259,10 +262,10 @@ def test_always_without_workers_may_say_so(project, trained):
 
 
 def test_training_that_fails_in_the_end_is_not_done_again_for_each_claim(project, trained, monkeypatch):
-    def put(*_):
+    def replace(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(harness.training.runs, "put", put)
+    monkeypatch.setattr(harness.training.runs, "replace_fixture_files", replace)
     result = run(project, "--harness-train=always")
     assert result.ret == 2
     result.assert_outcomes(errors=3)

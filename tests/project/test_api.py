@@ -13,6 +13,7 @@ from harness.engines.predictions import Outcome
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.measurement import Tally
+from harness.reporting.words import example_line
 from harness.tasks.addition.arithmetic import encode
 from harness.tasks.addition.layout import Layout, Question
 
@@ -64,8 +65,8 @@ def results(hypotheses, bench):
 def test_a_result_is_frozen_and_has_a_verdict_and_a_frame(results):
     first = results[0]
     assert first.verdict == "supported"
-    assert list(first.to_frame()["what"]) == ["A5", "A4", "A3", "A2", "A1", "A0"]
-    assert first.to_frame().set_index("what").loc["A4", "finding"] == "holds"
+    assert list(first.to_frame()["subject"]) == ["A5", "A4", "A3", "A2", "A1", "A0"]
+    assert first.to_frame().set_index("subject").loc["A4", "finding"] == "holds"
     with pytest.raises(dataclasses.FrozenInstanceError):
         first.verdict = "refuted"
 
@@ -131,6 +132,10 @@ def test_an_unknown_name_is_an_attribute_error():
 LAYOUT = Layout(1)
 
 
+def lines(examples):
+    return [example_line(dataclasses.asdict(example)) for example in examples]
+
+
 def outcome(rows, losses):
     predicted = torch.tensor(rows)
     return Outcome(predicted, torch.zeros(predicted.shape), torch.tensor(losses, dtype=torch.float64))
@@ -147,9 +152,9 @@ def test_failures_of_the_clean_run_are_taken_out_of_digits_and_left_in_patterns(
     assert m.patterns == {"Ny": 1, "NN": 1, "yy": 1}
     assert m.cases == {"BA": (1, 2), "MC1": (1, 1)}
     assert m.digits[0].loss_change == pytest.approx(4 / 3)
-    assert [str(e) for e in m.examples["A1"]] == ["1+2=13 Ny BA", "5+6=07 NN MC1"]
-    assert [str(e) for e in m.examples["A1 right"]] == ["4+4=08 yy BA"]
-    assert [str(e) for e in m.examples["A0 right"]] == ["1+2=13 Ny BA", "4+4=08 yy BA"]
+    assert lines(m.examples["A1"]) == ["1+2=13 Ny BA", "5+6=07 NN MC1"]
+    assert lines(m.examples["A1 right"]) == ["4+4=08 yy BA"]
+    assert lines(m.examples["A0 right"]) == ["1+2=13 Ny BA", "4+4=08 yy BA"]
 
 
 def test_several_interventions_are_counted_together():
@@ -162,8 +167,8 @@ def test_several_interventions_are_counted_together():
     assert m.by_node == {"S0": 1, "S1": 2}
     assert m.patterns == {}  # a union of patterns is no pattern
     assert m.losses == pytest.approx([0.6, 0.5, 0.0])
-    assert str(m.examples["A0"][0]) == "1+2=04 yN BA by S1"
-    assert str(m.examples["A1"][0]) == "5+6=01 Ny MC1 by S0"
+    assert lines(m.examples["A0"])[0] == "1+2=04 yN BA by S1"
+    assert lines(m.examples["A1"])[0] == "5+6=01 Ny MC1 by S0"
 
 
 def test_an_example_of_a_digit_is_of_the_node_that_broke_that_digit():
@@ -172,8 +177,8 @@ def test_an_example_of_a_digit_is_of_the_node_that_broke_that_digit():
     tally.add(outcome([[1, 3]], [[1.0, 0.0]]), "S0")
     tally.add(outcome([[0, 9]], [[0.0, 1.0]]), "S1")
     m = tally.finish()
-    assert [str(e) for e in m.examples["A1"]] == ["1+2=13 Ny BA by S0"]
-    assert [str(e) for e in m.examples["A0"]] == ["1+2=09 yN BA by S1"]
+    assert lines(m.examples["A1"]) == ["1+2=13 Ny BA by S0"]
+    assert lines(m.examples["A0"]) == ["1+2=09 yN BA by S1"]
 
 
 def test_a_clean_failure_is_nobodys_example():
@@ -182,10 +187,9 @@ def test_a_clean_failure_is_nobodys_example():
     tally.add(outcome([[1, 4]], [[1.0, 1.0]]), "S0")
     m = tally.finish()
     assert m.examples["A1"] == m.examples["A1 right"] == ()
-    assert [str(e) for e in m.examples["A0"]] == ["1+2=14 NN BA by S0"]
+    assert lines(m.examples["A0"]) == ["1+2=14 NN BA by S0"]
 
 
-@pytest.mark.slow
 def test_without_a_bench_changed_weights_are_not_judged_by_the_old_ones(tmp_path):
     import shutil
 

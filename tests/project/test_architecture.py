@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,11 @@ def modules(root=HARNESS):
     return {".".join(path.relative_to(root).with_suffix("").parts): path for path in sorted(root.rglob("*.py"))}
 
 
-def imports(path):
-    """Return the dotted names that a file imports from the harness, wherever in it; not for type checkers alone."""
+def imports(path, *, for_types=False):
+    """Return the dotted names that a file imports from the harness, wherever in it; those for types alone if asked."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+        if not for_types and isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body.clear()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -93,6 +94,23 @@ def test_every_module_is_in_a_room():
 def test_a_room_imports_only_from_those_before_it_and_what_they_export(room):
     wrong = {name: list(wrong_imports(room, path)) for name, path in modules(HARNESS / room).items()}
     assert {name: lines for name, lines in wrong.items() if lines} == {}
+
+
+def circle_in(graph):
+    """Return modules that import each other in a circle; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_for_types():
+    known = modules()
+    graph = {name: {n for n in imports(path, for_types=True) if n in known} for name, path in known.items()}
+    assert sum(map(len, graph.values())) > 300  # they were found at all
+    assert circle_in(graph) == []
+    assert circle_in({**graph, "base.errors": {"cli.command"}}) != []
 
 
 def test_this_check_can_fail(tmp_path):

@@ -13,6 +13,7 @@ from email import message_from_bytes
 import pytest
 from paths import ROOT
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("setuptools", minversion="77")  # the build backend that pyproject.toml asks for
 BUILD = "from setuptools import build_meta as b; print(b.build_sdist('dist')); print(b.build_wheel('dist'))"
 

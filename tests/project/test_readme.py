@@ -18,7 +18,7 @@ from harness.specs.verbs.ablate import ExpectModel
 from harness.specs.verbs.answer import AnsweredModel
 from harness.specs.verbs.attend import MassModel
 from harness.specs.verbs.learn import ShareModel
-from harness.specs.verbs.registry import VERBS
+from harness.specs.verbs.registry import VERBS, parser_of
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -72,7 +72,7 @@ def test_it_names_every_key():
     table = README.split("### What can be written")[1].split("## How a verdict")[0]
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", table))))
     keys = set().union(
-        *(model.model_fields for model in (*(verb.model for verb in VERBS.values()), ExpectModel, AnsweredModel))
+        *(model.model_fields for model in (*(parser_of(verb).model for verb in VERBS), ExpectModel, AnsweredModel))
     )
     keys |= MassModel.model_fields.keys() | ShareModel.model_fields.keys() | {"each"}
     assert keys - {"id", "claim", "seed"} <= named

@@ -12,7 +12,7 @@ from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
 from harness.reporting.summary import digits_seen
-from harness.specs.across import AcrossRuns
+from harness.specs.claim import AcrossRuns
 from harness.specs.spec_files import load_hypotheses
 
 ALL = load_hypotheses(HYPOTHESES, FIXTURES)

@@ -32,8 +32,8 @@ TESTS = {
     "specs.spec_files": ["specs/test_spec_files"],
     "engines.interventions": ["engines/test_cone", "engines/test_hooks"],
     "engines.cone": ["engines/test_cone"],
-    "judging.verdict": ["judging/test_verdict"],
-    "judging.verbs.ablate": ["judging/test_verdict"],
+    "judging.verdict": ["judging/test_verdict", "judging/test_patch"],
+    "judging.verbs.ablate": ["judging/test_verdict", "planted/test_controls", "planted/test_mutants"],
     "tasks.addition.arithmetic": ["tasks/test_arithmetic"],
 }
 DECORATOR = "@torch.inference_mode()\n"

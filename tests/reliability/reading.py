@@ -10,7 +10,7 @@ from pathlib import Path
 from paths import FIXTURES
 
 from harness.base.errors import FixtureError, HarnessError, SpecError
-from harness.specs.fixture_files import PIN, RECIPE, ROLES, recipe_of
+from harness.specs.fixture_files import PIN, RECIPE, ROLES, FixtureRef, recipe_of
 from harness.specs.pins import read_pin
 from harness.specs.recipe import load_recipe
 from harness.specs.roles import read_roles
@@ -67,11 +67,11 @@ def _read(kind: str, text: bytes, directory: Path) -> object:
         case "recipe":
             return load_recipe(path)
         case "recipe of a fixture":
-            return recipe_of(directory.name, directory.parent)
+            return recipe_of(FixtureRef(directory.name, directory.parent))
         case "roles":
-            return read_roles(directory.name, directory.parent)
+            return read_roles(FixtureRef(directory.name, directory.parent))
         case _:
-            return read_pin(directory.name, directory.parent)
+            return read_pin(FixtureRef(directory.name, directory.parent))
 
 
 def _wrong(error: HarnessError, text: bytes) -> str:

@@ -28,7 +28,7 @@ from reading import SOUND, limit, outcomes
 
 from harness.base.errors import FixtureError, HarnessError
 from harness.cli import main
-from harness.specs.fixture_files import PIN, RECIPE, ROLES, list_fixtures, recipe_of
+from harness.specs.fixture_files import PIN, RECIPE, ROLES, FixtureRef, list_fixtures, recipe_of
 from harness.specs.pins import read_pin
 from harness.specs.roles import read_roles
 
@@ -142,7 +142,7 @@ def told(tmp_path_factory):
                 (fixture / PIN).write_text(json.dumps({**GOOD_PIN, "name": path.stem}), "utf-8")
                 shutil.copy(path, fixture / FILES[kind])
                 with pytest.raises(HarnessError):
-                    read(path.stem, elsewhere / kind)
+                    read(FixtureRef(path.stem, elsewhere / kind))
     finally:
         sys.settrace(before)
         os.chdir(here)
@@ -170,7 +170,7 @@ def test_a_bad_file_of_a_fixture_is_told_as_it_stands_on_top_of_it(project, monk
     paths, wrong = bad(kind), []
     for path in paths:
         with pytest.raises(FixtureError) as caught:
-            READ[kind](path.stem, Path("fixtures"))
+            READ[kind](FixtureRef(path.stem, Path("fixtures")))
         said = [str(problem) for problem in caught.value.problems]
         if not agrees(said, path, f"fixtures/{path.stem}/{FILES[kind]}"):
             wrong.append("\n".join(said))

@@ -26,6 +26,7 @@ from harness.cli import main
 from harness.models.bridge import check_tensors
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.pins import read_pin
 from harness.training.checkpoints import import_checkpoint
 from harness.training.runs import ensure_trained, train_fixture
@@ -68,7 +69,7 @@ def flips(raw, n, seed):
 def refused_with_both_hashes(raw):
     """Return whether the file is refused with its name and both hashes, and is what it was afterwards."""
     WEIGHTS.write_bytes(raw)
-    before, pinned = stamped(ROOT), read_pin("tiny", ROOT).weights_sha256
+    before, pinned = stamped(ROOT), read_pin(FixtureRef("tiny", ROOT)).weights_sha256
     text = refusal(FixtureError, load)
     said = all(part in text for part in (str(WEIGHTS), pinned, hashlib.sha256(raw).hexdigest()))
     return said and stamped(ROOT) == before
@@ -138,12 +139,15 @@ def test_two_tensors_of_one_shape_that_are_swapped_change_the_hash(figure):
 # Whoever's file it is, it stays.
 
 COMMANDS = {
-    "harness train": lambda: train_fixture("tiny", ROOT, device="cpu"),
-    "harness train --resume": lambda: train_fixture("tiny", ROOT, how="resume", device="cpu"),
-    "harness train --fresh": lambda: train_fixture("tiny", ROOT, how="fresh", device="cpu"),
-    "harness train --steps 1": lambda: train_fixture("tiny", ROOT, until=1, device="cpu"),
+    "harness train": lambda: train_fixture(FixtureRef("tiny", ROOT), device="cpu"),
+    "harness train --resume": lambda: train_fixture(FixtureRef("tiny", ROOT), how="resume", device="cpu"),
+    "harness train --fresh": lambda: train_fixture(FixtureRef("tiny", ROOT), how="fresh", device="cpu"),
+    "harness train --steps 1": lambda: train_fixture(FixtureRef("tiny", ROOT), until=1, device="cpu"),
     **{
-        f"pytest --harness-train={policy}": lambda policy=policy: (ensure_trained("tiny", ROOT, policy, "cpu"), load())
+        f"pytest --harness-train={policy}": lambda policy=policy: (
+            ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu"),
+            load(),
+        )
         for policy in ("missing", "never", "always")
     },
     "harness reproduce": lambda: main(["reproduce", "tiny", "--device=cpu"]),
@@ -163,7 +167,7 @@ def say_trained_here():
     del pin["provenance"]
     trained = {"steps": 1, "seconds": 0.1, "loss": 2.0, "device": "cpu", "threads": 1, "torch": "2", "harness": "0"}
     (TINY / "model.json").write_text(json.dumps({**pin, "trained": trained}))
-    assert read_pin("tiny", ROOT).trained is not None
+    assert read_pin(FixtureRef("tiny", ROOT)).trained is not None
 
 
 @pytest.mark.parametrize("origin", ["imported", "trained here"])

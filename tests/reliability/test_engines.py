@@ -15,13 +15,13 @@ from paths import FIXTURES, HYPOTHESES
 
 from harness.judging import evaluation as evaluate
 from harness.judging.bench import Workbench
-from harness.specs.fixture_files import list_fixtures, recipe_of
+from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
 from harness.specs.recipe import UserModelRecipe
 from harness.specs.spec_files import load_hypotheses
 from harness.tasks.questions import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(name, FIXTURES), UserModelRecipe)}
+BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(FixtureRef(name, FIXTURES)), UserModelRecipe)}
 
 
 def compared():
@@ -58,7 +58,7 @@ def test_they_agree(path, benches, many, figure):
     """Every verdict, every count, every digit of a file's claims."""
     judged = [asked_less(h, many(300, 100)) for h in compared()[path][:: many(1, 3)]]
     for bench in benches:
-        evaluate.plan(judged, bench)
+        evaluate.gather(judged, bench)
     for h in judged:
         fast, slow = (evaluate.judge(h, bench) for bench in benches)
         assert fast.verdict == slow.verdict, h.id

@@ -31,7 +31,7 @@ from harness.base.files import TURN, write_in_turn
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
 from harness.reporting.summary import summary_line
-from harness.specs.fixture_files import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, recipe_of
+from harness.specs.fixture_files import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
 
 DIED = "a worker that died while it judged this"
 SIZES = {"n_digits": 1, "n_layers": 1, "steps": 30}
@@ -66,7 +66,7 @@ class Train:
     def prepare(self, log):
         assert run_in_child(run_program, *self.command, self.directory.parent.parent, log) == 0
         self.new = contents(self.directory)
-        older = tiny.random_weights(recipe_of("tiny", self.directory.parent))
+        older = tiny.random_weights(recipe_of(FixtureRef("tiny", self.directory.parent)))
         tiny.pin_bytes(self.directory, serialise(older))
         (self.directory / CURVES).write_bytes(b"old")
         self.old = contents(self.directory)

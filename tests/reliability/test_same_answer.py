@@ -28,7 +28,7 @@ from paths import HYPOTHESES, ROOT
 
 from harness.base.own_code import allow_code
 from harness.judging.bench import Workbench
-from harness.judging.evaluation import judge, plan
+from harness.judging.evaluation import gather, judge
 from harness.judging.records import ordered, record_of
 from harness.models import fixtures
 from harness.reporting.report import to_json
@@ -88,7 +88,7 @@ def judge_all(out, log, selected, threads, seed, engine, chunk, device):
     if seed is not None:
         random.Random(seed).shuffle(claims)
     bench = Workbench(second_device.DEVICE if device else "cpu", engine, chunk)
-    plan(claims, bench)
+    gather(claims, bench)
     out.write_text(to_json(ordered([record_of(judge(claim, bench)) for claim in claims])), "utf-8")
 
 

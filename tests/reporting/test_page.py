@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import pytest
@@ -11,16 +12,28 @@ import tiny
 
 from harness.judging.bench import Workbench
 from harness.judging.coverage import MAP_N, MAP_SEED, map_nodes
+from harness.judging.measurement import Example
+from harness.judging.verdict import Comparison, row_of
 from harness.reporting.drawing import TICKS, along, bounds, colour_class, draw
 from harness.reporting.examples import broken_patterns, broken_questions, unbroken_questions
 from harness.reporting.map_drawing import draw_map
 from harness.reporting.page import SCRIPTS, excerpt, render
+from harness.reporting.words import example_line, expected
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import all_nodes, reach
 
-ROW = {
-    "what": "A1", "expected": "fails > 5%", "observed": "80/100", "value": 0.8, "low": 0.7, "high": 0.9,
-    "finding": "holds", "excluded": 0, "sibling": False, "asked": 100, "threshold": None,
-}  # fmt: skip
+ROW = row_of(
+    Comparison(subject="A1", kind="fails", at_least=0.05, k=80, n=100, value=0.8, low=0.7, high=0.9, finding="holds")
+)
+
+
+def example(prompt, answered, answer, case="", node="", source=""):
+    came, right = (text.split() if " " in text else list(text) for text in (answered, answer))
+    wrong = tuple(a != b for a, b in zip(came, right, strict=True))
+    return asdict(Example(prompt, answered, tuple(came), wrong, answer, case, node, source))
+
+
+BROKEN, UNBROKEN = example("12+34", "056", "046", "BA"), example("11+11", "022", "022", "BA")
 RECORD = {
     "key": "claims/a.yaml::one", "id": "one", "path": "claims/a.yaml", "line": 4, "index": 0, "fixture": "tiny",
     "fixtures": ["tiny"], "claim": "It is so.", "source": "me", "verb": "ablate", "target": "S5L0H0", "how": "mean",
@@ -30,7 +43,7 @@ RECORD = {
     "measurement": {
         "n": 100, "clean_accuracy": 1.0, "clean_loss": 0.0, "loss": 1.0, "digits": [], "patterns": {"yNy": 80, "yyy": 20},
         "cases": {"BA": {"failed": 80, "asked": 100}}, "by_node": {},
-        "examples": {"A1": ["12+34=056 yNy BA"], "A1 right": ["11+11=022 yyy BA"]},
+        "examples": {"A1": [BROKEN], "A1 right": [UNBROKEN]},
     },
     "weights": {"tiny": "0123456789abcdef" * 4}, "code": {}, "device": "cpu", "engine": "cone", "seconds": 0.5, "settled_by": None,
     "controls": None, "options": [],
@@ -68,7 +81,7 @@ def node_map(tmp_path_factory):
     fixtures = tmp_path_factory.mktemp("fixtures")
     tiny.write_tiny(fixtures, "tiny")
     with tiny.one_thread():
-        return map_nodes("tiny", fixtures, Workbench("cpu"))
+        return map_nodes(FixtureRef("tiny", fixtures), Workbench("cpu"))
 
 
 def test_a_claim_is_shown_with_its_numbers_its_questions_its_lines_and_where_it_comes_from(tmp_path):
@@ -95,13 +108,18 @@ def test_nothing_that_a_spec_or_a_run_says_can_act_in_the_page(tmp_path):
         key: BAD for key, value in RECORD.items() if isinstance(value, str) and key not in ("verdict", "status", "verb")
     }
     one = record(**texts | {"path": "a.yaml", "line": 2, "xfail": BAD, "options": [BAD], "fixtures": [BAD]})
-    one["comparisons"] = [ROW | {"what": BAD, "expected": BAD, "observed": BAD}]
-    one["measurement"] |= {"examples": {BAD: [BAD]}, "patterns": {f"N{BAD}": 1}, "cases": {BAD: {"failed": 1, "asked": 1}},
+    row = ROW | {"subject": BAD, "token": BAD}
+    one["comparisons"] = [
+        row,
+        *(row | {"kind": "run", "k": None, **said} for said in ({"nodes": [BAD]}, {"absent": BAD})),
+    ]
+    shown = dict.fromkeys(BROKEN, BAD) | {"tokens": [BAD], "wrong": [True]}
+    one["measurement"] |= {"examples": {BAD: [shown, shown | {"source": ""}]}, "patterns": {f"N{BAD}": 1}, "cases": {BAD: {"failed": 1, "asked": 1}},
                            "by_node": {BAD: 1}, "by_step": {BAD: 0.5}, "reached": {BAD: {BAD: 1}}}  # fmt: skip
     one["weights"] = {BAD: BAD}
     one["controls"] = {"put_back": 1, "own": 0.5, "rank": 1, "specific": True, "methods": {BAD: "refuted"},
-                       "siblings": [ROW | {"what": BAD, "observed": BAD}]}  # fmt: skip
-    one["mutants"] = {"killed": [], "survivors": [{"kind": BAD, "about": BAD, "expected": BAD, "observed": BAD,
+                       "siblings": [row]}  # fmt: skip
+    one["mutants"] = {"killed": [], "survivors": [{"kind": BAD, "about": BAD, "expected": BAD, "comparisons": [row],
                                                    "reason": BAD}], "stale": [BAD]}  # fmt: skip
     bad = record(key="b", verdict="error", status="error", problems=[BAD])
     page = Page(render([one, bad], command=BAD, spec_errors=[BAD], notes=[BAD], root=tmp_path))
@@ -136,7 +154,7 @@ def test_claims_whose_keys_read_alike_have_places_of_their_own():
 
 
 def test_what_it_does_not_know_of_a_record_is_no_trouble():
-    several = [ROW | {"what": name, "new": 1} for name in ("quick_d5_l2_s0", "quick_d5_l2_s1")]
+    several = [ROW | {"subject": name, "new": 1} for name in ("quick_d5_l2_s0", "quick_d5_l2_s1")]
     html = render([record(comparisons=several, later={"x": 1}, mutants=None)])
     assert html.count('<th scope="row">quick_d5_l2_s') == 2
 
@@ -193,17 +211,27 @@ def test_the_map_tells_each_nodes_counts(node_map):
 
 
 @pytest.mark.parametrize(
-    ("expected", "found"),
+    ("words", "row", "found"),
     [
-        ("fails > 50%", (0.5, None)), ("fails < 1%", (None, 0.01)), ("right ≥ 99.5%", (0.995, None)),
-        ("right ≤ 90%", (None, 0.9)), ("gain ≥ -2 points", (-0.02, None)), ("≥ 0.7", (0.7, None)),
-        ("< 0.02 nats", (None, 0.02)), ("< 1e-05 nats", (None, 1e-5)), ("> 50% of training runs", (0.5, None)),
-        ("never fails", (None, 0.0)), ("always follows", (1.0, None)), ("fails", (0.0, None)),
-        ("may fail", (None, None)), ("out of reach", (None, None)),
+        ("fails > 50%", {"at_least": 0.5}, (0.5, None)), ("fails < 1%", {"at_most": 0.01}, (None, 0.01)),
+        ("right ≥ 99.5%", {"kind": "right", "at_least": 0.995}, (0.995, None)),
+        ("right ≤ 90%", {"kind": "right", "at_most": 0.9}, (None, 0.9)),
+        ("gain ≥ -2 points", {"kind": "gain", "at_least": -0.02}, (-0.02, None)),
+        ("≥ 0.7", {"kind": "mass", "at_least": 0.7}, (0.7, None)),
+        ("< 0.02 nats", {"kind": "loss", "at_most": 0.02}, (None, 0.02)),
+        ("< 1e-05 nats", {"kind": "loss", "at_most": 1e-5}, (None, 1e-5)),
+        ("> 50% of training runs", {"kind": "order", "at_least": 0.5}, (0.5, None)),
+        ("never fails", {"expects": "none"}, (None, 0.0)),
+        ("always follows", {"kind": "follows", "expects": "all"}, (1.0, None)),
+        ("fails", {"expects": "some"}, (0.0, None)), ("may fail", {"expects": "free"}, (None, None)),
+        ("out of reach", {"expects": "unreachable"}, (None, None)),
+        ("at least 7", {"kind": "runs", "at_least": 7 / 9, "k": 6, "n": 9}, (7 / 9, None)),
     ],
 )  # fmt: skip
-def test_what_an_expectation_allows(expected, found):
-    assert bounds(expected) == found
+def test_what_an_expectation_allows(words, row, found):
+    row = ROW | {"at_least": None, "at_most": None} | row
+    assert expected(row) == words
+    assert bounds(row) == found
 
 
 def test_rates_stand_in_order_on_their_axis_and_the_ends_have_room():
@@ -223,12 +251,15 @@ def test_a_drawing_shows_the_point_in_its_interval_and_what_is_allowed():
 
 
 def test_a_loss_and_a_loss_of_accuracy_stand_on_axes_of_their_own():
-    loss = draw(ROW | {"what": "loss", "expected": "< 2 nats", "observed": "4", "value": 4.0, "low": 3.0, "high": 5.0})
+    counted = {"k": None, "n": None, "at_least": None}
+    loss = draw(
+        ROW | counted | {"subject": "loss", "kind": "loss", "at_most": 2.0, "value": 4.0, "low": 3.0, "high": 5.0}
+    )
     assert loss.ends == ("0", "5.5")
     assert loss.point == pytest.approx(4 / 5.5)
     assert loss.allowed == (0, pytest.approx(2 / 5.5))
-    gain = draw(ROW | {"what": "gain", "expected": "gain ≥ 2 points", "observed": "90% against 95%", "value": -0.05,
-                       "low": -0.1, "high": None})  # fmt: skip
+    gain = draw(ROW | counted | {"subject": "gain", "kind": "gain", "at_least": 0.02, "groups": (0.9, 0.95),
+                                 "value": -0.05, "low": -0.1, "high": None})  # fmt: skip
     assert gain.interval == (pytest.approx(0.012 / 0.144), 1)  # an infinite end is the axis's
     assert gain.point < gain.allowed[0]
 
@@ -276,9 +307,12 @@ def test_lines_that_are_not_there_are_no_trouble(tmp_path):
 
 def test_questions_are_taken_apart():
     one = record()
-    one["measurement"]["examples"] = {
-        "A2": ["99+01=000 Nyy CascadeUS9 by S5L0H1"], "A1": ["99+01=000 Nyy CascadeUS9 by S5L0H1", "12+34=056 yNy BA"],
-    }  # fmt: skip
+    cascade = example("99+01", "000", "100", "CascadeUS9", "S5L0H1")
+    assert [example_line(row) for row in (cascade, BROKEN)] == [
+        "99+01=000 Nyy CascadeUS9 by S5L0H1",
+        "12+34=056 yNy BA",
+    ]
+    one["measurement"]["examples"] = {"A2": [cascade], "A1": [cascade, BROKEN]}
     first, second = broken_questions(one)  # each once
     assert first.question == "99+01"
     assert first.digits == (("0", True), ("0", False), ("0", False))
@@ -289,17 +323,21 @@ def test_questions_are_taken_apart():
 
 def test_pairs_and_answers_of_several_models_are_taken_apart():
     patched = record(verb="patch")
-    patched["measurement"] = {"examples": {"A2": ["72+24 -> 39+60 = 090, not 100"]}}
+    swapped = example("39+60", "090", "100", source="72+24")
+    assert example_line(swapped) == "72+24 -> 39+60 = 090, not 100"
+    patched["measurement"] = {"examples": {"A2": [swapped]}}
     (pair,) = broken_questions(patched)
     assert (pair.question, pair.pattern, pair.wanted) == ("72+24 -> 39+60", "NNy", "100")
     answered = record(verb="answer")
-    answered["measurement"] = {"by_fixture": {name: {"examples": ["12+34=056 yNy BA"]} for name in ("m", "n")}}
+    answered["measurement"] = {"by_fixture": {name: {"examples": [BROKEN]} for name in ("m", "n")}}
     assert [found.note for found in broken_questions(answered)] == ["m BA", "n BA"]
 
 
 def test_questions_of_another_task_are_taken_apart_and_nothing_is_added_up():
     words = record(adds=False)
-    words["measurement"]["examples"] = {"a1": ["ant bee cow ant=bee ant Ny at0 by S3L1H0", "12+34=056 yNy"]}
+    asked = [example("ant bee cow ant", "bee ant", "cow ant", "at0", "S3L1H0"), example("12+34", "056", "096")]
+    assert [example_line(row) for row in asked] == ["ant bee cow ant=bee ant Ny at0 by S3L1H0", "12+34=056 yNy"]
+    words["measurement"]["examples"] = {"a1": asked}
     first, second = broken_questions(words)
     assert (first.question, first.digits, first.note) == (
         "ant bee cow ant",
@@ -307,17 +345,20 @@ def test_questions_of_another_task_are_taken_apart_and_nothing_is_added_up():
         "at0 by S3L1H0",
     )
     assert [second.question, second.pattern, second.note] == ["12+34", "yNy", ""]
-    assert first.wanted == second.wanted == ""
-    words["measurement"]["examples"] = {"a1": ["ant bee ant -> cow elk cow = bee ant, not bee cow"]}
+    assert (first.wanted, second.wanted) == ("cow ant", "096")
+    swapped = example("cow elk cow", "bee ant", "bee cow", source="ant bee ant")
+    assert example_line(swapped) == "ant bee ant -> cow elk cow = bee ant, not bee cow"
+    words["measurement"]["examples"] = {"a1": [swapped]}
     (pair,) = broken_questions(words)
     assert (pair.question, pair.pattern, pair.wanted) == ("ant bee ant -> cow elk cow", "yN", "bee cow")
 
 
-def test_a_line_that_it_cannot_read_is_shown_as_it_is():
+def test_a_prompt_that_reads_like_an_example_is_shown_as_it_is():
     odd = record()
-    odd["measurement"]["examples"] = {"A1": ["something else"]}
-    (found,) = broken_questions(odd)
-    assert (found.question, found.digits) == ("something else", ())
+    for prompt in ("something else", "12+34=056 yNy BA", "72+24 -> 39+60 = 090, not 100"):
+        odd["measurement"]["examples"] = {"A1": [example(prompt, "", "")]}
+        (found,) = broken_questions(odd)
+        assert (found.question, found.digits, found.wanted, found.note) == (prompt, (), "", "")
 
 
 def test_of_a_refuted_claim_the_questions_that_did_not_break_are_shown():

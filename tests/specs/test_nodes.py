@@ -251,7 +251,10 @@ def test_a_role_is_its_nodes(text, expected):
             "[carry]", TWO, NoSuchRoleError,
             "expected a role that the fixture's roles.yaml has, found carry; find its roles: harness locate --help",
         ),
-        ("[sum9]", WITH_ROLES, RoleNotFoundError, "expected nodes that have the role sum9, found none"),
+        (
+            "[sum9]", WITH_ROLES, RoleNotFoundError,
+            "expected nodes that have the role sum9, found none; claim another; its roles.yaml says why",
+        ),
         (
             "S13[carry]", WITH_ROLES, RoleElsewhereError,
             "expected nodes of carry there, found S11L0H1, S12L0H1, S12L1M in S13[carry]; write [carry]",
@@ -269,5 +272,8 @@ def test_a_role_that_is_not_there_is_refused(text, shape, error, told):
 
 
 def test_a_role_without_its_brackets_is_told_of_them():
-    with pytest.raises(HarnessError, match=r'found the role carry\.A5; write "\[carry\.A5\]", in quotes$'):
+    with pytest.raises(
+        HarnessError,
+        match=r'^expected nodes like S11L0H2.*, found the role carry\.A5; write "\[carry\.A5\]", in quotes$',
+    ):
         read_nodes("carry.A5", WITH_ROLES)

@@ -190,6 +190,8 @@ def test_questions_of_the_command_line_are_those_of_a_spec(tmp_path):
     assert read_questions("{n: 900, seed: 4, where: {case: [BA, MC1]}, stratify: case}", h.shape) == h.questions
     with pytest.raises(SpecError, match="questions:1:1: expected ba, uc1"):
         read_questions("vary", h.shape)
+    with pytest.raises(SpecError, match="questions:1:10: expected a known key, found sead"):
+        read_questions("{n: 900, sead: 4}", h.shape)
 
 
 def test_the_readme_of_the_design_is_a_spec(tmp_path):

@@ -42,6 +42,7 @@ def test_the_value_is_the_definition_s(variable):
     assert value_of(variable, SUMS).tolist() == [int(value_in_words(variable, sums)) for sums in SUMS.tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", VARIABLES, ids=str)
 def test_overwriting_with_its_own_value_changes_nothing(variable):
     found = answers_with(variable, value_of(variable, SUMS), SUMS)

@@ -234,7 +234,6 @@ def assert_uniform(tokens, layout, population):
     assert stats.chisquare(counts[inside].numpy()).pvalue > 1e-4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

@@ -18,8 +18,10 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN, Intervention, zero
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
+from harness.judging.verdict import row_of
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import fixtures_of_same_shape, recipe_of
+from harness.reporting.words import observed
+from harness.specs.fixture_files import FixtureRef, fixtures_of_same_shape, recipe_of
 from harness.specs.nodes import all_nodes
 from harness.specs.spec_files import load_file
 from harness.tasks.questions import NamedSet, PairSample, Sample
@@ -34,7 +36,7 @@ def trained(tmp_path_factory):
     fixtures = tmp_path_factory.mktemp("own") / "fixtures"
     write_own(fixtures)
     before = allow_code()
-    train_fixture("own", fixtures, device="cpu")
+    train_fixture(FixtureRef("own", fixtures), device="cpu")
     allow_code(before)
     return fixtures
 
@@ -43,6 +45,7 @@ def claim(trained, tmp_path, text):
     return read_claim(tmp_path, text, trained, "own")
 
 
+@pytest.mark.slow
 def test_it_is_trained_measured_and_described_like_any_other(trained):
     measured = json.loads((trained / "own" / "model.json").read_text("utf-8"))["measured"]
     assert [row["questions"] for row in measured] == ["uniform", "same", "up", "down"]
@@ -94,7 +97,7 @@ def test_each_verb_is_judged_and_by_both_engines_alike(trained, tmp_path, text, 
     assert results[0].verdict == results[1].verdict
     if verdict is not None:
         assert results[0].verdict == verdict
-    fast, slow = ([row.observed for row in result.comparisons] for result in results)
+    fast, slow = ([observed(row_of(row)) for row in result.comparisons] for result in results)
     assert fast == slow
 
 
@@ -236,13 +239,12 @@ def test_attention_pictures_of_any_task(trained, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(trained, tmp_path):
     write_own(tmp_path / "fixtures")
-    train_fixture("own", tmp_path / "fixtures", device="cpu", until=120)
-    pin = train_fixture("own", tmp_path / "fixtures", how="resume", device="cpu").pin
+    train_fixture(FixtureRef("own", tmp_path / "fixtures"), device="cpu", until=120)
+    pin = train_fixture(FixtureRef("own", tmp_path / "fixtures"), how="resume", device="cpu").pin
     assert pin is not None
     assert pin.weights_sha256 == json.loads((trained / "own" / "model.json").read_text("utf-8"))["weights_sha256"]
 
 
-@pytest.mark.slow
 def test_fixtures_of_one_task_are_alike_and_no_others_code_is_run(tmp_path):
     from tiny import write_tiny
 
@@ -252,11 +254,11 @@ def test_fixtures_of_one_task_are_alike_and_no_others_code_is_run(tmp_path):
     (fixtures / "letters.py").write_text(TASK, "utf-8")
     write_tiny(fixtures, "adds")
     allow_code(False)
-    assert fixtures_of_same_shape("adds", fixtures) == []  # which asks nothing of the others
+    assert fixtures_of_same_shape(FixtureRef("adds", fixtures)) == []  # which asks nothing of the others
     allow_code()
     for name in ("one", "two"):  # one file for both: beside the recipes there is none
         (fixtures / name / "letters.py").unlink()
-    assert fixtures_of_same_shape("one", fixtures) == ["two"]
+    assert fixtures_of_same_shape(FixtureRef("one", fixtures)) == ["two"]
 
 
 def test_code_is_sought_beside_the_recipe_then_in_the_fixtures_then_on_the_path(tmp_path, monkeypatch):
@@ -266,7 +268,7 @@ def test_code_is_sought_beside_the_recipe_then_in_the_fixtures_then_on_the_path(
 
     def named():
         (fixtures / "own" / "recipe.yaml").touch()
-        return recipe_of("own", fixtures).layout.title
+        return recipe_of(FixtureRef("own", fixtures)).layout.title
 
     def put(place):
         name = f"task{next(names)}"
@@ -310,4 +312,4 @@ def test_a_recipe_says_nothing_of_addition(tmp_path, line, said):
     directory = write_own(tmp_path / "fixtures")
     with (directory / "recipe.yaml").open("a") as file:
         file.write(line + "\n")
-    assert f"recipe.yaml:11:1: {said}" in refusal(FixtureError, recipe_of, "own", tmp_path / "fixtures")
+    assert f"recipe.yaml:11:1: {said}" in refusal(FixtureError, recipe_of, FixtureRef("own", tmp_path / "fixtures"))

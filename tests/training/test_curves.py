@@ -548,7 +548,6 @@ def test_a_figure_names_its_lines_by_digit_and_sub_task():
     assert not any("digit 0" in text for text in written)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n_steps", "spans"), [(1200, ["whole run"]), (1201, ["whole run", "first 1,200 steps"])])
 def test_a_long_run_is_also_shown_close_up(n_steps, spans):
     assert FIRST_STEPS == 1200

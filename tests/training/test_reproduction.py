@@ -7,6 +7,7 @@ from tiny import contents, recipe_text, write_tiny
 
 from harness.base.errors import FixtureError, HarnessError
 from harness.cli import main
+from harness.specs.fixture_files import FixtureRef
 from harness.specs.pins import read_pin
 from harness.training.reproduction import Reproduced, reproduce, trained_here
 from harness.training.runs import train_fixture
@@ -21,7 +22,7 @@ def fixtures(tmp_path_factory):
     for seed in (1, 2):
         (path / f"t{seed}").mkdir()
         (path / f"t{seed}" / "recipe.yaml").write_text(recipe_text(steps=30, seed=seed), "utf-8")
-        train_fixture(f"t{seed}", path, device="cpu")
+        train_fixture(FixtureRef(f"t{seed}", path), device="cpu")
     write_tiny(path, "imported")
     return path
 
@@ -55,7 +56,7 @@ def test_names_and_globs_of_what_was_trained_here(fixtures):
     ],
 )
 def test_other_weights_are_equal_in_accuracy_or_different(fixtures, pinned, again, word):
-    one, two = (read_pin(name, fixtures) for name in ("t1", "t2"))
+    one, two = (read_pin(FixtureRef(name, fixtures)) for name in ("t1", "t2"))
     kind = one.measured[0]
     one, two = (
         pin.model_copy(update={"measured": [kind.model_copy(update={"n": 1000, "right": 1000 - n}) for n in wrong]})

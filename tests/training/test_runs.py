@@ -27,7 +27,7 @@ from harness.base.files import remove_parts, write_together
 from harness.cli import main
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
-from harness.specs.fixture_files import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, recipe_of
+from harness.specs.fixture_files import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
 from harness.specs.pins import read_pin, recipe_hash
 from harness.specs.recipe import Hardest, Optimiser
 from harness.training import runs as making
@@ -63,7 +63,7 @@ def write_recipe(**fields):
 
 
 def train(how="missing", name="tiny", until=None, device="cpu"):
-    return train_fixture(name, ROOT, how=how, device=device, until=until)
+    return train_fixture(FixtureRef(name, ROOT), how=how, device=device, until=until)
 
 
 def load():
@@ -90,7 +90,7 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     (root / "tiny").mkdir()
     (root / "tiny" / RECIPE).write_text("# kept\n" + recipe_text(**QUICK), "utf-8")
-    made = train_fixture("tiny", root, device="cpu")
+    made = train_fixture(FixtureRef("tiny", root), device="cpu")
     return SimpleNamespace(root=root, directory=root / "tiny", made=made, files=files(root / "tiny"))
 
 
@@ -112,7 +112,7 @@ def assert_same_bits(directory, trained):
     """The weights and the curves are the same to the last bit, and pinned."""
     for name in (WEIGHTS, CURVES):
         assert (directory / name).read_bytes() == trained.files[name], name
-    pin = read_pin("tiny", directory.parent)
+    pin = read_pin(FixtureRef("tiny", directory.parent))
     assert pin.weights_sha256 == hashlib.sha256(trained.files[WEIGHTS]).hexdigest()
     assert not (directory / CHECKPOINT).exists()
 
@@ -124,7 +124,7 @@ def test_a_trained_fixture_has_all_its_files_and_a_pin_that_says_how_it_was_made
     assert trained.files.keys() == ALL_FILES - {LOCK}
     assert trained.files[RECIPE].decode() == "# kept\n" + recipe_text(**QUICK)
     assert all(trained.files[name].startswith(b"\x89PNG") for name in FIGURES)
-    pin = read_pin("tiny", trained.root)
+    pin = read_pin(FixtureRef("tiny", trained.root))
     assert trained.made == TrainingResult(pin, STEPS, already_pinned=False)
     assert pin.provenance is None
     assert pin.weights_sha256 == hashlib.sha256(trained.files[WEIGHTS]).hexdigest()
@@ -160,7 +160,7 @@ def test_the_weights_are_those_of_the_steps_done_one_after_another(trained):
 
 def test_a_trained_fixture_loads_with_the_accuracy_that_is_pinned(trained):
     fixture = load_fixture("tiny", trained.root, "cpu")
-    pin = read_pin("tiny", trained.root)
+    pin = read_pin(FixtureRef("tiny", trained.root))
     assert fixture.weights_sha256 == pin.weights_sha256
     assert measure_accuracy(fixture) == pin.measured
 
@@ -304,7 +304,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(trained, stops, how):
 
 def test_to_stop_at_the_last_step_is_to_finish(trained):
     write_recipe()
-    assert train(until=STEPS).pin == read_pin("tiny", ROOT)
+    assert train(until=STEPS).pin == read_pin(FixtureRef("tiny", ROOT))
     assert_same_bits(TINY, trained)
 
 
@@ -364,7 +364,7 @@ def damage(change):
     def write():
         state = load_file(TINY / CHECKPOINT)
         change(state)
-        save_file(state, TINY / CHECKPOINT, {"recipe_sha256": recipe_hash(recipe_of("tiny", ROOT))})
+        save_file(state, TINY / CHECKPOINT, {"recipe_sha256": recipe_hash(recipe_of(FixtureRef("tiny", ROOT)))})
 
     return write
 
@@ -456,7 +456,7 @@ def test_imported_weights_are_never_written_over(how):
 def test_imported_weights_are_there():
     tiny.write_tiny(ROOT, **QUICK)
     before = files()
-    assert train() == TrainingResult(read_pin("tiny", ROOT), STEPS, already_pinned=True)
+    assert train() == TrainingResult(read_pin(FixtureRef("tiny", ROOT)), STEPS, already_pinned=True)
     assert files() == before
 
 
@@ -484,7 +484,7 @@ def test_stale_weights_are_trained_anew_with_fresh(trained, copied):
     assert train("fresh").step == STEPS - 1
     fixture = load()
     assert fixture.weights_sha256 != trained.made.pin.weights_sha256
-    assert read_pin("tiny", ROOT).trained.steps == STEPS - 1
+    assert read_pin(FixtureRef("tiny", ROOT)).trained.steps == STEPS - 1
     again = (TINY / WEIGHTS).read_bytes()
     shutil.rmtree(TINY)
     write_recipe(steps=STEPS - 1)
@@ -732,7 +732,7 @@ def test_only_parts_are_removed():
 @pytest.mark.parametrize("policy", ["missing", "never", "always"])
 def test_what_is_missing_is_trained_unless_never(trained, policy):
     write_recipe()
-    ensure_trained("tiny", ROOT, policy, "cpu")
+    ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
     if policy == "never":
         assert contents(TINY).keys() == {RECIPE}
     else:
@@ -742,12 +742,12 @@ def test_what_is_missing_is_trained_unless_never(trained, policy):
 @pytest.mark.parametrize("policy", ["missing", "never", pytest.param("always", marks=pytest.mark.slow)])
 def test_what_was_trained_is_trained_anew_only_where_always(trained, copied, policy):
     before = (TINY / PIN).stat().st_mtime_ns
-    ensure_trained("tiny", ROOT, policy, "cpu")
+    ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
     assert_same_bits(TINY, trained)
     assert ((TINY / PIN).stat().st_mtime_ns != before) == (policy == "always")
     write_recipe(seed=1)  # now it is stale
     before = (TINY / WEIGHTS).read_bytes()
-    ensure_trained("tiny", ROOT, policy, "cpu")
+    ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
     assert ((TINY / WEIGHTS).read_bytes() != before) == (policy == "always")
     if policy == "always":
         assert load().recipe.seed == 1
@@ -759,11 +759,11 @@ def test_what_was_trained_is_trained_anew_only_where_always(trained, copied, pol
 def test_what_was_imported_or_is_published_is_never_trained(policy):
     tiny.write_tiny(ROOT, **QUICK)
     before = contents(ROOT)
-    ensure_trained("tiny", ROOT, policy, "cpu")
+    ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
     assert contents(ROOT) == before
     shutil.rmtree(TINY)
     write_recipe(hub={"repo": "some/body", "file": "model.pth"})
-    ensure_trained("tiny", ROOT, policy, "cpu")
+    ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
     assert contents(TINY).keys() == {RECIPE}
 
 
@@ -772,7 +772,7 @@ def test_missing_goes_on_from_a_checkpoint_and_always_too(trained):
     for policy in ("missing", "always"):
         write_recipe()
         train(until=40)
-        ensure_trained("tiny", ROOT, policy, "cpu")
+        ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
         assert_same_bits(TINY, trained)
         shutil.rmtree(TINY)
 
@@ -785,7 +785,7 @@ WHERE = ["--fixtures=fixtures", "--device=cpu"]
 def test_train_prints_what_it_made_and_then_that_it_is_there(capsys):
     write_recipe()
     assert main(["train", "tiny", *WHERE]) == 0
-    pin = read_pin("tiny", ROOT)
+    pin = read_pin(FixtureRef("tiny", ROOT))
     made = [
         f"{TINY}: weights sha256 {pin.weights_sha256}",
         f"{pin.measured[0].right} of 1000 uniform questions right; README.md there has the rest",
@@ -933,7 +933,7 @@ def test_weights_that_are_not_the_pinned_ones_are_somebodys_and_stay(copied, how
     other = b"somebody's"
     (TINY / WEIGHTS).write_bytes(other)
     before = contents(TINY)
-    expected = f"expected weights of sha256 {read_pin('tiny', ROOT).weights_sha256}, "
+    expected = f"expected weights of sha256 {read_pin(FixtureRef('tiny', ROOT)).weights_sha256}, "
     found = f"found sha256 {hashlib.sha256(other).hexdigest()}"
     assert refusal(FixtureError, train, how).startswith(f"{TINY / WEIGHTS}: {expected}{found}")
     assert contents(TINY) == before

@@ -1,45 +1,159 @@
-"""``ablate`` and ``keep``: compares the counts of each answer digit, and the loss, with the claim's expectation."""
+"""``ablate`` and ``keep``: the counts of each answer token, and the loss, compared with the claim's expectation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from harness.base.errors import MeasurementError, Problem
 from harness.base.intervals import exact_interval, mean_interval
+from harness.judging.answers import Ablated
+from harness.judging.controls import CONTROL_N, CONTROL_SEED
 from harness.judging.measurement import DigitCount, Measurement
+from harness.judging.mutants import moves, other_digits
+from harness.judging.requests import Ablation, Request, ablation_of
+from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import (
     Comparison,
+    Controls,
+    Expects,
     Finding,
-    Verdict,
     opposite,
     require_accuracy,
     straddled,
     verdict_of,
 )
+from harness.specs.methods import METHODS
+from harness.specs.nodes import Node, reach
+from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.ablate import Hypothesis
-from harness.specs.verbs.keep import Keep
+from harness.tasks.questions import Questions, Sample
 
 Counts = Sequence[DigitCount]
+H = TypeVar("H", bound=Hypothesis)
 
 
-def decide(
-    h: Hypothesis, m: Measurement, siblings: Mapping[str, Counts] | None = None
-) -> tuple[Verdict, tuple[Comparison, ...]]:
-    """Return the verdict on `h` and its comparisons; `siblings` are the siblings' counts for a claim with `only_here`.
+class AblatingVerb(Verb[H]):
+    """What ``ablate`` and ``keep`` share."""
 
-    Raises:
-        MeasurementError: the clean model is not accurate enough, a digit was never right in the clean run, or a
-            digit that the nodes cannot reach has changed.
-    """
-    require_accuracy(h, m.clean_accuracy)
-    beside = (compare_sibling(h, name, counts) for name, counts in (siblings or {}).items())
-    rows = (*(_compare_digit(h, digit) for digit in m.digits), *_compare_loss(h, m), *beside)
-    return verdict_of(h, rows), rows
+    keeps = False  # whether the claim's tokens stay right, so that a sibling tells by what fails
+
+    def requests(self, claim: H) -> Sequence[Request]:
+        """Return the claim's ablation, and those of its siblings for a claim with `only_here`."""
+        siblings = claim.siblings if claim.expect.only_here else {}
+        beside = (ablation_of(claim, nodes=nodes, details=False) for nodes in siblings.values())
+        return [ablation_of(claim), *beside]
+
+    def compare(self, claim: H, answers: Sequence[Ablated]) -> tuple[Measurement, tuple[Comparison, ...]]:
+        """Return the measurement, and a comparison for each answer token, for the loss and for each sibling."""
+        own, *others = (answer.measurement for answer in answers)
+        names = claim.siblings if claim.expect.only_here else ()
+        beside = {name: other.digits for name, other in zip(names, others, strict=True)}
+        return own, self.comparisons(claim, own, beside)
+
+    def comparisons(
+        self, claim: H, m: Measurement, siblings: Mapping[str, Counts] | None = None
+    ) -> tuple[Comparison, ...]:
+        """Return the comparisons of a claim with what was measured.
+
+        Raises:
+            MeasurementError: the clean model is not accurate enough, a token was never right in the clean run, or one
+                that the nodes cannot reach has changed.
+        """
+        require_accuracy(claim, m.clean_accuracy)
+        beside = (self.compare_sibling(claim, name, counts) for name, counts in (siblings or {}).items())
+        return (*(_compare_digit(claim, digit) for digit in m.digits), *_compare_loss(claim, m), *beside)
+
+    def compare_sibling(self, claim: H, name: str, counts: Counts) -> Comparison:
+        """Return the row of a sibling; it is contradicted if the sibling shows the same effect as the claim's nodes.
+
+        Same effect for `ablate`: all tokens in `fails` fail. For `keep`: all stay right with one more node ablated.
+        """
+        fail = not self.keeps
+        telling = [count for count in counts if count.digit in claim.telling]
+        findings = {_found(claim, count, fail)[2] if count.asked else "undecided" for count in telling}
+        too: Finding = (
+            "contradicted" if "contradicted" in findings else "undecided" if "undecided" in findings else "holds"
+        )
+        # The row shows the token that separates the sibling best from the claim's nodes.
+        best = (min if fail else max)(telling, key=lambda count: count.wrong / max(count.asked, 1))
+        low, high, _ = _found(claim, best, fail) if best.asked else (None, None, None)
+        return Comparison(
+            subject=name, kind="fails", expects="unlike" if fail else "needed", finding=opposite(too), token=best.digit,
+            value=best.wrong / max(best.asked, 1), k=best.wrong, n=best.asked, low=low, high=high,
+            threshold=straddled(too, low, high, _threshold(claim, fail)),
+        )  # fmt: skip
+
+    def without_siblings(self, claim: H) -> H:
+        """Return the claim without its condition that it is so only here."""
+        return replace(claim, expect=replace(claim.expect, only_here=False))
+
+    def control_requests(self, claim: H) -> Sequence[Request]:
+        """Return the ablations of the controls: values put back, the claim's nodes and its siblings, other methods."""
+        asked = self.control_questions(claim)
+        back = Ablation(claim.ref, claim.nodes, "itself", asked, asked, details=False)
+        sets = [claim.nodes, *claim.siblings.values()] if claim.siblings else []
+        ranked = (ablation_of(claim, nodes=nodes, questions=asked, details=False) for nodes in sets)
+        return [back, *ranked, *(ablation_of(claim, method=method, details=False) for method in METHODS)]
+
+    def controls(self, claim: H, put_back: int, answers: Sequence[Ablated]) -> Controls:
+        """Return what the controls showed."""
+        rest = [answer.measurement for answer in answers]
+        asked = replace(claim, questions=self.control_questions(claim))
+        own, rows = None, []
+        if claim.siblings:
+            own, *others = rest[: 1 + len(claim.siblings)]
+            rows = [
+                self.compare_sibling(asked, name, other.digits)
+                for name, other in zip(claim.siblings, others, strict=True)
+            ]
+        alone = self.without_siblings(claim)
+        measured = zip(METHODS, rest[-len(METHODS) :], strict=True)
+        methods = {method: verdict_of(alone, self.comparisons(alone, found)) for method, found in measured}
+        ranked_by = None if own is None or self.keeps else self.compare_sibling(asked, "", own.digits).value
+        return Controls(put_back, ranked_by, tuple(rows), methods)
+
+    def control_questions(self, claim: H) -> Questions:
+        """Return the questions of the controls: of a sample, fewer, which all claims with its description share."""
+        asked = claim.questions
+        return replace(asked, auto=False, n=CONTROL_N, seed=CONTROL_SEED) if isinstance(asked, Sample) else asked
+
+
+class Ablate(AblatingVerb[Hypothesis]):
+    """``ablate``: these answer tokens fail if these nodes are ablated."""
+
+    def mutants(self, claim: Hypothesis) -> Iterator[Mutant]:
+        """Yield the claim with other nodes, with nothing or more ablated, and with other tokens."""
+        expect, digits = claim.expect, claim.shape.layout.answer_digits
+        if expect.fails or expect.loss_above is not None:
+            for kind, nodes in moves(claim.nodes, claim.shape):
+                if set(expect.fails) <= reach(nodes, claim.shape):
+                    yield Mutant(kind, replace(claim, nodes=nodes, ablate=(write_nodes(nodes),)))
+            yield Mutant("no-op", replace(claim, method="itself"))
+        else:
+            wide = tuple(sorted({*claim.nodes, *_wider(claim)}))
+            yield Mutant("wider", replace(claim, nodes=wide, ablate=(write_nodes(wide),)))
+        for kind, fails in other_digits(expect.fails, digits):
+            if set(fails) <= claim.reach:
+                may = tuple(digit for digit in expect.may_fail if digit not in fails)
+                ordered = tuple(digit for digit in digits if digit in fails)
+                yield Mutant(kind, replace(claim, expect=replace(expect, fails=ordered, may_fail=may)))
+
+
+VERB = Ablate()
+
+
+def _wider(h: Hypothesis) -> Nodes:
+    """Return what is ablated besides: the stream where the nodes are, or where they are streams, at the next step."""
+    streams = [Node(node.step, node.layer, "resid") for node in h.nodes if node.kind != "resid"]
+    last = h.shape.layout.n_ctx - 1
+    following = [Node(n.step + 1, n.layer, "resid") for n in h.nodes if n.kind == "resid" and n.step < last]
+    return (*streams, *following)
 
 
 def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
     should_fail = count.digit in h.expect.fails
-    rate = count.wrong / count.asked if count.asked else 0.0
     low, high = None, None
     if count.digit not in h.reach:
         finding: Finding = "by construction"
@@ -59,30 +173,11 @@ def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
         )
     else:
         low, high, finding = _found(h, count, should_fail)
-    observed = f"{count.wrong}/{count.asked}"
-    expected = _expectation(h, count.digit)
-    at = straddled(finding, low, high, _threshold(h, should_fail))
+    expects, at_least, at_most = _expectation(h, count.digit)
     return Comparison(
-        count.digit, expected, observed, rate, low, high, finding, count.excluded, asked=count.asked, threshold=at
-    )
-
-
-def compare_sibling(h: Hypothesis, name: str, counts: Counts) -> Comparison:
-    """Return the row of a sibling; it is contradicted if the sibling shows the same effect as the nodes of `h`.
-
-    Same effect for `ablate`: all digits in `fails` fail. For `keep`: all digits stay right with one more node ablated.
-    """
-    keep, telling = isinstance(h, Keep), [count for count in counts if count.digit in h.telling]
-    findings = {_found(h, count, not keep)[2] if count.asked else "undecided" for count in telling}
-    too: Finding = "contradicted" if "contradicted" in findings else "undecided" if "undecided" in findings else "holds"
-    # The row shows the digit that separates the sibling best from the claim's nodes.
-    best = (max if keep else min)(telling, key=lambda count: count.wrong / max(count.asked, 1))
-    low, high, _ = _found(h, best, not keep) if best.asked else (None, None, None)
-    expected = "is needed" if keep else "does not do it too"
-    rate = best.wrong / max(best.asked, 1)
-    return Comparison(
-        name, expected, f"{best.digit} {best.wrong}/{best.asked}", rate, low, high, opposite(too), sibling=True,
-        asked=best.asked, threshold=straddled(too, low, high, _threshold(h, not keep)),
+        subject=count.digit, kind="fails", expects=expects, at_least=at_least, at_most=at_most, finding=finding,
+        value=count.wrong / count.asked if count.asked else 0.0, k=count.wrong, n=count.asked, low=low, high=high,
+        excluded=count.excluded, threshold=straddled(finding, low, high, _threshold(h, should_fail)),
     )  # fmt: skip
 
 
@@ -117,12 +212,14 @@ def _threshold(h: Hypothesis, should_fail: bool) -> float | None:
     return h.expect.fail_rate if should_fail else h.expect.intact_rate
 
 
-def _expectation(h: Hypothesis, digit: str) -> str:
+def _expectation(h: Hypothesis, digit: str) -> tuple[Expects, float | None, float | None]:
+    """Return what is expected of a token, and the bounds of its failure rate."""
     if digit in h.expect.may_fail:
-        return "may fail"
+        return "free", None, None
+    rate = _threshold(h, digit in h.expect.fails)
     if digit in h.expect.fails:
-        return "fails" if h.expect.fail_rate is None else f"fails > {100 * h.expect.fail_rate:g}%"
-    return "never fails" if h.expect.intact_rate is None else f"fails < {100 * h.expect.intact_rate:g}%"
+        return "some" if rate is None else "bounds", rate, None
+    return "none" if rate is None else "bounds", None, rate
 
 
 def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
@@ -142,6 +239,8 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
             finding = "by construction" if (below if wanted_below else above) else "contradicted"
         elif above != below or low is None:
             finding = "holds" if (below if wanted_below else above) else "contradicted"
-        word = "<" if wanted_below else ">"
-        at = straddled(finding, low, high, bound)
-        yield Comparison("loss", f"{word} {bound:g} nats", f"{m.loss:.3g}", m.loss, low, high, finding, threshold=at)
+        yield Comparison(
+            subject="loss", kind="loss", at_least=None if wanted_below else bound,
+            at_most=bound if wanted_below else None, finding=finding, value=m.loss, low=low, high=high,
+            threshold=straddled(finding, low, high, bound),
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,120 +12,117 @@ from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
 from harness.base.intervals import exact_interval, mean_interval, mean_interval_within
-from harness.engines.engine import free_running
-from harness.judging.bench import Workbench
-from harness.judging.measurement import EXAMPLES, pattern
-from harness.judging.verdict import Comparison, Finding, straddled, within_bounds
+from harness.judging.answers import Answered
+from harness.judging.measurement import EXAMPLES, Example, example_of
+from harness.judging.requests import CleanAnswers, Request
+from harness.judging.verb import Verb
+from harness.judging.verdict import Comparison, straddled, within_bounds
 from harness.specs.verbs.answer import Answer
-from harness.tasks.answers import answers
+from harness.tasks.answers import answers as answers_in
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The answers of one fixture."""
+class FixtureAnswers:
+    """What one fixture answered."""
 
-    right: Bool[Tensor, "question subject"]  # subject: a digit, or the whole answer
-    loss: Float[Tensor, " question"]  # mean nats per digit of the claim, teacher-forced
-    examples: tuple[str, ...]  # some questions with wrong answers
+    right: Bool[Tensor, "question subject"]
+    loss: Float[Tensor, " question"]  # nats per token that is asked about, teacher-forced
+    examples: tuple[Example, ...]  # some of the questions that were answered wrong
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
         return {"n": len(self.right), "right": self.right.sum(0).tolist(), "loss": float(self.loss.mean()),
-                "examples": list(self.examples)}  # fmt: skip
+                "examples": [asdict(example) for example in self.examples]}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of all fixtures of a claim."""
+    """What the fixtures of a claim answered."""
 
-    by_fixture: Mapping[str, Answered]
+    by_fixture: Mapping[str, FixtureAnswers]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counts of each fixture as JSON values."""
-        return {"by_fixture": {name: answered.as_dict() for name, answered in self.by_fixture.items()}}
+        """Return the counts of each as JSON values."""
+        return {"by_fixture": {name: found.as_dict() for name, found in self.by_fixture.items()}}
 
 
-def measure_answers(claim: Answer, bench: Workbench) -> Answers:
-    """Return the answers of each fixture of the claim.
+class AnswerVerb(Verb[Answer]):
+    """``answer``: the clean model is right, or has a loss, within bounds."""
 
-    Raises:
-        FixtureError: a fixture cannot be loaded.
-        MeasurementError: a logit is not finite.
-    """
-    return Answers({name: _answered(claim, name, bench) for name in claim.models})
+    def requests(self, claim: Answer) -> Sequence[Request]:
+        """Return the clean answers of each fixture."""
+        return [CleanAnswers(ref, claim.questions, claim.free_running) for ref in claim.refs]
+
+    def compare(self, claim: Answer, answers: Sequence[Answered]) -> tuple[Answers, tuple[Comparison, ...]]:
+        """Return what each fixture answered, and the comparisons behind the verdict.
+
+        Raises:
+            MeasurementError: a gain that could not have come out too large.
+        """
+        found = Answers({name: _counted(claim, answered) for name, answered in zip(claim.models, answers, strict=True)})
+        if claim.than:
+            return found, (_gain(claim, found),)
+        return found, tuple(row for name in claim.group for row in _rows(claim, name, found.by_fixture[name]))
 
 
-def _answered(claim: Answer, name: str, bench: Workbench) -> Answered:
-    fixture, tokens = bench.fixture(name, claim.fixtures), bench.tokens(name, claim.fixtures, claim.questions)
-    outcome = bench.clean(name, claim.fixtures, claim.questions)
-    predicted, truth = outcome.predicted, answers(tokens, fixture.layout)
-    if claim.free_running:
-        predicted = free_running(bench.engine(name, claim.fixtures), fixture, tokens, predicted, bench.chunk)
+VERB = AnswerVerb()
+
+
+def _counted(claim: Answer, found: Answered) -> FixtureAnswers:
+    layout, predicted, truth = found.fixture.layout, found.predicted, answers_in(found.tokens, found.fixture.layout)
     right = predicted == truth
     whole = right.all(1)
-    places = [fixture.layout.answer_digits.index(digit) for digit in claim.digits]
-    failed = ~(right[:, places].all(1) if places else whole)
-    rows = failed.nonzero().squeeze(1)[:EXAMPLES]
+    places = [layout.answer_digits.index(digit) for digit in claim.digits]
+    rows = (~(right[:, places].all(1) if places else whole)).nonzero().squeeze(1)[:EXAMPLES]
+    task = found.fixture.task
     examples = [
-        f"{question}={fixture.layout.write_answer(answer)} {pattern(bad)} {case}".rstrip()
-        for question, answer, bad, case in zip(
-            fixture.task.texts(tokens[rows]), predicted[rows].tolist(), (~right[rows]).tolist(),
-            fixture.task.cases_of(tokens[rows]), strict=True,
+        example_of(question, answered, wanted, layout, case)
+        for question, answered, wanted, case in zip(
+            task.texts(found.tokens[rows]), predicted[rows].tolist(), truth[rows].tolist(),
+            task.cases_of(found.tokens[rows]), strict=True,
         )
     ]  # fmt: skip
-    losses = outcome.loss[:, places] if places else outcome.loss
-    return Answered(right[:, places] if places else whole[:, None], losses.mean(1), tuple(examples))
+    losses = found.clean.loss[:, places] if places else found.clean.loss
+    return FixtureAnswers(right[:, places] if places else whole[:, None], losses.mean(1), tuple(examples))
 
 
-def compare_answers(claim: Answer, found: Answers) -> tuple[Comparison, ...]:
-    """Return the comparisons behind the verdict.
-
-    Raises:
-        MeasurementError: the other group is so often right that the gain could not exceed the claim's upper bound.
-    """
-    if claim.than:
-        return (_gain(claim, found),)
-    rows = []
-    for name in claim.group:
-        answered, prefix = found.by_fixture[name], f"{name} " if len(claim.group) > 1 else ""
-        n = len(answered.right)
-        if claim.at_least is not None or claim.at_most is not None:
-            for subject, right in zip(claim.subjects, answered.right.sum(0).tolist(), strict=True):
-                low, high = None, None
-                if not claim.questions.census:
-                    low, high = exact_interval(right, n, claim.confidence)
-                rows.append(_bounded(claim, f"{prefix}{subject}", f"{right}/{n}", right / n, low, high, n))
-        if claim.says_loss:
-            rows.append(_loss(claim, f"{prefix}loss", answered.loss.tolist()))
-    return tuple(rows)
-
-
-def _bounded(
-    claim: Answer,
-    what: str,
-    observed: str,
-    value: float,
-    low: float | None,
-    high: float | None,
-    asked: int | None = None,
-) -> Comparison:
-    finding = within_bounds(value, low, high, claim.at_least, claim.at_most)
-    at = straddled(finding, low, high, claim.at_least, claim.at_most)
-    return Comparison(what, claim.expected_accuracy, observed, value, low, high, finding, asked=asked, threshold=at)
+def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
+    """Return the comparisons of one fixture; of several, each names its fixture."""
+    rows, n = [], len(found.right)
+    whose = name if len(claim.group) > 1 else ""
+    if claim.at_least is not None or claim.at_most is not None:
+        for subject, k in zip(claim.subjects, found.right.sum(0).tolist(), strict=True):
+            low, high = None, None
+            if not claim.questions.census:
+                low, high = exact_interval(k, n, claim.confidence)
+            finding = within_bounds(k / n, low, high, claim.at_least, claim.at_most)
+            rows.append(
+                Comparison(
+                    subject=subject, fixture=whose, kind="right", at_least=claim.at_least, at_most=claim.at_most,
+                    finding=finding, value=k / n, k=k, n=n, low=low, high=high,
+                    threshold=straddled(finding, low, high, claim.at_least, claim.at_most),
+                )
+            )  # fmt: skip
+    if claim.says_loss:
+        rows.append(_loss(claim, whose, found.loss.tolist()))
+    return rows
 
 
-def _loss(claim: Answer, what: str, losses: Sequence[float]) -> Comparison:
+def _loss(claim: Answer, whose: str, losses: Sequence[float]) -> Comparison:
     mean = sum(losses) / len(losses)
     low, high = None, None
     if not claim.questions.census:
         low, high = mean_interval(losses, claim.confidence)
-    finding: Finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
-    at = straddled(finding, low, high, claim.loss_above, claim.loss_below)
-    return Comparison(what, claim.expected_loss, f"{mean:.3g}", mean, low, high, finding, threshold=at)
+    finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
+    return Comparison(
+        subject="loss", fixture=whose, kind="loss", at_least=claim.loss_above, at_most=claim.loss_below,
+        finding=finding, value=mean, low=low, high=high,
+        threshold=straddled(finding, low, high, claim.loss_above, claim.loss_below),
+    )  # fmt: skip
 
 
 def _gain(claim: Answer, found: Answers) -> Comparison:
-    """Return the row of the gain: per question, the share of right fixtures in the group minus that in the other."""
+    """Compare two groups question by question: the share of a group's fixtures that are right, less the other's."""
     ours, theirs = (
         torch.stack([found.by_fixture[name].right[:, 0].double() for name in group]).mean(0)
         for group in (claim.group, claim.than)
@@ -142,5 +139,9 @@ def _gain(claim: Answer, found: Answers) -> Comparison:
     low, high = None, None
     if not claim.questions.census:
         low, high = mean_interval_within(differences, claim.confidence, width=2)
-    observed = f"{float(ours.mean()):.4%} against {float(theirs.mean()):.4%}"
-    return _bounded(claim, "gain", observed, gain, low, high)
+    finding = within_bounds(gain, low, high, claim.at_least, claim.at_most)
+    return Comparison(
+        subject="gain", kind="gain", at_least=claim.at_least, at_most=claim.at_most, finding=finding, value=gain,
+        low=low, high=high, groups=(float(ours.mean()), float(theirs.mean())),
+        threshold=straddled(finding, low, high, claim.at_least, claim.at_most),
+    )  # fmt: skip

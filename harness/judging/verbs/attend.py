@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from harness.base.intervals import mean_interval_within
-from harness.judging.bench import Workbench
+from harness.judging.answers import Attended
+from harness.judging.mutants import moves
+from harness.judging.requests import AttentionOf, Request
+from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, require_accuracy, straddled, within_bounds
+from harness.specs.nodes import reach
+from harness.specs.siblings import write_nodes
 from harness.specs.verbs.attend import Attend
-from harness.tasks.answers import answers
+from harness.tasks.answers import answers as answers_in
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttentionShares:
     """How much attention went to which step; the mean over the claim's heads."""
 
     clean_accuracy: float
@@ -27,35 +33,53 @@ class Attended:
         return {"n": len(self.masses), "clean_accuracy": self.clean_accuracy, "by_step": self.by_step}
 
 
-def measure_attention(claim: Attend, bench: Workbench) -> Attended:
-    """Return how much of the heads' attention went to the claim's steps.
+class AttendVerb(Verb[Attend]):
+    """``attend``: a head looks at these steps."""
 
-    Raises:
-        FixtureError: the model cannot be loaded.
-        MeasurementError: the clean model is not accurate enough, or a logit is not finite.
-    """
-    where = (claim.fixture, claim.fixtures)
-    fixture, tokens = bench.fixture(*where), bench.tokens(*where, claim.questions)
-    found = [bench.attention(*where, claim.questions, node) for node in claim.nodes]
-    clean, weights = found[0][0], torch.stack([pattern.double() for _, pattern in found]).mean(0)
-    accuracy = float((clean.predicted == answers(tokens, fixture.layout)).all(1).double().mean())
+    def requests(self, claim: Attend) -> Sequence[Request]:
+        """Return the attention of the claim's heads."""
+        return [AttentionOf(claim.ref, claim.questions, claim.nodes)]
+
+    def compare(self, claim: Attend, answers: Sequence[Attended]) -> tuple[AttentionShares, tuple[Comparison, ...]]:
+        """Return how much attention goes where, and the comparison behind the verdict.
+
+        Raises:
+            MeasurementError: the clean model is not accurate enough.
+        """
+        found = _shares(claim, answers[0])
+        mean = sum(found.masses) / len(found.masses)
+        low, high = None, None
+        if not claim.questions.census:
+            low, high = mean_interval_within(found.masses, claim.confidence, width=1)
+        finding = within_bounds(mean, low, high, claim.at_least, claim.at_most)
+        row = Comparison(
+            subject="mass", kind="mass", at_least=claim.at_least, at_most=claim.at_most, finding=finding, value=mean,
+            low=low, high=high, threshold=straddled(finding, low, high, claim.at_least, claim.at_most),
+        )  # fmt: skip
+        return found, (row,)
+
+    def mutants(self, claim: Attend) -> Iterator[Mutant]:
+        """Yield the claim of other heads, and of other steps that are looked at."""
+        if claim.at_least is None:
+            return
+        for kind, there in moves(claim.nodes, claim.shape):
+            if reach(there, claim.shape) and max(claim.steps) <= there[0].step:
+                yield Mutant(kind, replace(claim, nodes=there, node_text=write_nodes(there)))
+        for by in (-1, 1):
+            steps = tuple(step + by for step in claim.steps)
+            if min(steps) >= 0 and max(steps) <= claim.nodes[0].step:
+                yield Mutant(f"to{by:+d}", replace(claim, steps=steps, to=tuple(f"S{step}" for step in steps)))
+
+
+VERB = AttendVerb()
+
+
+def _shares(claim: Attend, found: Attended) -> AttentionShares:
+    layout = found.fixture.layout
+    weights = torch.stack([found.patterns[node].double() for node in claim.nodes]).mean(0)
+    accuracy = float((found.clean.predicted == answers_in(found.tokens, layout)).all(1).double().mean())
     require_accuracy(claim, accuracy)
-    names = fixture.layout.names
     shares = weights.mean(0).tolist()
     masses = weights[:, list(claim.steps)].sum(1).tolist()
-    return Attended(
-        accuracy,
-        tuple(masses),
-        {f"S{step} {names[step]}": round(shares[step], 4) for step in range(claim.nodes[0].step + 1)},
-    )
-
-
-def compare_attention(claim: Attend, found: Attended) -> tuple[Comparison, ...]:
-    """Return the comparison behind the verdict."""
-    mean = sum(found.masses) / len(found.masses)
-    low, high = None, None
-    if not claim.questions.census:
-        low, high = mean_interval_within(found.masses, claim.confidence, width=1)
-    finding = within_bounds(mean, low, high, claim.at_least, claim.at_most)
-    expected, at = claim.expected.removeprefix("mass "), straddled(finding, low, high, claim.at_least, claim.at_most)
-    return (Comparison("mass", expected, f"{mean:.3f}", mean, low, high, finding, threshold=at),)
+    by_step = {f"S{step} {layout.names[step]}": round(shares[step], 4) for step in range(claim.nodes[0].step + 1)}
+    return AttentionShares(accuracy, tuple(masses), by_step)

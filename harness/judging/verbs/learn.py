@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.base.errors import FixtureError, MeasurementError, Problem
+from harness.base.files import once_per_version
 from harness.base.intervals import exact_interval
+from harness.judging.requests import Request
+from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, straddled, within_bounds
-from harness.specs.fixture_files import CURVES, recipe_of
+from harness.specs.fixture_files import CURVES, FixtureRef, recipe_of
 from harness.specs.verbs.learn import Learn
-from harness.tasks.positions import Positions
-from harness.training.curves import Curves, read_curves
+from harness.training.curves import read_curves
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
 
 WINDOW = 20  # steps to average over, because the loss of one step comes from one batch
 
@@ -34,6 +38,43 @@ class Learned:
         return {"n": len(self.reached), "reached": self.reached}
 
 
+class LearnVerb(Verb[Learn]):
+    """``learn``: runs no model; what it needs is in the learning curves beside the weights."""
+
+    def requests(self, claim: Learn) -> Sequence[Request]:
+        """Return nothing."""
+        return ()
+
+    def compare(self, claim: Learn, answers: Sequence[Any]) -> tuple[Learned, tuple[Comparison, ...]]:
+        """Return when each run learned what, and in how many runs every `first` came before every `before`.
+
+        Raises:
+            FixtureError: a fixture has no learning curves, or not for all its steps.
+            MeasurementError: a series has no loss in any step.
+        """
+        found = measure_learning(claim)
+        n = len(found.reached)
+        held = sum(_in_order(claim, steps) for steps in found.reached.values())
+        low, high = exact_interval(held, n, claim.confidence)
+        finding = within_bounds(held / n, low, high, claim.share_above, None)
+        row = Comparison(
+            subject="runs", kind="order", at_least=claim.share_above, finding=finding, value=held / n, k=held, n=n,
+            low=low, high=high, threshold=straddled(finding, low, high, claim.share_above),
+        )  # fmt: skip
+        return found, (row,)
+
+    def engine(self, claim: Learn, bench: Workbench) -> str:
+        """Return what was looked at in place of a model."""
+        return "learning curves"
+
+    def mutants(self, claim: Learn) -> Iterator[Mutant]:
+        """Yield the claim the other way round."""
+        yield Mutant("swapped", replace(claim, first=claim.before, before=claim.first))
+
+
+VERB = LearnVerb()
+
+
 def measure_learning(claim: Learn) -> Learned:
     """Return when each training run learned each of the claim's series.
 
@@ -43,9 +84,8 @@ def measure_learning(claim: Learn) -> Learned:
     """
     found = {}
     for name in claim.group:
-        path, recipe = claim.fixtures / name / CURVES, recipe_of(name, claim.fixtures)
-        stamp = path.stat().st_mtime_ns if path.exists() else None
-        curves = _read_once(path, recipe.layout, stamp)
+        path, recipe = claim.fixtures / name / CURVES, recipe_of(FixtureRef(name, claim.fixtures))
+        curves = _read(path, recipe.layout)
         if len(curves.values) != recipe.steps:
             steps = f"{len(curves.values):,}"
             raise FixtureError(Problem(f"the curves of {recipe.steps:,} steps", steps, "restore them", str(path)))
@@ -56,10 +96,7 @@ def measure_learning(claim: Learn) -> Learned:
     return Learned(found)
 
 
-@lru_cache(maxsize=32)
-def _read_once(path: Path, layout: Positions, stamp: object) -> Curves:
-    """Return the curves at `path`, cached until `stamp` changes, because several claims use the same runs."""
-    return read_curves(path, layout)
+_read = once_per_version(32)(read_curves)  # several claims use the same runs
 
 
 def learned_at(losses: Float[Tensor, " step"], below: float) -> int | None:
@@ -70,16 +107,6 @@ def learned_at(losses: Float[Tensor, " step"], below: float) -> int | None:
     above = (means >= below).nonzero().squeeze(1)
     first = int(above[-1]) + 1 if len(above) else 0
     return first + WINDOW - 1 if first < len(means) else None
-
-
-def compare_learning(claim: Learn, found: Learned) -> tuple[Comparison, ...]:
-    """Return the comparison: in how many runs every series in `first` was learned before every one in `before`."""
-    n = len(found.reached)
-    held = sum(_in_order(claim, steps) for steps in found.reached.values())
-    low, high = exact_interval(held, n, claim.confidence)
-    finding = within_bounds(held / n, low, high, claim.share_above, None)
-    expected, at = claim.expected.removeprefix("in "), straddled(finding, low, high, claim.share_above)
-    return (Comparison("runs", expected, f"{held}/{n}", held / n, low, high, finding, asked=n, threshold=at),)
 
 
 def _in_order(claim: Learn, steps: dict[str, int | None]) -> bool:

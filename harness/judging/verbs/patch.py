@@ -1,47 +1,48 @@
-"""``patch``: interchange interventions. A node's value from a source question replaces its value in a base question.
+"""``patch``: interchange interventions. A node's value is carried from a source question into a base question.
 
-If the node carries the claim's variable, the claim's digits become the ones that the causal model computes with the
-source's value of the variable, and all other digits stay. If the variable has the same value in source and base (an
-agreeing pair), no digit changes.
+If the node carries the claim's variable, the claim's tokens become what the causal model computes with the source's
+value in place of the base's, and all others stay. Where the variable agrees, nothing changes at all.
 
 Source: Geiger et al. 2021, "Causal Abstractions of Neural Networks" (interchange interventions).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from harness.base.errors import FixtureError, HarnessError, MeasurementError
 from harness.base.intervals import exact_interval
-from harness.engines import interventions
-from harness.engines.interventions import Intervention
-from harness.judging.bench import Workbench
-from harness.judging.measurement import EXAMPLES
-from harness.judging.verdict import Comparison, opposite, require_accuracy, straddled, within_bounds
-from harness.specs.siblings import Nodes
+from harness.judging.answers import Interchanged
+from harness.judging.controls import CONTROL_N, CONTROL_SEED
+from harness.judging.measurement import EXAMPLES, Example, example_of
+from harness.judging.mutants import moves, other_digits
+from harness.judging.requests import Ablation, Interchange, Request
+from harness.judging.verb import Mutant, Verb
+from harness.judging.verdict import Comparison, Controls, opposite, require_accuracy, straddled, within_bounds
+from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.patch import Patch
-from harness.tasks.answers import answers
-from harness.tasks.pairs import Drawn, draw_pairs
+from harness.tasks.answers import answers as answers_in
+from harness.tasks.pairs import Drawn
 from harness.tasks.positions import Positions
+from harness.tasks.questions import PairSample, Sample
 from harness.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
 class Patched:
-    """Counts after the interchange, on pairs whose two questions the clean model answers with every digit right."""
+    """Counts over the pairs whose two questions the clean model answers wholly right."""
 
-    n: int  # base questions
-    excluded: int  # pairs of both kinds with a question that the clean model gets wrong
-    clean_accuracy: float  # over all questions in the pairs
-    as_expected: Bool[Tensor, "pair digit"]  # for differing pairs
-    unchanged: Bool[Tensor, " pair"]  # for agreeing pairs: no digit changed
-    examples: dict[str, tuple[str, ...]]  # digit, or "agreeing" → pairs with an unexpected answer
+    n: int  # bases
+    excluded: int  # pairs, of both kinds, one of whose questions the clean model gets wrong
+    clean_accuracy: float  # of all questions in the pairs
+    as_expected: Bool[Tensor, "pair digit"]  # of pairs that differ
+    unchanged: Bool[Tensor, " pair"]  # of pairs that agree: no token changed
+    examples: dict[str, tuple[Example, ...]]  # token, or "agreeing" → pairs that did not do what was expected
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
@@ -49,62 +50,101 @@ class Patched:
             "n": self.n, "excluded": self.excluded, "clean_accuracy": self.clean_accuracy,
             "differing": len(self.as_expected), "as_expected": self.as_expected.sum(0).tolist(),
             "agreeing": len(self.unchanged), "unchanged": int(self.unchanged.sum()),
-            "examples": {key: list(lines) for key, lines in self.examples.items()},
+            "examples": {key: [asdict(example) for example in rows] for key, rows in self.examples.items()},
         }  # fmt: skip
 
 
-def measure_patch(
-    claim: Patch, bench: Workbench, siblings: Mapping[str, Nodes] | None = None
-) -> tuple[Patched, dict[str, Bool[Tensor, "pair digit"]]]:
-    """Return the counts for the claim's nodes and, for each sibling, which digits came out as expected.
+class PatchVerb(Verb[Patch]):
+    """``patch``: a node carries a variable of the task."""
+
+    def requests(self, claim: Patch) -> Sequence[Request]:
+        """Return the interchange of the claim's nodes, and of its siblings for a claim with `only_here`."""
+        return [interchange_of(claim, claim.siblings.values() if claim.only_here else ())]
+
+    def compare(self, claim: Patch, answers: Sequence[Interchanged]) -> tuple[Patched, tuple[Comparison, ...]]:
+        """Return the counts, and the comparisons: each token, the tokens jointly, agreeing pairs, and siblings."""
+        measured, others = counted(claim, answers[0])
+        names = claim.siblings if claim.only_here else ()
+        beside = [compare_sibling(claim, name, right) for name, right in zip(names, others, strict=True)]
+        return measured, (*_rows(claim, measured), *beside)
+
+    def without_siblings(self, claim: Patch) -> Patch:
+        """Return the claim without its condition that it is so only here."""
+        return replace(claim, only_here=False)
+
+    def control_requests(self, claim: Patch) -> Sequence[Request]:
+        """Return the ablation that puts values back, and the interchange of the nodes and of all siblings."""
+        asked = Sample(CONTROL_N, CONTROL_SEED)
+        back = Ablation(claim.ref, claim.nodes, "itself", asked, asked, details=False)
+        return [back, interchange_of(_controlled(claim), claim.siblings.values())]
+
+    def controls(self, claim: Patch, put_back: int, answers: Sequence[Interchanged]) -> Controls:
+        """Return what the controls showed."""
+        claim = _controlled(claim)
+        own, others = counted(claim, answers[0])
+        rows = tuple(compare_sibling(claim, name, right) for name, right in zip(claim.siblings, others, strict=True))
+        return Controls(put_back, compare_sibling(claim, "", own.as_expected).value if rows else None, rows, {})
+
+    def mutants(self, claim: Patch) -> Iterator[Mutant]:
+        """Yield the claim with other nodes, with none, and with other tokens."""
+        digits = claim.shape.layout.answer_digits
+
+        def possible(changed: Patch) -> bool:
+            can = changed.reach & set(claim.variable.digits(claim.shape.layout))
+            return bool(changed.digits) and set(changed.digits) <= can
+
+        for kind, nodes in moves(claim.nodes, claim.shape):
+            there = replace(claim, nodes=nodes, node_text=write_nodes(nodes))
+            if possible(there):
+                yield Mutant(kind, there)
+        yield Mutant("no-op", replace(claim, nodes=(), node_text="nothing"))
+        for kind, named in other_digits(claim.digits, digits):
+            may = tuple(digit for digit in claim.may_change if digit not in named)
+            changed = replace(claim, digits=tuple(digit for digit in digits if digit in named), may_change=may)
+            if possible(changed):
+                yield Mutant(kind, changed)
+
+
+VERB = PatchVerb()
+
+
+def interchange_of(claim: Patch, siblings: Iterable[Nodes] = ()) -> Interchange:
+    """Return the interchange that a claim asks for, of its nodes and of others."""
+    return Interchange(claim.ref, claim.questions, claim.variable, claim.digits, (claim.nodes, *siblings))
+
+
+def _controlled(claim: Patch) -> Patch:
+    questions = PairSample(CONTROL_N, CONTROL_SEED) if isinstance(claim.questions, PairSample) else claim.questions
+    return replace(claim, gate=0.0, questions=questions)
+
+
+def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tensor, "pair digit"]]]:
+    """Return the counts of the claim's nodes; and of each further set of nodes which tokens came out as expected.
 
     Raises:
-        FixtureError: the model cannot be loaded.
-        MeasurementError: no usable pairs, a clean model that is not accurate enough, a hook that did not fire, or
-            a logit that is not finite.
+        MeasurementError: the clean model is not accurate enough.
     """
-    where, siblings = (claim.fixture, claim.fixtures), siblings or {}
-    fixture, engine = bench.fixture(*where), bench.engine(*where)
-    layout = fixture.layout
-    try:
-        drawn = draw_pairs(claim.questions, claim.variable, claim.digits, layout)
-    except FixtureError:  # raised by the task's own code
-        raise
-    except HarnessError as error:
-        placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
-        raise MeasurementError(*placed) from None
-    every = {node for nodes in (claim.nodes, *siblings.values()) for node in nodes}
-    clean_source, values = engine.capture(fixture, drawn.sources, every, bench.chunk)
-
-    def carry(nodes: Nodes, donors: Int[Tensor, " pair"]) -> Intervention:
-        # A base without a source of this kind gets source 0, and is not counted.
-        return interventions.resample({node: values[node] for node in nodes if node in values}, donors.clamp(min=0))
-
-    rows = (drawn.differing, drawn.agreeing)
-    changes = [carry(claim.nodes, donors) for donors in rows]
-    changes += [carry(nodes, drawn.differing) for nodes in siblings.values()]
-    clean_base, *outcomes = (
-        outcome.check(fixture.name) for outcome in bench.run(*where, drawn.bases, [interventions.CLEAN, *changes])
-    )
-    truth = answers(drawn.bases, layout)
-    source_right = (clean_source.check(fixture.name).predicted == answers(drawn.sources, layout)).all(1)
-    base_right = (clean_base.predicted == truth).all(1)
+    drawn, layout = found.drawn, found.fixture.layout
+    truth = answers_in(drawn.bases, layout)
+    source_right = (found.source.predicted == answers_in(drawn.sources, layout)).all(1)
+    base_right = (found.base.predicted == truth).all(1)
     accuracy = float(torch.cat([source_right, base_right]).double().mean())
     require_accuracy(claim, accuracy)
 
+    rows = (drawn.differing, drawn.agreeing)
     asked = [donors >= 0 for donors in rows]
-    counted = [a & base_right & source_right[donors.clamp(min=0)] for a, donors in zip(asked, rows, strict=True)]
-    excluded = sum(int((a & ~c).sum()) for a, c in zip(asked, counted, strict=True))
-    differing, agreeing, *others = (outcome.predicted for outcome in outcomes)
+    both = [a & base_right & source_right[donors.clamp(min=0)] for a, donors in zip(asked, rows, strict=True)]
+    excluded = sum(int((a & ~c).sum()) for a, c in zip(asked, both, strict=True))
+    differing, *others = (outcome.predicted for outcome in found.differing)
+    agreeing = found.agreeing.predicted
     as_expected, unchanged = differing == drawn.expected, (agreeing == truth).all(1)
     examples = {
-        digit: _examples(drawn, drawn.differing, differing, drawn.expected, counted[0] & ~as_expected[:, i], layout)
+        digit: _examples(drawn, drawn.differing, differing, drawn.expected, both[0] & ~as_expected[:, i], layout)
         for i, digit in enumerate(layout.answer_digits)
     }
-    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, counted[1] & ~unchanged, layout)
-    own = Patched(len(drawn.bases), excluded, accuracy, as_expected[counted[0]], unchanged[counted[1]], examples)
-    beside = ((found == drawn.expected)[counted[0]] for found in others)
-    return own, dict(zip(siblings, beside, strict=True))
+    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, both[1] & ~unchanged, layout)
+    own = Patched(len(drawn.bases), excluded, accuracy, as_expected[both[0]], unchanged[both[1]], examples)
+    return own, [(other == drawn.expected)[both[0]] for other in others]
 
 
 def _examples(
@@ -114,28 +154,19 @@ def _examples(
     wanted: Int[Tensor, "pair digit"],
     rows: Bool[Tensor, " pair"],
     layout: Positions,
-) -> tuple[str, ...]:
-    """Return the first few of these pairs as text, each with the model's answer and the expected one."""
+) -> tuple[Example, ...]:
+    """Return the first few of these pairs, with what came out and what was expected."""
     chosen = rows.nonzero().squeeze(1)[:EXAMPLES]
     asked = (task_of(layout).texts(tokens) for tokens in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
     shown = zip(*asked, predicted[chosen].tolist(), wanted[chosen].tolist(), strict=True)
-    return tuple(
-        f"{source} -> {base} = {layout.write_answer(found)}, not {layout.write_answer(right)}"
-        for source, base, found, right in shown
-    )
+    return tuple(example_of(base, found, right, layout, source=source) for source, base, found, right in shown)
 
 
-def compare_patch(claim: Patch, found: Patched, siblings: Mapping[str, Tensor] | None = None) -> tuple[Comparison, ...]:
-    """Return the comparisons behind the verdict: each digit, the digits jointly, agreeing pairs, and siblings."""
-    beside = (compare_patch_sibling(claim, name, right) for name, right in (siblings or {}).items())
-    return (*_rows(claim, found), *beside)
-
-
-def compare_patch_sibling(claim: Patch, name: str, as_expected: Bool[Tensor, "pair digit"]) -> Comparison:
-    """Return the row of a sibling: how often all the claim's digits follow it. If they do, it is contradicted."""
+def compare_sibling(claim: Patch, name: str, as_expected: Bool[Tensor, "pair digit"]) -> Comparison:
+    """Return the row of a sibling: how often all the claim's tokens follow it. If they do, it is contradicted."""
     right = as_expected[:, [claim.shape.layout.answer_digits.index(digit) for digit in claim.digits]].all(1)
     row = _follows(claim, name, right)
-    return replace(row, expected="does not carry it too", finding=opposite(row.finding), sibling=True)
+    return replace(row, expects="unlike", at_least=None, finding=opposite(row.finding))
 
 
 def _rows(claim: Patch, found: Patched) -> Iterator[Comparison]:
@@ -145,9 +176,9 @@ def _rows(claim: Patch, found: Patched) -> Iterator[Comparison]:
         if digit in claim.digits:
             yield _follows(claim, digit, right)
         elif digit in claim.may_change:
-            moved = int((~right).sum())
-            yield Comparison(digit, "may change", f"{moved}/{len(right)}", _share(moved, len(right)), None, None,
-                             "not compared")  # fmt: skip
+            k, n = int((~right).sum()), len(right)
+            yield Comparison(subject=digit, kind="changes", expects="free", finding="not compared",
+                             value=_share(k, n), k=k, n=n)  # fmt: skip
         else:
             yield _stays(claim, digit, right)
     if len(claim.digits) > 1:
@@ -156,26 +187,29 @@ def _rows(claim: Patch, found: Patched) -> Iterator[Comparison]:
     yield _stays(claim, "agreeing", found.unchanged)
 
 
-def _follows(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Comparison:
+def _follows(claim: Patch, subject: str, right: Bool[Tensor, " pair"]) -> Comparison:
     k, n, least = int(right.sum()), len(right), claim.follow_rate
     low, high = _interval(claim, k, n)
     finding = within_bounds(_share(k, n), low, high, 1.0 if least is None else least, None) if n else "undecided"
-    expected = "always follows" if least is None else f"follows > {100 * least:g}%"
-    at = straddled(finding, low, high, least)
-    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding, asked=n, threshold=at)
+    return Comparison(
+        subject=subject, kind="follows", expects="all" if least is None else "bounds", at_least=least, finding=finding,
+        value=_share(k, n), k=k, n=n, low=low, high=high, threshold=straddled(finding, low, high, least),
+    )  # fmt: skip
 
 
-def _stays(claim: Patch, what: str, right: Bool[Tensor, " pair"]) -> Comparison:
+def _stays(claim: Patch, subject: str, right: Bool[Tensor, " pair"]) -> Comparison:
     k, n, most = int((~right).sum()), len(right), claim.intact_rate
-    if what != "agreeing" and what not in claim.reach:
-        return Comparison(what, "out of reach", f"{k}/{n}", _share(k, n), None, None, "by construction")
+    if subject != "agreeing" and subject not in claim.reach:
+        return Comparison(subject=subject, kind="changes", expects="unreachable", finding="by construction",
+                          value=_share(k, n), k=k, n=n)  # fmt: skip
     low, high = _interval(claim, k, n)
     finding = within_bounds(_share(k, n), low, high, None, 0.0 if most is None else most) if n else "undecided"
     if not n and claim.questions.census:  # a list without pairs of this kind tells nothing about them
         finding = "not compared"
-    expected = "never changes" if most is None else f"changes < {100 * most:g}%"
-    at = straddled(finding, low, high, most)
-    return Comparison(what, expected, f"{k}/{n}", _share(k, n), low, high, finding, asked=n, threshold=at)
+    return Comparison(
+        subject=subject, kind="changes", expects="none" if most is None else "bounds", at_most=most, finding=finding,
+        value=_share(k, n), k=k, n=n, low=low, high=high, threshold=straddled(finding, low, high, most),
+    )  # fmt: skip
 
 
 def _share(k: int, n: int) -> float:

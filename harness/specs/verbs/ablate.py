@@ -8,18 +8,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from harness.specs.claim import Claim, How, Verb, bounds_in_words
-from harness.specs.keys import (
-    DEFAULT_GATE,
-    ClaimModel,
-    DigitName,
-    Method,
-    NodeNames,
-    QuestionsModel,
-    Rate,
-    RunsModel,
-    Seed,
-)
+from harness.specs.claim import Claim, How, bounds_in_words
+from harness.specs.keys import DEFAULT_GATE, ClaimModel, DigitName, NodeNames, QuestionsModel, Rate, RunsModel, Seed
+from harness.specs.methods import METHODS, Method
 from harness.specs.nodes import Node, reach, read_nodes
 from harness.specs.parsing import (
     DEFAULT_REFERENCE,
@@ -91,7 +82,7 @@ class Expect:
 class Hypothesis(Claim):
     """An ablation claim: these digits fail if these nodes are ablated."""
 
-    verb: ClassVar[Verb] = "ablate"
+    verb: ClassVar[str] = "ablate"
     questions: Questions
     ablate: tuple[str, ...]
     nodes: tuple[Node, ...]
@@ -139,6 +130,22 @@ class Hypothesis(Claim):
         return self.nodes
 
     @property
+    def fails(self) -> tuple[str, ...]:
+        """The answer tokens that fail."""
+        return self.expect.fails
+
+    @property
+    def may_fail(self) -> tuple[str, ...]:
+        """The answer tokens that may fail or not."""
+        return self.expect.may_fail
+
+    @property
+    def replaced_by(self) -> Questions | None:
+        """The questions whose activations replace those of the nodes; None for zero ablation."""
+        method = METHODS.get(self.method)
+        return None if method and not method.needs_reference else self.reference
+
+    @property
     def target(self) -> str:
         """The nodes, as written in the spec."""
         return ", ".join(self.ablate) + (" (one at a time)" if self.one_at_a_time else "")
@@ -183,10 +190,15 @@ class AblatingParser(ClaimParser):
         }  # fmt: skip
 
     def _unused(self, model: AblatingModel) -> None:
-        if model.method == "zero" and model.reference is not None:
-            self._report("reference", "no reference with method zero", "one", "remove it, or choose mean or resample")
-        if model.method != "resample" and model.seed is not None:
-            self._report("seed", "a seed only with method resample", f"method {model.method}", "remove it")
+        method = METHODS[model.method]
+        if not method.needs_reference and model.reference is not None:
+            others = " or ".join(name for name, entry in METHODS.items() if entry.needs_reference)
+            self._report(
+                "reference", f"no reference with method {model.method}", "one", f"remove it, or choose {others}"
+            )
+        if not method.needs_seed and model.seed is not None:
+            seeded = " or ".join(name for name, entry in METHODS.items() if entry.needs_seed)
+            self._report("seed", f"a seed only with method {seeded}", f"method {model.method}", "remove it")
 
     def _possible(self, h: Hypothesis) -> None:
         """Refuse a claim that no model of this shape could satisfy, or that is wrongly called true by construction."""
@@ -235,6 +247,8 @@ class AblatingParser(ClaimParser):
 
 class AblateParser(AblatingParser):
     """Parses ``ablate``."""
+
+    model = HypothesisModel
 
     def read(self, model: HypothesisModel) -> Hypothesis:
         """Return the claim for one validated spec entry."""

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from harness.base.intervals import least_n, least_n_of_mean
 from harness.base.validation import Strict, expecting
-from harness.specs.claim import Claim, Verb, bounds_in_words
+from harness.specs.claim import Claim, bounds_in_words
 from harness.specs.keys import (
     AtLeast,
     AtMost,
@@ -57,7 +57,7 @@ class AnswerModel(ClaimModel):
 class Answer(Claim):
     """A claim about how well the clean model answers, on each fixture of a group or one group against another."""
 
-    verb: ClassVar[Verb] = "answer"
+    verb: ClassVar[str] = "answer"
     questions: Questions
     digits: tuple[str, ...]  # that must be right, each by itself; empty: the whole answer
     free_running: bool
@@ -123,6 +123,9 @@ class Answer(Claim):
 
 class AnswerParser(ClaimParser):
     """Parses ``answer``."""
+
+    model = AnswerModel
+    names_nodes = False
 
     def read(self, model: AnswerModel) -> Answer:
         """Return the claim for one validated spec entry."""

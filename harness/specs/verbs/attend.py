@@ -9,7 +9,7 @@ from pydantic import Field
 
 from harness.base.intervals import least_n_of_mean
 from harness.base.validation import Strict
-from harness.specs.claim import Claim, Verb, bounds_in_words
+from harness.specs.claim import Claim, bounds_in_words
 from harness.specs.keys import (
     DEFAULT_GATE,
     AtLeast,
@@ -55,7 +55,7 @@ class AttendModel(ClaimModel):
 class Attend(Claim):
     """A claim about the attention pattern of heads at one step: the mean share of attention to the given steps."""
 
-    verb: ClassVar[Verb] = "attend"
+    verb: ClassVar[str] = "attend"
     questions: Questions
     node_text: str  # as written in the spec
     nodes: tuple[Node, ...]
@@ -92,6 +92,8 @@ class Attend(Claim):
 
 class AttendParser(ClaimParser):
     """Parses ``attend``."""
+
+    model = AttendModel
 
     def read(self, model: AttendModel) -> Attend:
         """Return the claim for one validated spec entry."""

@@ -9,7 +9,6 @@ from typing import ClassVar
 from pydantic import Field
 
 from harness.base.validation import Strict
-from harness.specs.claim import Verb
 from harness.specs.keys import (
     DigitName,
     NodeNames,
@@ -52,7 +51,7 @@ class KeepClaimModel(AblatingModel):
 class Keep(Hypothesis):
     """A sufficiency claim: these digits stay right although all other nodes of the same kind are ablated."""
 
-    verb: ClassVar[Verb] = "keep"
+    verb: ClassVar[str] = "keep"
     digits: tuple[str, ...]  # the digits that stay right; all others may fail
     kept: Nodes
 
@@ -87,6 +86,8 @@ class Keep(Hypothesis):
 
 class KeepParser(AblatingParser):
     """Parses ``keep``."""
+
+    model = KeepClaimModel
 
     def read(self, model: KeepClaimModel) -> Keep:
         """Return the claim for one validated spec entry."""

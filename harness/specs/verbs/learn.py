@@ -10,7 +10,7 @@ from pydantic import Field
 from harness.base.intervals import least_n
 from harness.base.text import did_you_mean
 from harness.base.validation import Strict
-from harness.specs.claim import Claim, Verb
+from harness.specs.claim import Claim
 from harness.specs.keys import (
     ClaimModel,
     Text,
@@ -47,7 +47,7 @@ class LearnModel(ClaimModel):
 class Learn(Claim):
     """A claim about training runs: each loss of `first` falls below a bound for good before each of `before`."""
 
-    verb: ClassVar[Verb] = "learn"
+    verb: ClassVar[str] = "learn"
     first: tuple[str, ...]  # series of the learning curves
     before: tuple[str, ...]
     below: float  # nats per digit
@@ -83,6 +83,9 @@ class Learn(Claim):
 
 class LearnParser(ClaimParser):
     """Parses ``learn``."""
+
+    model = LearnModel
+    names_nodes = False
 
     def read(self, model: LearnModel) -> Learn:
         """Return the claim for one validated spec entry."""

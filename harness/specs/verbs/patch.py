@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Discriminator, Field, Tag
 
 from harness.base.validation import Strict, expecting
-from harness.specs.claim import Claim, Verb
+from harness.specs.claim import Claim
 from harness.specs.keys import (
     DEFAULT_GATE,
     ClaimModel,
@@ -81,7 +81,7 @@ class Patch(Claim):
     If the node's value is patched in from another question, these digits change as the variable predicts.
     """
 
-    verb: ClassVar[Verb] = "patch"
+    verb: ClassVar[str] = "patch"
     questions: Pairs
     node_text: str
     nodes: tuple[Node, ...]
@@ -147,6 +147,8 @@ class Patch(Claim):
 
 class PatchParser(ClaimParser):
     """Parses ``patch``."""
+
+    model = PatchModel
 
     def read(self, model: PatchModel) -> Patch:
         """Return the claim for one validated spec entry."""

@@ -1,38 +1,35 @@
-"""The registry of verbs: the key model and the parser of each. Imports no torch."""
+"""The verbs of a spec by name. Imports no torch, and a verb's module only when its parser is wanted.
+
+A verb is two files: `specs/verbs/NAME.py` with its keys, its claim and its parser, which is named here, and
+`judging/verbs/NAME.py` with its `VERB` (see :mod:`harness.judging.verb`).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cache
+from importlib import import_module
 
-from harness.specs.keys import ClaimModel
 from harness.specs.parsing import ClaimParser
-from harness.specs.verbs.ablate import AblateParser, HypothesisModel
-from harness.specs.verbs.answer import AnswerModel, AnswerParser
-from harness.specs.verbs.attend import AttendModel, AttendParser
-from harness.specs.verbs.keep import KeepClaimModel, KeepParser
-from harness.specs.verbs.learn import LearnModel, LearnParser
-from harness.specs.verbs.patch import PatchModel, PatchParser
 
-
-class VerbEntry(NamedTuple):
-    """The key model and the parser of one verb."""
-
-    model: type[ClaimModel]
-    parser: type[ClaimParser]
-    names_nodes: bool = True  # then `fixtures` tests the claim on each; other verbs use it as a group
-
-
-VERBS: dict[str, VerbEntry] = {
-    "ablate": VerbEntry(HypothesisModel, AblateParser),
-    "keep": VerbEntry(KeepClaimModel, KeepParser),
-    "patch": VerbEntry(PatchModel, PatchParser),
-    "answer": VerbEntry(AnswerModel, AnswerParser, names_nodes=False),
-    "attend": VerbEntry(AttendModel, AttendParser),
-    "learn": VerbEntry(LearnModel, LearnParser, names_nodes=False),
+VERBS: dict[str, str] = {
+    "ablate": "harness.specs.verbs.ablate:AblateParser",
+    "keep": "harness.specs.verbs.keep:KeepParser",
+    "patch": "harness.specs.verbs.patch:PatchParser",
+    "answer": "harness.specs.verbs.answer:AnswerParser",
+    "attend": "harness.specs.verbs.attend:AttendParser",
+    "learn": "harness.specs.verbs.learn:LearnParser",
 }
 
 
+@cache
+def parser_of(verb: str) -> type[ClaimParser]:
+    """Return the parser of the verb that is called so."""
+    module, _, name = VERBS[verb].partition(":")
+    found: type[ClaimParser] = getattr(import_module(module), name)
+    return found
+
+
 def verb_of(claim: object) -> str:
-    """Return the verb of a raw claim; if it has none, ``ablate``, the first verb."""
+    """Return the verb of a claim that is not validated yet; the first of all verbs if it has none."""
     present = [verb for verb in VERBS if isinstance(claim, dict) and verb in claim]
-    return present[0] if present else "ablate"
+    return present[0] if present else next(iter(VERBS))

@@ -1,0 +1,91 @@
+"""Requests: what is to be run on a model, as data. The bench answers the requests of many claims together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from harness.specs.claim import How
+from harness.specs.fixture_files import FixtureRef
+from harness.specs.methods import METHODS
+from harness.specs.siblings import Nodes
+from harness.specs.verbs.ablate import Hypothesis
+from harness.tasks.contract import AnyVariable
+from harness.tasks.questions import Pairs, Questions
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What becomes of the answers to these questions if these nodes are ablated?"""
+
+    model: FixtureRef
+    nodes: Nodes
+    method: How
+    reference: Questions
+    questions: Questions
+    seed: int = 0
+    one_at_a_time: bool = False
+    # False: counts and losses are enough. Two requests that differ in nothing else are one.
+    details: bool = field(default=True, compare=False)
+
+    @property
+    def captured_from(self) -> Questions | None:
+        """The questions whose values replace the nodes' own, one by one; None for other methods."""
+        if self.method == "itself":
+            return self.questions
+        return self.reference if METHODS[self.method].captures else None
+
+
+def ablation_of(
+    h: Hypothesis,
+    *,
+    nodes: Nodes | None = None,
+    method: How | None = None,
+    questions: Questions | None = None,
+    details: bool = True,
+) -> Ablation:
+    """Return the ablation that a claim asks for, or the same with other nodes, another method or other questions."""
+    return Ablation(
+        h.ref, h.nodes if nodes is None else nodes, method or h.method, h.reference, questions or h.questions, h.seed,
+        h.one_at_a_time, details,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AttentionOf:
+    """Where do these heads look, on these questions?"""
+
+    model: FixtureRef
+    questions: Questions
+    nodes: Nodes
+
+
+@dataclass(frozen=True)
+class CleanAnswers:
+    """What does the clean model answer; `free_running`: reading its own answer tokens?"""
+
+    model: FixtureRef
+    questions: Questions
+    free_running: bool = False
+
+
+@dataclass(frozen=True)
+class Interchange:
+    """What becomes of the answers to the base questions if each set of nodes takes its values from the sources?
+
+    The first set is the claim's own. It also takes values from sources in which the variable agrees.
+    """
+
+    model: FixtureRef
+    questions: Pairs
+    variable: AnyVariable
+    digits: tuple[str, ...]
+    sets: tuple[Nodes, ...]
+
+
+Request = Ablation | AttentionOf | CleanAnswers | Interchange
+
+
+def brief(requests: Iterable[Request]) -> list[Request]:
+    """Return the requests without their wish for details."""
+    return [replace(request, details=False) if isinstance(request, Ablation) else request for request in requests]

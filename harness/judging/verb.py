@@ -1,0 +1,78 @@
+"""What judging asks of a verb; each verb of a spec answers it in a file of its own (``verbs/``)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from harness.judging.requests import Request
+from harness.judging.verdict import Comparison, Controls, Measured
+from harness.specs.claim import Claim
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
+
+C = TypeVar("C", bound=Claim)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A changed claim and the name of the change, like ``head+1`` or ``drop A4``."""
+
+    kind: str
+    claim: Claim
+
+
+class Verb(ABC, Generic[C]):
+    """How claims of one verb are judged. Only :meth:`requests` and :meth:`compare` are needed."""
+
+    @abstractmethod
+    def requests(self, claim: C) -> Sequence[Request]:
+        """Return what is to be run."""
+
+    @abstractmethod
+    def compare(self, claim: C, answers: Sequence[Any]) -> tuple[Measured, tuple[Comparison, ...]]:
+        """Return what was measured, and the comparisons behind the verdict; `answers` are those to the requests.
+
+        Raises:
+            MeasurementError: what was measured means nothing.
+        """
+
+    def engine(self, claim: C, bench: Workbench) -> str:
+        """Return what a report calls that which ran the model."""
+        return bench.engine_name(claim.refs[0])
+
+    def control_requests(self, claim: C) -> Sequence[Request]:
+        """Return what the controls of a claim run, first the ablation that puts values back; empty: no controls."""
+        return ()
+
+    def controls(self, claim: C, put_back: int, answers: Sequence[Any]) -> Controls:
+        """Return what the controls showed.
+
+        Values were put back on `put_back` questions, and nothing changed; `answers` are those to all the
+        :meth:`control_requests` but the first.
+
+        Raises:
+            MeasurementError: what was measured means nothing.
+        """
+        raise NotImplementedError(f"{claim.verb} has control requests, and does not compare what comes of them")
+
+    def without_siblings(self, claim: C) -> C:
+        """Return the claim without its condition that it is so only here."""
+        return claim
+
+    def mutants(self, claim: C) -> Iterator[Mutant]:
+        """Yield the claim changed a little, in each of the ways in which it should no longer hold."""
+        yield from ()
+
+
+@cache
+def verb_named(name: str) -> Verb[Any]:
+    """Return the verb that is called so: ``VERB`` in ``judging/verbs/NAME.py``."""
+    found = import_module(f"harness.judging.verbs.{name}").VERB
+    assert isinstance(found, Verb)
+    return found

@@ -1,0 +1,45 @@
+"""``keep``: these nodes suffice; every other node of their kind is ablated, and the claim's tokens stay right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.judging.mutants import moves
+from harness.judging.verb import Mutant
+from harness.judging.verbs.ablate import AblatingVerb
+from harness.specs.nodes import all_nodes
+from harness.specs.siblings import Nodes, write_nodes
+from harness.specs.verbs.keep import Keep
+from harness.tasks.questions import Questions, Sample
+
+
+class KeepVerb(AblatingVerb[Keep]):
+    """``keep``; its siblings are the kept nodes, each ablated besides: can it be spared?"""
+
+    keeps = True
+
+    def control_questions(self, claim: Keep) -> Questions:
+        """Return the claim's own questions: fewer could not show that a node can be spared."""
+        asked = claim.questions
+        return replace(asked, auto=False) if isinstance(asked, Sample) else asked
+
+    def mutants(self, claim: Keep) -> Iterator[Mutant]:
+        """Yield the claim with other nodes kept, with nothing kept, and with one more token that stays right."""
+        kinds, digits = {node.kind for node in claim.kept}, claim.shape.layout.answer_digits
+        every = [node for node in all_nodes(claim.shape) if node.kind in kinds]
+
+        def keeping(kind: str, kept: Nodes) -> Mutant:
+            cut = tuple(node for node in every if node not in kept)
+            return Mutant(kind, replace(claim, kept=kept, nodes=cut, ablate=(write_nodes(kept) or "nothing",)))
+
+        yield from (keeping(kind, nodes) for kind, nodes in moves(claim.kept, claim.shape))
+        yield keeping("keep nothing", ())
+        for digit in digits:
+            if digit not in claim.digits:
+                named = tuple(d for d in digits if d in (*claim.digits, digit))
+                expect = replace(claim.expect, may_fail=tuple(d for d in digits if d not in named))
+                yield Mutant(f"add {digit}", replace(claim, digits=named, expect=expect))
+
+
+VERB = KeepVerb()

@@ -1,0 +1,173 @@
+"""Numbers → words: what a comparison expected, what was seen, and an example, each in one line.
+
+Every report takes these words from here, so that each is made in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness.base.text import percent
+from harness.judging.records import Record
+from harness.specs.claim import bounds_in_words
+
+FIXTURES_SHOWN = 3
+COUNTS_FAILURES = ("ablate", "keep")  # verbs whose comparisons count what went wrong
+_EXPECTS = {
+    "free": "may {act}", "some": "{kind}", "none": "never {kind}", "all": "always {kind}",
+    "unreachable": "out of reach", "needed": "is needed", "unlike": "does not {do} it too",
+}  # fmt: skip
+_ACTIONS = {"fails": "fail", "changes": "change", "follows": "follow"}
+
+
+def subject(row: Record) -> str:
+    """Return what a comparison is about: ``A4``; of several fixtures, whose: ``quick_d5_l2_s0 A4``."""
+    return f"{row['fixture']} {row['subject']}".strip()
+
+
+def expected(row: Record) -> str:
+    """Return what was expected of a comparison's subject: ``fails > 5%``."""
+    if row["expects"] == "bounds":
+        return _BOUNDS[row["kind"]](row)
+    return _EXPECTS[row["expects"]].format(
+        kind=row["kind"], act=_ACTIONS.get(row["kind"]), do="carry" if row["kind"] == "follows" else "do"
+    )
+
+
+def _rate(row: Record) -> str:
+    return "; ".join(bounds_in_words(row["kind"], _hundred(row["at_most"]), _hundred(row["at_least"]), "{:g}%"))
+
+
+def _within(what: str, form: str, scale: float = 100) -> Callable[[Record], str]:
+    """Return a function that writes bounds which may be met: ``right ≥ 99%``."""
+
+    def words(row: Record) -> str:
+        most, least = (None if row[end] is None else scale * row[end] for end in ("at_most", "at_least"))
+        return ", ".join(bounds_in_words(what, most, least, form, "≤", "≥")).strip()
+
+    return words
+
+
+def _loss(row: Record) -> str:
+    return ", ".join(bounds_in_words("", row["at_most"], row["at_least"], "{:g} nats")).strip().replace(",  ", ", ")
+
+
+def _run(row: Record) -> str:
+    return "nodes there" if row["absent"] else ", ".join(row["nodes"]) or "holds"
+
+
+_BOUNDS: dict[str, Callable[[Record], str]] = {
+    "fails": _rate, "changes": _rate, "follows": _rate, "loss": _loss, "run": _run,
+    "right": _within("right", "{:g}%"), "gain": _within("gain", "{:g} points"), "mass": _within("", "{:g}", 1),
+    "order": lambda row: f"> {100 * row['at_least']:g}% of training runs",
+    "runs": lambda row: f"at least {round(row['at_least'] * row['n'])}",
+}  # fmt: skip
+
+
+def _hundred(rate: float | None) -> float | None:
+    return None if rate is None else 100 * rate
+
+
+def observed(row: Record, record: Record | None = None) -> str:
+    """Return what was seen: ``171/172``; of one run, what its own `record` in the claim's says, in short."""
+    if row["kind"] == "run":
+        run = (record or {}).get("measurement", {}).get("by_run", {}).get(row["subject"])
+        return str(row["absent"]) if run is None else observed_in_short(run)
+    if row["k"] is not None:
+        return f"{row['token']} {row['k']}/{row['n']}".strip()
+    if row["groups"] is not None:
+        ours, theirs = row["groups"]
+        return f"{ours:.4%} against {theirs:.4%}"
+    return f"{row['value']:.3f}" if row["kind"] == "mass" else f"{row['value']:.3g}"
+
+
+def is_count(row: Record) -> bool:
+    """Return whether a comparison is a count of the claim's own, ``171/172``, whose rate is shown beside it."""
+    return row["k"] is not None and not row["token"]
+
+
+def observed_in_short(record: Record) -> str:
+    """Return in one line what the comparisons of a claim observed, without its siblings."""
+    return comparisons_in_short(record["verb"], record["comparisons"])
+
+
+def comparisons_in_short(verb: str, comparisons: Sequence[Record]) -> str:
+    """Return the same for comparisons that stand alone, of a mutant say."""
+    rows = [row for row in comparisons if not row["sibling"]]
+    if verb == "across":
+        others = [row["subject"] for row in rows[:-1] if row["finding"] in ("contradicted", "undecided")]
+        named = [*others[:FIXTURES_SHOWN], *(["…"] if len(others) > FIXTURES_SHOWN else [])]
+        return f"{observed(rows[-1])} runs" + (f", not {', '.join(named)}" if named else "")
+    if verb not in COUNTS_FAILURES:
+        if any(row["kind"] == "follows" for row in rows):  # tokens that should follow, and others that changed
+            rows = [row for row in rows if row["kind"] == "follows" or row["value"] > 0]
+        elif len(rows) > FIXTURES_SHOWN:  # only the extremes of a large group
+            ends = [pick(rows, key=lambda row: row["value"]) for pick in (min, max)]
+            return f"{len(rows)}, from {' to '.join(_short(row) for row in ends)}"
+        return ", ".join(_short(row) for row in rows)
+    failing = [_short(row) for row in rows if row["kind"] == "fails" and row["value"] > 0] or ["no digit fails"]
+    loss = {f"loss {row['value']:.2g}": None for row in rows if row["kind"] == "loss"}  # once, even with two bounds
+    return ", ".join([*failing, *loss])
+
+
+def _short(row: Record) -> str:
+    rate = f" ({percent(row['value'])})" if row["k"] is not None else ""
+    return f"{subject(row)} {observed(row)}{rate}"
+
+
+def example_line(example: Record) -> str:
+    """Return an example in one line: ``62830+04124=066954 yNyyyy BA by S8L0H1``, or a pair with what was expected."""
+    if example["source"]:
+        pair = f"{example['source']} -> {example['prompt']}"
+        return f"{pair} = {example['answered']}, not {example['right']}"
+    by = f"by {example['node']}" if example["node"] else ""
+    parts = [f"{example['prompt']}={example['answered']}", pattern_of(example), example["case"], by]
+    return " ".join(filter(None, parts))
+
+
+def pattern_of(example: Record) -> str:
+    """Return which tokens of an example are wrong, in the notebook's notation: y right, N wrong."""
+    return "".join("N" if wrong else "y" for wrong in example["wrong"])
+
+
+def with_words(record: Record) -> Record:
+    """Return a record with the words for its numbers beside them, as reports up to version 3 had them.
+
+    They stay in the JSON report for one version: `what`, `expected` and `observed` of each comparison, `observed` of a
+    mutant that survives, and the examples as lines; as data, examples are `example_rows` there.
+    """
+    found: dict[str, Any] = dict(record)
+    if "comparisons" in found:
+        found["comparisons"] = [_row_with_words(row, record) for row in record["comparisons"]]
+    controls = found.get("controls")
+    if controls and isinstance(controls.get("siblings"), list):
+        found["controls"] = {**controls, "siblings": [_row_with_words(row, record) for row in controls["siblings"]]}
+    if "measurement" in found:
+        found["measurement"] = _measurement_with_words(record["measurement"])
+    if mutants := found.get("mutants"):
+        survivors = [{**one, "observed": comparisons_in_short(record["verb"], one["comparisons"])}
+                     for one in mutants["survivors"]]  # fmt: skip
+        found["mutants"] = {**mutants, "survivors": survivors}
+    return found
+
+
+def _measurement_with_words(measured: Record) -> Record:
+    found = dict(measured)
+    if "by_run" in found:
+        found["by_run"] = {name: with_words(run) for name, run in found["by_run"].items()}
+    if "by_fixture" in found:
+        found["by_fixture"] = {
+            name: {**one, "examples": list(map(example_line, one["examples"])), "example_rows": one["examples"]}
+            for name, one in found["by_fixture"].items()
+        }
+    if "examples" in found:
+        found["example_rows"] = found["examples"]
+        found["examples"] = {key: list(map(example_line, rows)) for key, rows in found["examples"].items()}
+    return found
+
+
+def _row_with_words(row: Record, record: Record) -> Record:
+    words = {"what": subject(row), "expected": expected(row), "observed": observed(row, record)}
+    counted = row["expects"] not in ("free", "unreachable") or row["kind"] != "changes"
+    return {**row, **words, "asked": row["n"] if counted else None}
