@@ -80,11 +80,7 @@ def capture(
     wanted = sorted(set(nodes))
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
     hooks = _recording(wanted, lambda node, value: found[node].append(value.cpu()))
-    outcomes = []
-    for questions in batches(len(tokens), chunk or CHUNK):
-        logits = _forward(fixture, tokens[questions], hooks)
-        outcomes.append(_outcome(fixture, tokens[questions], logits))
-    return join(outcomes), {node: torch.cat(values) for node, values in found.items()}
+    return _watched(fixture, tokens, hooks, chunk), {node: torch.cat(values) for node, values in found.items()}
 
 
 @torch.inference_mode()
@@ -131,11 +127,7 @@ def attention(
         return record
 
     hooks = {f"blocks.{layer}.attn.hook_pattern": recording(layer) for layer in {node.layer for node in found}}
-    outcomes = []
-    for questions in batches(len(tokens), chunk or CHUNK):
-        logits = _forward(fixture, tokens[questions], hooks)
-        outcomes.append(_outcome(fixture, tokens[questions], logits))
-    return join(outcomes), {node: torch.cat(patterns) for node, patterns in found.items()}
+    return _watched(fixture, tokens, hooks, chunk), {node: torch.cat(patterns) for node, patterns in found.items()}
 
 
 @torch.inference_mode()
@@ -151,6 +143,15 @@ def generate(
             context[:, step] = _forward(fixture, context, {})[:, step - 1].argmax(-1).cpu()
         parts.append(answers(context, layout))
     return torch.cat(parts)
+
+
+def _watched(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook], chunk: int | None) -> Outcome:
+    """Return the clean outcome on all questions, while hooks that change nothing look on."""
+    outcomes = []
+    for questions in batches(len(tokens), chunk or CHUNK):
+        logits = _forward(fixture, tokens[questions], hooks)
+        outcomes.append(_outcome(fixture, tokens[questions], logits))
+    return join(outcomes)
 
 
 def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[Tensor, "question pos vocab"]:
