@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import HarnessError
+from harness.base.yamlfile import parse_yaml
 from harness.models.bridge import expected_tensors
 from harness.models.storage import serialise, write_fixture
 from harness.specs.claim import Claim
 from harness.specs.fixture_files import PIN, WEIGHTS
 from harness.specs.pins import Pin, Provenance, recipe_hash
-from harness.specs.recipe import Recipe
+from harness.specs.recipe import Recipe, recipe_in
 from harness.specs.spec_files import load_file
 
 FIELDS = {
@@ -73,9 +74,14 @@ def recipe_text(**fields: object) -> str:
     return "".join(f"{name}: {json.dumps(value)}\n" for name, value in (FIELDS | fields).items())
 
 
+def recipe_of_fields(fields: Mapping[str, object]) -> Recipe:
+    """Return the recipe of these keys."""
+    return recipe_in(parse_yaml(json.dumps(fields), "recipe"), Path())
+
+
 def make_recipe(**fields: object) -> Recipe:
     """Return the tiny recipe with `fields` changed or added."""
-    return Recipe.model_validate(FIELDS | fields)
+    return recipe_of_fields(FIELDS | fields)
 
 
 def random_weights(recipe: Recipe, seed: int = 0) -> dict[str, Tensor]:

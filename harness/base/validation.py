@@ -17,8 +17,8 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function, with_info_plain_validator_function
 
 from harness import __version__
 from harness.base.errors import HarnessError
@@ -78,7 +78,8 @@ def validate(model: type[Model], document: Document, data: Any, at: Loc = (), co
         for detail in error.errors(include_url=False):
             loc = (*at, *detail["loc"])
             name = str(([part for part in document.known(loc) if isinstance(part, str)] or ["the file"])[-1])
-            at_key = detail["type"] == "extra_forbidden" or loc[-1:] == ("[key]",)
+            unknown = detail["type"] == "extra_forbidden" or detail.get("ctx", {}).get("unknown", False)
+            at_key = unknown or loc[-1:] == ("[key]",)
             document.report(loc, *_explain(model, detail, name), at_key=at_key)
         return None
 
@@ -98,6 +99,46 @@ def checked(read: Callable[[Any, Any], object]) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def one_or_many(value: object) -> str:
+    """Return the tag of a key that takes one value or a list."""
+    return "many" if isinstance(value, list) else "one"
+
+
+@dataclass(frozen=True)
+class ByContext:
+    """A mapping whose keys depend on the context: they are those of `model_of(context)`; editors know `shown`."""
+
+    model_of: Callable[[Any], type[BaseModel]]
+    shown: type[BaseModel]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return with_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(self.shown.__pydantic_core_schema__)
+
+    def _check(self, value: object, info: ValidationInfo) -> object:
+        model = self.model_of(info.context)
+        try:
+            return model.model_validate(value, context=info.context)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(
+                model.__name__, [_explained(model, detail) for detail in error.errors(include_url=False)]
+            ) from None
+
+
+def _explained(model: type[BaseModel], detail: Any) -> InitErrorDetails:
+    """Return one of pydantic's errors with its explanation, so that whoever reports it need not know the model."""
+    named = [part for part in detail["loc"] if isinstance(part, str) and part not in ("one", "many")]
+    expected, found, fix = _explain(model, detail, named[-1] if named else "")
+    parts: dict[str, Any] = {"expected": expected, "found": found}
+    parts |= {"fix": fix} if named else {}  # whoever reports it knows the name of the whole mapping
+    parts |= {"unknown": True} if detail["type"] == "extra_forbidden" else {}
+    return InitErrorDetails(
+        type=PydanticCustomError("harness", "{expected}", parts), loc=detail["loc"], input=detail["input"]
+    )
 
 
 def in_words(model: type[BaseModel], error: ValidationError) -> str:
@@ -130,12 +171,16 @@ class Spelled:
         return text
 
 
-def expecting(words: str, fits: Callable[[object], bool]) -> BeforeValidator:
-    """Return a validator that refuses values for which `fits` is false, before the type is checked, with `words`."""
+def expecting(words: str | Callable[[Any], str], fits: Callable[[object], bool]) -> BeforeValidator:
+    """Return a validator that refuses values for which `fits` is false, before the type is checked, with `words`.
 
-    def check(value: object) -> object:
+    The words may depend on the context.
+    """
+
+    def check(value: object, info: ValidationInfo) -> object:
         if not fits(value):
-            raise PydanticCustomError("harness", "{expected}", {"expected": words})
+            expected = words if isinstance(words, str) else words(info.context)
+            raise PydanticCustomError("harness", "{expected}", {"expected": expected})
         return value
 
     return BeforeValidator(check)
@@ -188,7 +233,8 @@ def _fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
             continue  # an index, or the tag of a union
         field_info = getattr(current, "model_fields", {}).get(part)
         current = field_info and next(iter(_models_in(field_info.annotation)), None)
-    return sorted(getattr(current, "model_fields", {}))
+    fields = getattr(current, "model_fields", {})
+    return sorted(info.alias or name for name, info in fields.items())
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -19,13 +19,13 @@ def add_claim_commands(commands: Any) -> None:
     """Add ``new`` and ``schema``."""
     command = commands.add_parser(
         "new", help="draft a claim from a measurement: what happens when these nodes are cut?",
-        description="Cut the nodes, and print a spec that says which digits failed, marked `recorded: true`.",
+        description="Cut the nodes, and print a spec that says which tokens failed, marked `recorded: true`.",
     )  # fmt: skip
     command.add_argument("fixture", metavar="FIXTURE")
-    command.add_argument("nodes", nargs="+", metavar="NODE", help="S11L0H2, or '[base_add.A4]'; several: all at once")
+    command.add_argument("nodes", nargs="+", metavar="NODE", help="S11L0H2, or '[ROLE.PLACE]'; several: all at once")
     command.add_argument(
         "--questions", metavar="Q",
-        help="a sample, as in a spec (default: {n: 1000, stratify: cascade}); the claim asks others of its kind",
+        help="a sample, as in a spec (default: {n: 1000}, stratified if the task can be); the claim asks others",
     )  # fmt: skip
     method_option(command)
     command.add_argument("--out", type=Path, metavar="FILE", help="write there, where no file is, instead of printing")

@@ -86,11 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("fixture")
     command.add_argument(
         "--questions", action="append", metavar="Q",
-        help="a set, a [list] or a {description}, as in a spec; repeatable (default: varied and the four case sets)",
+        help="a set, a [list] or a {description}, as in a spec; repeatable (default: the task's own)",
     )  # fmt: skip
     method_option(command, "of the step × head grid")
     command.add_argument(
-        "--reference", metavar="Q", help="whose activations replace (default: varied, or the first of --questions)"
+        "--reference", metavar="Q", help="whose activations replace (default: the first of the task's own)"
     )
     command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
     command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
     method_option(command)
-    command.add_argument("--reference", metavar="Q", help="as in a spec (default: varied, where there is such a set)")
+    command.add_argument("--reference", metavar="Q", help="as in a spec (default: the first of the task's own)")
     common_options(command)
     engine_option(command)
     command.set_defaults(run=_ask)
@@ -128,10 +128,9 @@ def _parser() -> argparse.ArgumentParser:
 def _sweep(options: argparse.Namespace) -> int:
     from harness.specs.fixture_files import recipe_of
     from harness.specs.spec_files import read_questions
-    from harness.tasks.registry import task_of
 
     shape = recipe_of(ref_of(options)).shape
-    task = task_of(shape.layout)
+    task = shape.task
     texts = options.questions or task.swept
     sets = [read_questions(text, shape) for text in texts]
     reference = read_questions(options.reference or task.swept[0], shape)
@@ -154,12 +153,11 @@ def _ask(options: argparse.Namespace) -> int:
     from harness.specs.roles import shape_of
     from harness.specs.spec_files import read_questions
     from harness.tasks.questions import QuestionList
-    from harness.tasks.registry import task_of
 
     shape = shape_of(ref_of(options))
-    questions = QuestionList(tuple(shape.layout.read_question(text) for text in options.question))
+    questions = QuestionList(tuple(shape.task.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
-    reference = read_questions(options.reference or task_of(shape.layout).swept[0], shape)
+    reference = read_questions(options.reference or shape.task.swept[0], shape)
     from harness.exploring.sweeps import ask
     from harness.judging.bench import Workbench
     from harness.judging.requests import Ablation

@@ -162,17 +162,16 @@ def _curves(options: argparse.Namespace) -> int:
     from harness.specs.fixture_files import CURVES, fixture_directory, recipe_of
 
     directory = fixture_directory(ref_of(options))
-    layout = recipe_of(ref_of(options)).layout
+    task = recipe_of(ref_of(options)).task
     from tabulate import tabulate
 
     from harness.training.curves import final_losses, read_curves, task_shares
 
-    curves = read_curves(directory / CURVES, layout)
-    print(
-        f"{options.fixture}: {len(curves.values):,} steps. Final losses (mean of the last five steps, nats per digit):"
-    )
+    curves = read_curves(directory / CURVES, task)
+    final = f"Final losses (mean of the last five steps, nats per {task.nouns.token})"
+    print(f"{options.fixture}: {len(curves.values):,} steps. {final}:")
     print(tabulate(final_losses(curves), "keys", disable_numparse=True))
-    print(task_shares(curves), end="\n" if curves.layout.columns else "")
+    print(task_shares(curves), end="\n" if curves.task.series.kinds else "")
     from harness.base.files import refuse_outside, write_atomically
     from harness.training.plots import FORMATS, draw, figures_of
 

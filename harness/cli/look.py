@@ -21,7 +21,7 @@ def add_looking_commands(commands: Any) -> None:
     command = commands.add_parser(
         "attention", help="where every head looks at every step, as a picture or a page (Part 13)",
         description="Draw every head's attention pattern, all steps, layers × heads: of the questions; or, with none, "
-        "of three each that are BA, UC1 and US9; or, with --mean alone, only their mean over a set.",
+        "of a few of each kind; or, with --mean alone, only their mean over a set.",
     )  # fmt: skip
     command.add_argument("fixture", metavar="FIXTURE")
     command.add_argument("question", nargs="*", metavar="QUESTION", help="15508+14500; right after FIXTURE")
@@ -57,7 +57,7 @@ def _attention(options: argparse.Namespace) -> int:
 
     # Check the arguments before anything heavy is imported.
     shape = recipe_of(ref_of(options)).shape
-    asked = [shape.layout.read_question(text) for text in options.question]
+    asked = [shape.task.read_question(text) for text in options.question]
     over = None if options.mean is None else read_questions(options.mean, shape)
     out = options.out or Path(f"attention-{options.fixture}.png")
     file_format = _format_of(out)

@@ -15,11 +15,11 @@ from harness.engines.names import ENGINES
 from harness.engines.predictions import Outcome
 from harness.models.fixtures import Fixture
 from harness.specs.nodes import Node
-from harness.tasks.answers import answers
+from harness.tasks.batch import Batch
 
 
 class Engine(Protocol):
-    """The interface of the modules `cone` and `hooks`. `chunk` is the number of questions processed at a time."""
+    """The interface of the modules `cone` and `hooks`. `chunk` is the number of prompts processed at a time."""
 
     def refusal(self, fixture: Fixture) -> str | None:
         """Return the reason why this engine cannot run a fixture's model, or None if it can."""
@@ -28,34 +28,37 @@ class Engine(Protocol):
     def run(
         self,
         fixture: Fixture,
-        tokens: Int[Tensor, "question pos"],
+        batch: Batch,
         interventions: Sequence[Intervention],
         chunk: int | None = None,
+        *,
+        kl: bool = False,
     ) -> list[Outcome]:
-        """Return the outcome of each intervention; an intervention without nodes is the clean run."""
-        ...  # fmt: skip
+        """Return the outcome of each intervention; an intervention without nodes is the clean run.
+
+        With `kl`, also how far each answer's distribution is from that of the clean run.
+        """
+        ...
 
     def capture(
-        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-    ) -> tuple[Outcome, dict[Node, Float[Tensor, "question d"]]]:
-        """Return the clean outcome, and the clean values of at least those `nodes` that can reach an answer digit."""
+        self, fixture: Fixture, batch: Batch, nodes: Iterable[Node], chunk: int | None = None
+    ) -> tuple[Outcome, dict[Node, Float[Tensor, "prompt d"]]]:
+        """Return the clean outcome, and the clean values of at least those `nodes` that can reach an answer token."""
         ...
 
     def capture_means(
-        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
+        self, fixture: Fixture, batch: Batch, chunk: int | None = None
     ) -> dict[Node, Float[Tensor, " d"]]:
-        """Return the mean clean value of at least every node that can reach an answer digit."""
+        """Return the mean clean value of at least every node that can reach an answer token."""
         ...
 
     def attention(
-        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-    ) -> tuple[Outcome, dict[Node, Float[Tensor, "question key"]]]:
-        """Return the clean outcome, and each head's attention pattern at its step: one weight per question and key."""
+        self, fixture: Fixture, batch: Batch, nodes: Iterable[Node], chunk: int | None = None
+    ) -> tuple[Outcome, dict[Node, Float[Tensor, "prompt index key"]]]:
+        """Return the clean outcome, and each head's attention pattern at its positions: a weight per prompt and key."""
         ...
 
-    def generate(
-        self, fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
-    ) -> Int[Tensor, "question digit"]:
+    def generate(self, fixture: Fixture, batch: Batch, chunk: int | None = None) -> Int[Tensor, "prompt answer"]:
         """Return the free-running answers."""
         ...
 
@@ -63,19 +66,18 @@ class Engine(Protocol):
 def free_running(
     engine: Engine,
     fixture: Fixture,
-    tokens: Int[Tensor, "question pos"],
-    forced: Int[Tensor, "question digit"],
+    batch: Batch,
+    forced: Int[Tensor, "prompt answer"],
     chunk: int | None = None,
-) -> Int[Tensor, "question digit"]:
+) -> Int[Tensor, "prompt answer"]:
     """Return the answers of the free-running model, given the teacher-forced answers `forced`.
 
-    Up to the first wrong digit, both models read the same tokens. So only the questions with a wrong digit need
-    a free run.
+    Up to the first wrong token, both models read the same. So only the prompts with a wrong token need a free run.
     """
-    wrong = (forced != answers(tokens, fixture.layout)).any(1)
+    wrong = (forced != batch.answers).any(1)
     found = forced.clone()
     if bool(wrong.any()):
-        found[wrong] = engine.generate(fixture, tokens[wrong], chunk)
+        found[wrong] = engine.generate(fixture, batch[wrong], chunk)
     return found
 
 

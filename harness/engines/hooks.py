@@ -1,6 +1,6 @@
 """The reference engine: interventions at TransformerLens's hook points, on any model that TransformerLens can boot.
 
-It is deliberately simple: the whole model runs for every question and every intervention. So other engines are
+It is deliberately simple: the whole model runs for every prompt and every intervention. So other engines are
 compared with this one.
 """
 
@@ -14,15 +14,17 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from harness.base.errors import MeasurementError, Problem
+from harness.engines.groups import Group, groups, in_order_of, names_in, order_of, shared_steps
 from harness.engines.interventions import Intervention
-from harness.engines.predictions import Outcome, batches, join, outcome_of
+from harness.engines.predictions import Outcome, batches, join, log_probs_of, outcome_of
 from harness.models.fixtures import Fixture
-from harness.specs.nodes import Node, all_nodes
-from harness.tasks.answers import answers
+from harness.specs.nodes import Node, nodes_with_means
+from harness.tasks.batch import Batch
 
-CHUNK = 128  # questions per forward pass; about the fastest size on two CPU cores
+CHUNK = 128  # prompts per forward pass; about the fastest size on two CPU cores
 Hook = Callable[[Tensor], Tensor | None]
 
 
@@ -34,7 +36,7 @@ def hook_point(node: Node) -> str:
 
 
 def index_of(node: Node) -> tuple[slice, int] | tuple[slice, int, int]:
-    """Return the index of the node in the value of its hook point, whose axes are (question, pos, …)."""
+    """Return the index of the node in the value of its hook point, whose axes are (prompt, pos, …)."""
     return (slice(None), node.step, node.head) if node.kind == "head" else (slice(None), node.step)
 
 
@@ -46,115 +48,157 @@ def refusal(fixture: Fixture) -> str | None:
 @torch.inference_mode()
 def run(
     fixture: Fixture,
-    tokens: Int[Tensor, "question pos"],
+    batch: Batch,
     interventions: Sequence[Intervention],
     chunk: int | None = None,
+    *,
+    kl: bool = False,
 ) -> list[Outcome]:
-    """Return the outcome of each intervention on all questions; an intervention without nodes is the clean run.
+    """Return the outcome of each intervention on all prompts; an intervention without nodes is the clean run.
 
-    Results are on the CPU. Each forward pass has at most `chunk` questions.
+    Results are on the CPU. Each forward pass has at most `chunk` prompts.
 
     Raises:
-        MeasurementError: there are no questions, or a hook did not fire exactly once.
+        MeasurementError: there are no prompts, they lack a position, or a hook did not fire exactly once.
     """
     parts: list[list[Outcome]] = [[] for _ in interventions]
-    for questions in batches(len(tokens), chunk or CHUNK):
-        batch = tokens[questions]
-        for change, found in zip(interventions, parts, strict=True):
-            begun = time.perf_counter()
-            logits = _forward(fixture, batch, _replacing(fixture, change, questions))
-            outcome = _outcome(fixture, batch, logits)
-            found.append(replace(outcome, seconds=time.perf_counter() - begun))
-    return [join(found) for found in parts]
+    rows = []
+    for group in groups(fixture, batch, names_in(node for change in interventions for node in change.values)):
+        rows.append(group.rows)
+        bound = [group.bound(change) for change in interventions]
+        for prompts in batches(len(group), chunk or CHUNK):
+            clean = log_probs_of(_answer_logits(group, prompts, {})) if kl else None
+            for change, found in zip(bound, parts, strict=True):
+                begun = time.perf_counter()
+                outcome = _outcome(group, prompts, _replacing(change, prompts), clean)
+                found.append(replace(outcome, seconds=time.perf_counter() - begun))
+    return [join(found, order_of(rows)) for found in parts]
 
 
 @torch.inference_mode()
 def capture(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-) -> tuple[Outcome, dict[Node, Float[Tensor, "question d"]]]:
-    """Return the clean outcome, and the clean values of `nodes` on every question, on the CPU.
+    fixture: Fixture, batch: Batch, nodes: Iterable[Node], chunk: int | None = None
+) -> tuple[Outcome, dict[Node, Float[Tensor, "prompt d"]]]:
+    """Return the clean outcome, and the clean values of `nodes` on every prompt, on the CPU.
 
     Raises:
-        MeasurementError: there are no questions, or a hook did not fire exactly once.
+        MeasurementError: there are no prompts, they lack a position, or a hook did not fire exactly once.
     """
     wanted = sorted(set(nodes))
+    outcomes, rows = [], []
     found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
-    hooks = _recording(wanted, lambda node, value: found[node].append(value.cpu()))
-    return _watched(fixture, tokens, hooks, chunk), {node: torch.cat(values) for node, values in found.items()}
+    for group in groups(fixture, batch, names_in(wanted)):
+        rows.append(group.rows)
+        there = {node: group.nodes(node) for node in wanted}
+        values: dict[Node, list[Tensor]] = {node: [] for nodes in there.values() for node in nodes}
+        hooks = _recording(list(values), lambda node, value, values=values: values[node].append(value.cpu()))  # type: ignore[misc]
+        outcomes.append(_watched(group, hooks, chunk))
+        for node in wanted:
+            found[node].append(torch.cat([torch.cat(values[at]) for at in there[node]], dim=-1))
+    order = order_of(rows)
+    return join(outcomes, order), {node: in_order_of(values, order) for node, values in found.items()}
 
 
 @torch.inference_mode()
-def capture_means(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
-) -> dict[Node, Float[Tensor, " d"]]:
-    """Return the mean clean value over the questions, for every node of the model, on the CPU.
+def capture_means(fixture: Fixture, batch: Batch, chunk: int | None = None) -> dict[Node, Float[Tensor, " d"]]:
+    """Return the mean clean value over the prompts, for every node of the model, on the CPU.
 
-    Sums are in float64, so that the mean does not depend on how the questions are split into batches.
+    Sums are in float64, so that the mean does not depend on how the prompts are split into batches.
 
     Raises:
-        MeasurementError: there are no questions, or a hook did not fire exactly once.
+        MeasurementError: there are no prompts, or a hook did not fire exactly once.
     """
-    sums: dict[Node, Tensor] = {}
+    every = list(nodes_with_means(fixture.shape, shared_steps(batch)))
+    totals: dict[Node, Tensor] = {}
+    for group in groups(fixture, batch, names_in(every)):
+        there = {node: group.nodes(node) for node in every}
+        sums: dict[Node, Tensor] = {}
 
-    def add(node: Node, value: Tensor) -> None:
-        total = value.double().sum(0)
-        sums[node] = sums[node] + total if node in sums else total
+        def add(node: Node, value: Tensor, sums: dict[Node, Tensor] = sums) -> None:
+            total = value.double().sum(0)
+            sums[node] = sums[node] + total if node in sums else total
 
-    for questions in batches(len(tokens), chunk or CHUNK):
-        _forward(fixture, tokens[questions], _recording(list(all_nodes(fixture.shape)), add))
-    return {node: (total / len(tokens)).float().cpu() for node, total in sums.items()}
+        hooks = _recording(list(dict.fromkeys(node for nodes in there.values() for node in nodes)), add)
+        for prompts in batches(len(group), chunk or CHUNK):
+            _forward(fixture, group.tokens[prompts], hooks)
+        for node, nodes in there.items():
+            total = torch.cat([sums[at] for at in nodes])
+            totals[node] = totals[node] + total if node in totals else total
+    return {node: (total / len(batch)).float().cpu() for node, total in totals.items()}
 
 
 @torch.inference_mode()
 def attention(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], nodes: Iterable[Node], chunk: int | None = None
-) -> tuple[Outcome, dict[Node, Float[Tensor, "question key"]]]:
-    """Return the clean outcome, and each head's attention pattern at its step: one weight per question and key.
+    fixture: Fixture, batch: Batch, nodes: Iterable[Node], chunk: int | None = None
+) -> tuple[Outcome, dict[Node, Float[Tensor, "prompt index key"]]]:
+    """Return the clean outcome, and each head's attention pattern at its positions: one weight per prompt and key.
 
-    Both are on the CPU.
+    Both are on the CPU. Where prompts differ in length, the weights of keys that are not there are 0.
 
     Raises:
-        MeasurementError: there are no questions, or a hook did not fire exactly once.
+        MeasurementError: there are no prompts, they lack a position, or a hook did not fire exactly once.
     """
-    found: dict[Node, list[Tensor]] = {node: [] for node in sorted(set(nodes))}
+    wanted = sorted(set(nodes))
+    outcomes, rows = [], []
+    found: dict[Node, list[Tensor]] = {node: [] for node in wanted}
+    for group in groups(fixture, batch, names_in(wanted)):
+        rows.append(group.rows)
+        patterns: dict[Node, list[Tensor]] = {node: [] for node in wanted}
 
-    def recording(layer: int) -> Hook:
-        def record(pattern: Tensor) -> None:
-            for node, patterns in found.items():
-                if node.layer == layer:
-                    patterns.append(pattern[:, node.head, node.step].cpu())
+        def recording(layer: int, group: Group = group, patterns: dict[Node, list[Tensor]] = patterns) -> Hook:
+            def record(pattern: Tensor) -> None:
+                for node, kept in patterns.items():
+                    if node.layer == layer:
+                        kept.append(pattern[:, node.head, [at.step for at in group.nodes(node)]].cpu())
 
-        return record
+            return record
 
-    hooks = {f"blocks.{layer}.attn.hook_pattern": recording(layer) for layer in {node.layer for node in found}}
-    return _watched(fixture, tokens, hooks, chunk), {node: torch.cat(patterns) for node, patterns in found.items()}
+        hooks = {f"blocks.{layer}.attn.hook_pattern": recording(layer) for layer in {node.layer for node in wanted}}
+        outcomes.append(_watched(group, hooks, chunk))
+        missing = batch.tokens.shape[1] - group.tokens.shape[1]
+        for node, kept in patterns.items():
+            found[node].append(functional.pad(torch.cat(kept), (0, missing)))
+    order = order_of(rows)
+    return join(outcomes, order), {node: in_order_of(values, order) for node, values in found.items()}
 
 
 @torch.inference_mode()
-def generate(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"], chunk: int | None = None
-) -> Int[Tensor, "question digit"]:
-    """Return the answers of the free-running model: each digit that it predicts becomes its next input token."""
-    layout = fixture.layout
-    parts = []
-    for questions in batches(len(tokens), chunk or CHUNK):
-        context = tokens[questions].clone()
-        for step in range(layout.answer_start, layout.n_ctx):
-            context[:, step] = _forward(fixture, context, {})[:, step - 1].argmax(-1).cpu()
-        parts.append(answers(context, layout))
-    return torch.cat(parts)
+def generate(fixture: Fixture, batch: Batch, chunk: int | None = None) -> Int[Tensor, "prompt answer"]:
+    """Return the answers of the free-running model: each token that it predicts becomes its next input token."""
+    parts, rows = [], []
+    for group in groups(fixture, batch):
+        rows.append(group.rows)
+        for prompts in batches(len(group), chunk or CHUNK):
+            context = functional.pad(group.tokens[prompts], (0, 1))  # an answer may stand just behind the end
+            for step in group.asked:
+                logits = _forward(fixture, context[:, : group.tokens.shape[1]], {})
+                context[:, step + 1] = logits[:, step].argmax(-1).cpu()
+            parts.append(context[:, [step + 1 for step in group.asked]])
+    return in_order_of(parts, order_of(rows))
 
 
-def _watched(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook], chunk: int | None) -> Outcome:
-    """Return the clean outcome on all questions, while hooks that change nothing look on."""
-    outcomes = []
-    for questions in batches(len(tokens), chunk or CHUNK):
-        logits = _forward(fixture, tokens[questions], hooks)
-        outcomes.append(_outcome(fixture, tokens[questions], logits))
-    return join(outcomes)
+def _watched(group: Group, hooks: dict[str, Hook], chunk: int | None) -> Outcome:
+    """Return the clean outcome on a group's prompts, while hooks that change nothing look on."""
+    return join([_outcome(group, prompts, hooks) for prompts in batches(len(group), chunk or CHUNK)])
 
 
-def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[Tensor, "question pos vocab"]:
+def _outcome(group: Group, prompts: slice, hooks: dict[str, Hook], clean: Tensor | None = None) -> Outcome:
+    """Return the outcome on some of a group's prompts with these hooks."""
+    part, device = group.batch[prompts], group.fixture.device
+    wrong = None if part.wrong is None else part.wrong.to(device)
+    return outcome_of(_answer_logits(group, prompts, hooks), part.right.to(device), wrong, clean)
+
+
+def _answer_logits(group: Group, prompts: slice, hooks: dict[str, Hook]) -> Float[Tensor, "prompt answer vocab"]:
+    """Return the logits that predict the answers."""
+    logits = _forward(group.fixture, group.tokens[prompts], hooks)
+    first, last = group.asked[0], group.asked[-1]
+    if last - first + 1 == len(group.asked):  # answers in a row: no copy is needed
+        return logits[:, first : last + 1]
+    return logits[:, list(group.asked)]
+
+
+def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[Tensor, "prompt pos vocab"]:
     """Return the logits of a run with these hooks, one per hook point; check that each fired exactly once."""
     fired: Counter[str] = Counter()
 
@@ -181,11 +225,6 @@ def _forward(fixture: Fixture, tokens: Tensor, hooks: dict[str, Hook]) -> Float[
     return logits
 
 
-def _outcome(fixture: Fixture, tokens: Tensor, logits: Float[Tensor, "question pos vocab"]) -> Outcome:
-    truth = answers(tokens, fixture.layout).to(fixture.device)
-    return outcome_of(logits[:, fixture.layout.answer_start - 1 : -1], truth)
-
-
 def _by_hook_point(nodes: Iterable[Node]) -> dict[str, list[Node]]:
     grouped: dict[str, list[Node]] = {}
     for node in nodes:
@@ -193,12 +232,12 @@ def _by_hook_point(nodes: Iterable[Node]) -> dict[str, list[Node]]:
     return grouped
 
 
-def _replacing(fixture: Fixture, change: Intervention, questions: slice) -> dict[str, Hook]:
+def _replacing(change: Intervention, prompts: slice) -> dict[str, Hook]:
     def hook_for(nodes: list[Node]) -> Hook:
         def hook(value: Tensor) -> Tensor:
             changed = value.clone()
             for node in nodes:
-                changed[index_of(node)] = change.at(node, questions).to(value.device)
+                changed[index_of(node)] = change.at(node, prompts).to(value.device)
             return changed
 
         return hook

@@ -11,28 +11,31 @@ from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
 from harness.specs.nodes import Node
-from harness.tasks.positions import Positions
+from harness.tasks.batch import Batch, joined
 
-# The clean run's value of each node, on each question of a set.
-Activations = Mapping[Node, Float[Tensor, "question d"]]
+# The clean run's value of each node, on each prompt of a set.
+Activations = Mapping[Node, Float[Tensor, "prompt d"]]
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """Replacement values for nodes: one row for all questions, or the row ``donors[i]`` for question i."""
+    """Replacement values for nodes: one row for all prompts, or the row ``donors[i]`` for prompt i.
+
+    The values of a node at a name that stands for several positions are side by side; one value serves all of them.
+    """
 
     values: Activations
-    donors: Int[Tensor, " question"] | None = None
+    donors: Int[Tensor, " prompt"] | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes whose values are replaced, in the order of computation."""
         return tuple(sorted(self.values))
 
-    def at(self, node: Node, questions: slice) -> Float[Tensor, "question d"]:
-        """Return the replacement values of `node` on these questions; without donors, one row for all of them."""
+    def at(self, node: Node, prompts: slice) -> Float[Tensor, "prompt d"]:
+        """Return the replacement values of `node` on these prompts; without donors, one row for all of them."""
         rows = self.values[node]
-        return rows if self.donors is None else rows[self.donors[questions].to(rows.device)]
+        return rows if self.donors is None else rows[self.donors[prompts].to(rows.device)]
 
 
 CLEAN = Intervention({})  # no nodes: the clean run
@@ -44,35 +47,34 @@ def zero(widths: Mapping[Node, int]) -> Intervention:
 
 
 def mean(nodes: Iterable[Node], means: Mapping[Node, Float[Tensor, " d"]]) -> Intervention:
-    """Return mean ablation: each node's value becomes its own mean over the reference questions.
+    """Return mean ablation: each node's value becomes its own mean over the reference prompts.
 
     The mean is taken at the node's own layer and step. (The notebook wrote layer 0's means into layer 1 too.)
     """
     return Intervention({node: means[node].unsqueeze(0) for node in nodes})
 
 
-def resample(activations: Activations, donors: Int[Tensor, " question"]) -> Intervention:
-    """Return resample ablation: on each question, all nodes take their values from one other question, the donor.
+def resample(activations: Activations, donors: Int[Tensor, " prompt"]) -> Intervention:
+    """Return resample ablation: on each prompt, all nodes take their values from one other prompt, the donor.
 
-    `activations` are the nodes' values on the reference questions. `donors` are indices of reference questions.
+    `activations` are the nodes' values on the reference prompts. `donors` are indices of reference prompts.
     """
     return Intervention(activations, donors)
 
 
-def draw_donors(
-    tokens: Int[Tensor, "question pos"], reference: Int[Tensor, "donor pos"], layout: Positions, seed: int
-) -> Int[Tensor, " question"]:
-    """Return for each question the index of its donor, drawn uniformly from the reference questions unlike it.
+def draw_donors(prompts: Batch, reference: Batch, seed: int) -> Int[Tensor, " prompt"]:
+    """Return for each prompt the index of its donor, drawn uniformly from the reference prompts unlike it.
 
     Raises:
-        MeasurementError: for some question, every reference question is that question itself.
+        MeasurementError: for some prompt, every reference prompt is that prompt itself.
     """
-    asked, offered = tokens[:, : layout.answer_start], reference[:, : layout.answer_start]
+    both = joined([prompts, reference]).asked
+    asked, offered = both[: len(prompts)], both[len(prompts) :]
     distinct = torch.unique(offered, dim=0)
     if len(distinct) == 1 and bool((asked == distinct).all(1).any()):
         raise MeasurementError(
             Problem(
-                "a donor other than the question itself",
+                f"a donor other than the {prompts.task.nouns.prompt} itself",
                 "none in the reference set",
                 "name a larger reference",
             )

@@ -1,6 +1,6 @@
 """Carry interventions through the layers, given the clean run: only what a change reaches is recomputed.
 
-Interventions whose nodes differ only in their heads are computed as one batch. They share their questions, and one
+Interventions whose nodes differ only in their heads are computed as one batch. They share their prompts, and one
 matrix product with many rows is faster than many products with few rows.
 """
 
@@ -11,43 +11,44 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.engines.interventions import Intervention
-from harness.engines.predictions import Outcome, outcome_of
+from harness.engines.predictions import ALWAYS, Outcome, log_probs_of, outcome_from, outcome_of
 from harness.engines.reattention import Change, Reattention, index_among, index_of, take
-from harness.engines.transformer import Weights, block_of, first_step, mlp, run_layers, sizes_of, unembed
+from harness.engines.transformer import Sizes, Weights, at_asked, block_of, first_step, mlp, run_layers, unembed
 from harness.models.fixtures import Fixture
 from harness.specs.nodes import Node
-from harness.tasks.answers import answers
+from harness.tasks.batch import Batch, TokenSets
 
 GROUP_BYTES = 100e6  # memory limit for a batch of interventions; a single one may take more
 
 
 class CleanRun:
-    """The clean run of one chunk of questions; :meth:`under` gives its outcomes under interventions."""
+    """The clean run of one chunk of prompts that are alike; :meth:`under` gives its outcomes under interventions."""
 
-    def __init__(self, fixture: Fixture, tokens: Int[Tensor, "question pos"]) -> None:
+    def __init__(self, fixture: Fixture, prompts: Batch, sizes: Sizes, *, kl: bool = False) -> None:
         start = time.perf_counter()
-        self.sizes, self.device = sizes_of(fixture.recipe), fixture.device
+        self.sizes, self.device = sizes, fixture.device
         self.weights: Weights = fixture.weights
-        tokens = tokens.to(fixture.device)
-        self.layers = list(run_layers(fixture.weights, tokens, self.sizes))
-        self.truth = answers(tokens, fixture.layout)
+        self.prompts = prompts.to(fixture.device)
+        self.layers = list(run_layers(fixture.weights, self.prompts.tokens, sizes))
         self._attention: dict[int, Reattention] = {}
-        outcome = outcome_of(unembed(fixture.weights, self.layers[-1].resid_post), self.truth)
+        logits = unembed(fixture.weights, at_asked(self.layers[-1].resid_post, sizes))
+        self.log_probs = log_probs_of(logits) if kl else None
+        outcome = outcome_of(logits, self.prompts.right, self.prompts.wrong, self.log_probs)
         self.outcome = replace(outcome, seconds=time.perf_counter() - start)
 
-    def under(self, changes: Sequence[Intervention], questions: slice) -> list[Outcome]:
-        """Return the outcome under each of `changes`; `questions` says which of their rows belong to this chunk.
+    def under(self, changes: Sequence[Intervention], prompts: slice) -> list[Outcome]:
+        """Return the outcome under each of `changes`; `prompts` says which of their rows belong to this chunk.
 
         The time of a batch is divided equally among its changes.
         """
         outcomes = [replace(self.outcome, seconds=0.0)] * len(changes)
         for alike in self._alike(changes):
             start = time.perf_counter()
-            found = list(self._under([changes[i] for i in alike], questions))
+            found = list(self._under([changes[i] for i in alike], prompts))
             seconds = (time.perf_counter() - start) / len(alike)
             for i, outcome in zip(alike, found, strict=True):
                 outcomes[i] = replace(outcome, seconds=seconds)
@@ -70,24 +71,42 @@ class CleanRun:
         moving, asking = (last - min(steps),) * 2 if deep else (len(steps), sizes.steps - sizes.asking)
         at_one_that_moves = (2 * sizes.n_heads + 4) * sizes.d_model
         at_one_that_asks = 3 * sizes.n_heads * last + 4 * sizes.d_model
-        return 4.0 * len(self.truth) * (moving * at_one_that_moves + asking * at_one_that_asks)
+        return 4.0 * len(self.prompts) * (moving * at_one_that_moves + asking * at_one_that_asks)
 
-    def _under(self, changes: Sequence[Intervention], questions: slice) -> Iterator[Outcome]:
+    def _under(self, changes: Sequence[Intervention], prompts: slice) -> Iterator[Outcome]:
         """Yield the outcome under each change of one batch; all changes of a batch affect the same steps."""
         moved = None
         for layer in range(self.sizes.n_layers):
-            here = [{n: change.at(n, questions) for n in change.nodes if n.layer == layer} for change in changes]
+            here = [{n: change.at(n, prompts) for n in change.nodes if n.layer == layer} for change in changes]
             if moved or here[0]:
                 moved = self._through(layer, moved, here)
         assert moved is not None  # each change has a node
-        digits = index_of(moved.steps, self.sizes.asking, self.device)
-        truth = self.truth[:, None, digits].expand(-1, len(changes), -1)
-        after, before = outcome_of(unembed(self.weights, moved.resid), truth), self.outcome
-        for i in range(len(changes)):
-            whole = Outcome(before.predicted.clone(), before.true_logit.clone(), before.loss.clone())
-            whole.predicted[:, digits], whole.true_logit[:, digits] = after.predicted[:, i], after.true_logit[:, i]
-            whole.loss[:, digits] = after.loss[:, i]
-            yield whole
+        yield from self._outcomes(moved, len(changes))
+
+    def _outcomes(self, moved: Change, n: int) -> Iterator[Outcome]:
+        """Yield the outcome under each of `n` changes, given how the output of the last layer differs."""
+        places = [place for place, step in enumerate(self.sizes.asked) if step in moved.steps]
+        answers = index_of(places, 0, self.device)
+
+        def here(sets: TokenSets) -> TokenSets:
+            """Return the sets of the answers that may differ, for each change."""
+            weights = None if sets.weights is None else sets.weights[:, None, answers].expand(-1, n, -1, -1)
+            return TokenSets(sets.ids[:, None, answers].expand(-1, n, -1, -1), weights)
+
+        right, wrong = self.prompts.right, self.prompts.wrong
+        clean = None if self.log_probs is None else self.log_probs[:, None, answers]
+        resid = moved.at([self.sizes.asked[place] for place in places]).resid
+        after = outcome_of(unembed(self.weights, resid), here(right), None if wrong is None else here(wrong), clean)
+
+        def whole(before: Tensor, changed: Tensor) -> Tensor:
+            found = before[:, None].repeat_interleave(n, 1)
+            found[:, :, answers] = changed
+            return found
+
+        always = [whole(getattr(self.outcome, name), getattr(after, name)) for name in ALWAYS]
+        kl = None if self.outcome.kl is None or after.kl is None else whole(self.outcome.kl, after.kl)
+        for i in range(n):
+            yield outcome_from([value[:, i] for value in always], None if kl is None else kl[:, i])
 
     def _through(self, i: int, moved: Change | None, here: Sequence[Mapping[Node, Tensor]]) -> Change:
         """Return how the output of layer `i` differs, given the changed input `moved` and the nodes replaced in it."""
@@ -114,9 +133,9 @@ class CleanRun:
         out += [([step], value[:, :, None]) for step, value in streams.items()]
         return Change(tuple(s for some, _ in out for s in some), _joined([resid for _, resid in out]))
 
-    def _stacked(self, node: Node, here: Sequence[Mapping[Node, Tensor]]) -> Float[Tensor, "question change d"]:
+    def _stacked(self, node: Node, here: Sequence[Mapping[Node, Tensor]]) -> Float[Tensor, "prompt change d"]:
         """Return the replacement values of `node` under each change."""
-        return torch.stack([replaced[node].expand(len(self.truth), -1) for replaced in here], 1)
+        return torch.stack([replaced[node].expand(len(self.prompts), -1) for replaced in here], 1)
 
     def _attention_of(self, i: int) -> Reattention:
         """Return the `Reattention` of layer `i`, made on first use because a clean run alone needs none."""
@@ -125,7 +144,7 @@ class CleanRun:
             self._attention[i] = Reattention(block, self.layers[i], first_step(i, self.sizes), self.sizes)
         return self._attention[i]
 
-    def _cut(self, i: int, cuts: Mapping[int, Mapping[int, Tensor]]) -> Float[Tensor, "question step d_model"]:
+    def _cut(self, i: int, cuts: Mapping[int, Mapping[int, Tensor]]) -> Float[Tensor, "prompt step d_model"]:
         """Return the residual stream after attention at the steps of `cuts`, where some heads' ``z`` are replaced."""
         clean, first, d, steps = self.layers[i], first_step(i, self.sizes), self.sizes.d_head, list(cuts)
         W_O = block_of(self.weights, i)["attn.W_O"]
@@ -133,14 +152,14 @@ class CleanRun:
         for some, cut in _same_heads(cuts):
             before, there = take(clean.z, some, first), index_among(some, steps, self.device)
             for head, values in cut.items():
-                after = torch.stack([value.expand(len(self.truth), d) for value in values], 1)
+                after = torch.stack([value.expand(len(self.prompts), d) for value in values], 1)
                 mid[:, there] += (after - before[..., head * d : (head + 1) * d]) @ W_O[head]
         return mid
 
     def _mlp(
-        self, i: int, mid: Float[Tensor, "question change step d_model"], steps: Sequence[int],
+        self, i: int, mid: Float[Tensor, "prompt change step d_model"], steps: Sequence[int],
         replaced: Mapping[int, Tensor],
-    ) -> Float[Tensor, "question change step d_model"]:  # fmt: skip
+    ) -> Float[Tensor, "prompt change step d_model"]:  # fmt: skip
         """Return the residual stream after the MLP at each of `steps`; the MLP's output is computed or `replaced`."""
         computed = [place for place, step in enumerate(steps) if step not in replaced]
         if len(computed) == len(steps):
@@ -155,7 +174,7 @@ class CleanRun:
         return post
 
 
-def _joined(parts: Sequence[Float[Tensor, "question change step d"]]) -> Float[Tensor, "question change step d"]:
+def _joined(parts: Sequence[Float[Tensor, "prompt change step d"]]) -> Float[Tensor, "prompt change step d"]:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), 2)
 
 

@@ -27,14 +27,14 @@ class Change:
     """The steps at which the residual stream differs from the clean run, and its values under each intervention."""
 
     steps: tuple[int, ...]
-    resid: Float[Tensor, "question change step d_model"]
+    resid: Float[Tensor, "prompt change step d_model"]
 
     def at(self, steps: Sequence[int]) -> Change:
         """Return this change restricted to `steps`."""
         both = tuple(step for step in steps if step in self.steps)
         return Change(both, self.resid[:, :, index_among(both, self.steps, self.resid.device)])
 
-    def over(self, steps: Sequence[int], clean: Float[Tensor, "question step d"]) -> Tensor:
+    def over(self, steps: Sequence[int], clean: Float[Tensor, "prompt step d"]) -> Tensor:
         """Return the stream at `steps`: changed values where there are some, else `clean`; one row if none changed."""
         if not self.steps:
             return clean[:, None]
@@ -56,7 +56,7 @@ class Reattention:
 
     def mid(
         self, steps: Sequence[int], moved: Change, heads: Sequence[Mapping[int, Mapping[int, Tensor]]]
-    ) -> Float[Tensor, "question change step d_model"]:
+    ) -> Float[Tensor, "prompt change step d_model"]:
         """Return the residual stream after attention at `steps`, given the changed input `moved`.
 
         `heads` has the replacement values for the heads' ``z``, for each change: step → head → value.
@@ -85,8 +85,8 @@ class Reattention:
 
     def _pattern(
         self, steps: Sequence[int], there: Change, keys: slice | Tensor,
-        k: Float[Tensor, "question change changed_key head d"],
-    ) -> Float[Tensor, "question change head query key"]:  # fmt: skip
+        k: Float[Tensor, "prompt change changed_key head d"],
+    ) -> Float[Tensor, "prompt change head query key"]:  # fmt: skip
         """Return the attention pattern at `steps`, given the changed stream `there` and the changed keys `k`."""
         asked, root = index_of(steps, self.first, self.device), math.sqrt(self.sizes.d_head)
         scores = self.scores[:, None, :, asked].repeat(1, k.shape[1], 1, 1, 1)
@@ -101,10 +101,10 @@ class Reattention:
 
     def _mixed(
         self,
-        same: Float[Tensor, "question change head query key"],
-        other: Float[Tensor, "question change head query changed_key"],
-        v: Float[Tensor, "question change changed_key head d"],
-    ) -> Float[Tensor, "question change query d_model"]:
+        same: Float[Tensor, "prompt change head query key"],
+        other: Float[Tensor, "prompt change head query changed_key"],
+        v: Float[Tensor, "prompt change changed_key head d"],
+    ) -> Float[Tensor, "prompt change query d_model"]:
         """Return what all heads add: `same` is the pattern on clean values, `other` on the changed values `v`."""
         n, changes, _, queries, _ = same.shape
         by_query, others = (pattern.transpose(2, 3).flatten(3) for pattern in (same, other))
@@ -136,7 +136,7 @@ def index_among(some: Sequence[int], steps: Sequence[int], device: torch.device)
     return index_of([steps.index(step) for step in some], 0, device)
 
 
-def take(value: Float[Tensor, "question step d"], steps: Sequence[int], first: int) -> Tensor:
+def take(value: Float[Tensor, "prompt step d"], steps: Sequence[int], first: int) -> Tensor:
     """Return `value` at `steps`; its step axis begins at step `first`."""
     return value[:, index_of(steps, first, value.device)]
 

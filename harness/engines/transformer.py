@@ -1,10 +1,10 @@
 """The transformer in plain torch, for training and for the fast engine. It computes only what the answer depends on.
 
 Weights are a dict with TransformerLens's names. The function is the one that TransformerLens computes, but work that
-cannot affect an answer digit is left out or shared:
+cannot affect an answer token is left out or shared:
 
-- nothing reads the last token;
-- in the last layer, queries and the MLP matter only at the steps that predict an answer digit;
+- nothing reads what comes after the last step that predicts an answer;
+- in the last layer, queries and the MLP matter only at the steps that predict an answer token;
 - before layer 0, the residual stream at a step depends only on the step and its token. So the queries, keys and
   values of layer 0 are computed once per step and token of the vocabulary, and then looked up.
 
@@ -15,7 +15,7 @@ exists twice, here and in TransformerLens; tests compare the two.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,30 +40,37 @@ class Sizes(NamedTuple):
     d_head: int
     act_fn: str
     d_vocab: int
-    steps: int  # all but the last token, which nothing reads
-    asking: int  # the first step that predicts an answer digit
+    steps: int  # all up to the last that is read
+    asking: int  # the first step of the last layer that is read
+    asked: tuple[int, ...]  # the steps that predict the answers
 
 
-def sizes_of(recipe: Recipe) -> Sizes:
-    """Return the sizes of a recipe's model."""
-    layout = recipe.layout
+def sizes_of(recipe: Recipe, asked: Sequence[int] | None = None, reading: Collection[int] = ()) -> Sizes:
+    """Return the sizes of a recipe's model on prompts whose answers are predicted at the steps `asked`.
+
+    By default, those of all prompts of the task. The last layer is computed at all steps from the first to the last of
+    `asked` and `reading`.
+    """
+    model, task = recipe.transformer, recipe.task
+    steps = tuple(step - 1 for step in task.answer_steps) if asked is None else tuple(asked)
+    last = max([*steps, *reading, 0])
     return Sizes(
-        recipe.n_layers, recipe.n_heads, recipe.d_model, recipe.d_head, recipe.act_fn,
-        layout.d_vocab, layout.n_ctx - 1, layout.answer_start - 1,
+        model.n_layers, model.n_heads, model.d_model, model.d_head, model.act_fn,
+        task.d_vocab, last + 1, min([*steps, *reading, last]), steps,
     )  # fmt: skip
 
 
 class Layer(NamedTuple):
     """What one layer computes: keys and values at every step, the rest only at the steps that are read later."""
 
-    resid_in: Float[Tensor, "question step d_model"]  # the layer's input, at the steps that are read later
-    q: Float[Tensor, "question step d_model"]  # all heads, concatenated
-    k: Float[Tensor, "question key d_model"]
-    v: Float[Tensor, "question key d_model"]
-    z: Float[Tensor, "question step d_model"]  # all heads, concatenated
-    resid_mid: Float[Tensor, "question step d_model"]
-    mlp_out: Float[Tensor, "question step d_model"]
-    resid_post: Float[Tensor, "question step d_model"]
+    resid_in: Float[Tensor, "prompt step d_model"]  # the layer's input, at the steps that are read later
+    q: Float[Tensor, "prompt step d_model"]  # all heads, concatenated
+    k: Float[Tensor, "prompt key d_model"]
+    v: Float[Tensor, "prompt key d_model"]
+    z: Float[Tensor, "prompt step d_model"]  # all heads, concatenated
+    resid_mid: Float[Tensor, "prompt step d_model"]
+    mlp_out: Float[Tensor, "prompt step d_model"]
+    resid_post: Float[Tensor, "prompt step d_model"]
 
 
 def initial_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
@@ -73,8 +80,9 @@ def initial_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Ten
     which write to the residual stream, is divided by ``sqrt(2 * n_layers)``, as in TransformerLens 4. With
     ``init: notebook`` it is not, as in TransformerLens 1 to 3.
     """
-    spread = 0.8 / math.sqrt(recipe.d_model)
-    smaller = 1 / math.sqrt(2 * recipe.n_layers) if recipe.init == "transformer_lens" else 1.0
+    model = recipe.transformer
+    spread = 0.8 / math.sqrt(model.d_model)
+    smaller = 1 / math.sqrt(2 * model.n_layers) if model.init == "transformer_lens" else 1.0
     weights = {}
     for name, shape in expected_tensors(recipe).items():
         kind = name.rpartition(".")[2]
@@ -87,19 +95,35 @@ def initial_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Ten
 
 
 def answer_logits(
-    weights: Weights, tokens: Int[Tensor, "question pos"], sizes: Sizes
-) -> Float[Tensor, "question digit vocab"]:
-    """Return the logits at the steps that predict the answer digits, highest digit first."""
+    weights: Weights, tokens: Int[Tensor, "prompt pos"], sizes: Sizes
+) -> Float[Tensor, "prompt answer vocab"]:
+    """Return the logits at the steps that predict the answer tokens, highest token first."""
     *_, last = run_layers(weights, tokens, sizes)
-    return unembed(weights, last.resid_post)
+    return unembed(weights, at_asked(last.resid_post, sizes))
+
+
+def answer_logits_at(
+    weights: Weights, tokens: Int[Tensor, "prompt pos"], at: Int[Tensor, "prompt answer"], sizes: Sizes
+) -> Float[Tensor, "prompt answer vocab"]:
+    """Return the logits at other steps `at` in each prompt; the tokens may be filled up with any token on the right."""
+    *_, last = run_layers(weights, tokens, sizes)
+    index = (at - sizes.asking).unsqueeze(-1).expand(-1, -1, sizes.d_model)
+    return unembed(weights, last.resid_post.gather(1, index))
+
+
+def at_asked(value: Float[Tensor, "prompt step d"], sizes: Sizes) -> Float[Tensor, "prompt answer d"]:
+    """Return a value of the last layer at the steps that predict the answers."""
+    if len(sizes.asked) == value.shape[1]:
+        return value
+    return value[:, [step - sizes.asking for step in sizes.asked]]
 
 
 def first_step(layer: int, sizes: Sizes) -> int:
-    """Return the first step at which a layer's output is read; the last such step is ``n_ctx - 2`` in every layer."""
+    """Return the first step at which a layer's output is read; the last such step is the same in every layer."""
     return sizes.asking if layer == sizes.n_layers - 1 else 0
 
 
-def run_layers(weights: Weights, tokens: Int[Tensor, "question pos"], sizes: Sizes) -> Iterator[Layer]:
+def run_layers(weights: Weights, tokens: Int[Tensor, "prompt pos"], sizes: Sizes) -> Iterator[Layer]:
     """Yield what each layer computes on the questions in `tokens`."""
     steps = sizes.steps
     embedded = weights["embed.W_E"] + weights["pos_embed.W_pos"][:steps, None]  # step, token, d_model
@@ -158,12 +182,12 @@ def by_head(part: Float[Tensor, "... d_model"], sizes: Sizes) -> Float[Tensor, "
     return part.reshape(*part.shape[:-1], sizes.n_heads, sizes.d_head)
 
 
-def split_heads(part: Float[Tensor, "question step d_model"], sizes: Sizes) -> Float[Tensor, "question head step d"]:
+def split_heads(part: Float[Tensor, "prompt step d_model"], sizes: Sizes) -> Float[Tensor, "prompt head step d"]:
     """Return `part`, in which heads are concatenated, with an axis for heads before the axis for steps."""
     return by_head(part, sizes).transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> Float[Tensor, "question step d_model"]:
+def _attend(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> Float[Tensor, "prompt step d_model"]:
     """Return the ``z`` of all heads, concatenated. The last query and the last key are at the same step."""
     n, m = q.shape[1], k.shape[1]
     seen = torch.ones(n, m, dtype=torch.bool, device=q.device).tril(m - n)
@@ -171,12 +195,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, sizes: Sizes) -> Float[Tensor, "que
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
 
 
-def attention_out(block: Weights, z: Float[Tensor, "question step d_model"]) -> Tensor:
+def attention_out(block: Weights, z: Float[Tensor, "prompt step d_model"]) -> Tensor:
     """Return what the heads add to the residual stream; `z` has all heads, concatenated."""
     return _affine(z, block["attn.W_O"].flatten(0, 1), block["attn.b_O"])
 
 
-def mlp(resid: Float[Tensor, "question ... d_model"], block: Weights, sizes: Sizes) -> Tensor:
+def mlp(resid: Float[Tensor, "prompt ... d_model"], block: Weights, sizes: Sizes) -> Tensor:
     """Return what the MLP adds to the residual stream.
 
     On a CPU without gradients, it is computed in blocks of questions, so that the hidden values stay in the cache.
@@ -187,7 +211,7 @@ def mlp(resid: Float[Tensor, "question ... d_model"], block: Weights, sizes: Siz
         return torch.cat([mlp(part, block, sizes) for part in torch.tensor_split(resid, blocks)])
     normed = layer_norm(resid, block["ln2.w"], block["ln2.b"])
     hidden = _affine(normed, block["mlp.W_in"], block["mlp.b_in"])
-    # A ReLU in place needs no extra memory. As max(x, -b) + b it would save a pass, but lose digits to a big bias.
+    # A ReLU in place needs no extra memory. As max(x, -b) + b it would save a pass, but lose precision to a big bias.
     in_place = not torch.is_grad_enabled()
     hidden = functional.gelu(hidden) if sizes.act_fn == "gelu" else functional.relu(hidden, inplace=in_place)
     return _affine(hidden, block["mlp.W_out"], block["mlp.b_out"])

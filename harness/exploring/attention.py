@@ -1,23 +1,24 @@
 """The attention patterns of every head at every step, for single questions or as a mean (Part 13).
 
-A pattern here has all its rows, even those that no answer digit depends on. The cone engine never computes these rows,
+A pattern here has all its rows, even those that no answer token depends on. The cone engine never computes these rows,
 so the patterns come from the reference engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.base.errors import HarnessError
 from harness.engines.engine import reference_engine
 from harness.engines.predictions import batches
 from harness.models.fixtures import Fixture
 from harness.specs.nodes import Node
-from harness.tasks.answers import answers
+from harness.tasks.batch import Batch
 from harness.tasks.positions import AnyQuestion, Positions
 from harness.tasks.questions import Questions
 
@@ -29,8 +30,9 @@ class AttentionMap:
     """The attention pattern of every head on one question, or its mean over several; each row sums to 1."""
 
     title: str
-    labels: tuple[str, ...]  # one per step: `D4=1`, or `D4` in a mean over questions
+    labels: tuple[str, ...]  # one per step: name=token, or the name alone in a mean over prompts
     pattern: Float[Tensor, "layer head query key"]  # float32, on the CPU
+    predicting: Mapping[str, int]  # answer token → the step that predicts it
 
 
 def attention_maps(
@@ -45,19 +47,19 @@ def attention_maps(
         HarnessError: a text is not a question.
         MeasurementError: there are no questions, or a logit is not finite.
     """
-    layout = fixture.layout
-    asked = [layout.read_question(q) if isinstance(q, str) else q for q in questions]
-    tokens = fixture.task.encode(asked)
-    predicted, patterns = _patterns(fixture, tokens)
-    names = titles or [""] * len(asked)
-    rows = zip(names, asked, fixture.task.cases_of(tokens), tokens.tolist(), predicted.tolist(), patterns, strict=True)
-    maps = []
-    for name, question, case, written, said, pattern in rows:
-        truth = written[layout.answer_start :]
-        of_case = f" ({case})" if case else ""
-        title = f"{name + ': ' if name else ''}{layout.write_question(question)}={layout.write_answer(truth)}{of_case}"
-        wrong = "" if said == truth else f", which the model answers {layout.write_answer(said)}"
-        maps.append(AttentionMap(title + wrong, _labels(layout, written), pattern))
+    task = fixture.task
+    asked = [task.read_question(q) if isinstance(q, str) else q for q in questions]
+    prompts = task.encode(asked)
+    cases, maps = prompts.cases(), []
+    for i, (name, question) in enumerate(zip(titles or [""] * len(asked), asked, strict=True)):
+        one = prompts[i : i + 1]
+        predicted, patterns = _patterns(fixture, one)
+        of_case = f" ({cases[i]})" if cases[i] else ""
+        answer, said = task.write_answer(one.answers[0].tolist()), task.write_answer(predicted[0].tolist())
+        title = f"{name + ': ' if name else ''}{task.write_question(question)}={answer}{of_case}"
+        wrong = "" if bool(one.right.contains(predicted).all()) else f", which the model answers {said}"
+        written = one.tokens[0, : int(one.lengths[0])].tolist()
+        maps.append(AttentionMap(title + wrong, _labels(task, written), patterns[0], _predicting(task, one)))
     return maps
 
 
@@ -67,40 +69,55 @@ def mean_map(fixture: Fixture, questions: Questions) -> AttentionMap:
     The sum is kept in float64, so that the mean does not depend on how the questions are split into chunks.
 
     Raises:
+        HarnessError: prompts differ in length.
         MeasurementError: there are no questions, or a logit is not finite.
     """
-    tokens = fixture.task.tokens_for(questions)
+    task = fixture.task
+    if not task.names:
+        fix = f"ask for single {task.nouns.prompts}"
+        raise HarnessError.of(f"{task.nouns.prompts} of one length, to take a mean of", "others", fix)
+    prompts = task.batch_for(questions)
     total, right = torch.zeros(1, dtype=torch.float64), 0
-    for chunk in batches(len(tokens), CHUNK):
-        predicted, patterns = _patterns(fixture, tokens[chunk])
+    for chunk in batches(len(prompts), CHUNK):
+        predicted, patterns = _patterns(fixture, prompts[chunk])
         total = total + patterns.sum(0, dtype=torch.float64)
-        right += int((predicted == answers(tokens[chunk], fixture.layout)).all(1).sum())
-    title = f"mean over {questions} ({right} of {len(tokens)} answered right)"
-    return AttentionMap(title, fixture.layout.names, (total / len(tokens)).float())
+        right += int(prompts[chunk].right.contains(predicted).all(1).sum())
+    title = f"mean over {questions} ({right} of {len(prompts)} answered right)"
+    return AttentionMap(title, task.names, (total / len(prompts)).float(), _predicting(task, prompts))
 
 
-def _heads(fixture: Fixture) -> list[Node]:
+def _heads(fixture: Fixture, steps: int) -> list[Node]:
     """Return every head at every step, ordered by layer, then head, then step."""
     shape = fixture.shape
     places = ((layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads))
-    return [Node(step, layer, "head", head) for layer, head in places for step in range(shape.layout.n_ctx)]
+    return [Node(step, layer, "head", head) for layer, head in places for step in range(steps)]
 
 
 def _patterns(
-    fixture: Fixture, tokens: Int[Tensor, "question pos"]
-) -> tuple[Int[Tensor, "question digit"], Float[Tensor, "question layer head query key"]]:
-    """Return the model's predicted answers, and the attention patterns of all heads."""
-    heads = _heads(fixture)
-    outcome, found = reference_engine().attention(fixture, tokens, heads)
+    fixture: Fixture, prompts: Batch
+) -> tuple[Int[Tensor, "prompt answer"], Float[Tensor, "prompt layer head query key"]]:
+    """Return the model's predicted answers, and the attention patterns of all heads, on prompts of one length."""
+    steps = int(prompts.lengths[0])
+    heads = _heads(fixture, steps)
+    outcome, found = reference_engine().attention(fixture, prompts, heads)
     outcome.check(fixture.name)
-    shape, steps = fixture.shape, fixture.layout.n_ctx
-    stacked = torch.stack([found[node] for node in heads], dim=1)
-    return outcome.predicted, stacked.reshape(-1, shape.n_layers, shape.n_heads, steps, steps)
+    stacked = torch.cat([found[node][..., :steps] for node in heads], dim=1)
+    return outcome.predicted, stacked.reshape(-1, fixture.shape.n_layers, fixture.shape.n_heads, steps, steps)
 
 
-def _labels(layout: Positions, tokens: Sequence[int]) -> tuple[str, ...]:
-    """Return a label per step: its name with its token, or the name alone if the step always holds the same token."""
+def _predicting(task: Positions, prompts: Batch) -> dict[str, int]:
+    """Return the step that predicts each answer token, in the first of the prompts."""
+    return dict(zip(task.answer_tokens, (prompts.places[0] - 1).tolist(), strict=True))
+
+
+def _labels(task: Positions, tokens: Sequence[int]) -> tuple[str, ...]:
+    """Return a label per step: its name with its token, or the name alone if the step always holds the same token.
+
+    Where steps have no names: the tokens.
+    """
+    if not task.names:
+        return tuple(task.vocabulary[token] for token in tokens)
     return tuple(
-        f"{name}={layout.vocabulary[token]}" if name in layout.nameable and layout.vocabulary[token] != name else name
-        for name, token in zip(layout.names, tokens, strict=True)
+        f"{name}={task.vocabulary[token]}" if name in task.nameable and task.vocabulary[token] != name else name
+        for name, token in zip(task.names, tokens, strict=True)
     )

@@ -31,7 +31,7 @@ COLOURS = "BuPu"  # light means little, dark means much; also in grey, and for c
 ANSWER, UNREAD, LINE = "#D55E00", "#AAAAAA", "#E4E4E4"
 CAPTION = (
     "A row is the step that looks, a column the step that it looks at; each row sums to 1. "
-    "Orange: a step that predicts an answer digit. Grey: a step where nothing reads what the layer's heads add."
+    "Orange: a step that predicts an answer {token}. Grey: a step where nothing reads what the layer's heads add."
 )
 
 
@@ -49,7 +49,7 @@ def attention_figure(fixture: Fixture, maps: Sequence[AttentionMap]) -> Figure:
     width = max(LEAST_WIDTH, LEFT + shape.n_heads * (side + GAP) - GAP + RIGHT)
     height = HEAD + len(maps) * _height(fixture)
     page = Figure(figsize=(width, height))
-    _header(page, fixture.name)
+    _header(page, fixture)
     top = height - HEAD
     for shown in maps:
         page.text(LEFT / width, (top - 0.22) / height, shown.title, fontsize=9, weight="bold", va="center")
@@ -82,7 +82,7 @@ def draw_attention(fixture: Fixture, maps: Sequence[AttentionMap], file_format: 
 
 def _side(fixture: Fixture) -> float:
     """Return the side length of a pattern, in inches."""
-    return max(LEAST, ROW * fixture.layout.n_ctx)
+    return max(LEAST, ROW * fixture.task.n_ctx)
 
 
 def _height(fixture: Fixture) -> float:
@@ -90,11 +90,12 @@ def _height(fixture: Fixture) -> float:
     return TITLE + fixture.shape.n_layers * (NAMES + _side(fixture) + BETWEEN) + FOOT - BETWEEN
 
 
-def _header(page: Figure, name: str) -> None:
+def _header(page: Figure, fixture: Fixture) -> None:
     """Write the title and caption of the page, and draw its colour scale."""
     width, height = page.get_size_inches()
-    page.text(0.15 / width, 1 - 0.2 / height, f"Attention patterns of {name}", fontsize=11, weight="bold", va="center")
-    lines = textwrap.fill(CAPTION, int((width - 0.3) * 17.5))
+    title = f"Attention patterns of {fixture.name}"
+    page.text(0.15 / width, 1 - 0.2 / height, title, fontsize=11, weight="bold", va="center")
+    lines = textwrap.fill(CAPTION.format(token=fixture.task.nouns.token), int((width - 0.3) * 17.5))
     page.text(0.15 / width, 1 - 0.38 / height, lines, fontsize=7, va="top", linespacing=1.3)
     ax = page.add_axes(((width - 1.95) / width, 1 - 0.18 / height, 1.7 / width, 0.08 / height), label="scale")
     scale = page.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=ax, orientation="horizontal")
@@ -105,15 +106,14 @@ def _header(page: Figure, name: str) -> None:
 
 def _draw(ax: Axes, shown: AttentionMap, fixture: Fixture, layer: int, head: int) -> None:
     """Draw a head's pattern: query steps run down, key steps run to the right; future key steps stay blank."""
-    shape, layout = fixture.shape, fixture.layout
-    steps, first = layout.n_ctx, layout.answer_start - 1
+    shape, steps, predicting = fixture.shape, len(shown.labels), shown.predicting.values()
     values = np.ma.masked_array(shown.pattern[layer, head].numpy(), mask=np.triu(np.ones((steps, steps), bool), 1))
     ax.pcolormesh(values, cmap=COLOURS, vmin=0, vmax=1, edgecolors=LINE, linewidth=0.4)
     ax.set(xlim=(0, steps), ylim=(steps, 0), aspect="equal")
     ax.set_title(f"L{layer}H{head}", fontsize=8, pad=3)
     for spine in ax.spines.values():
         spine.set_color(LINE)
-    for edge in (first, steps - 1):  # the rows between the two lines predict the answer
+    for edge in (min(predicting), max(predicting) + 1):  # the rows between the two lines predict the answer
         ax.axhline(edge, color=ANSWER, linewidth=0.7)
     centres = np.arange(steps) + 0.5
     ax.tick_params(length=0, pad=2, labelsize=6.5)
@@ -122,9 +122,8 @@ def _draw(ax: Axes, shown: AttentionMap, fixture: Fixture, layer: int, head: int
     ax.set_yticks(centres, [f"{label}  S{step}" for step, label in enumerate(shown.labels)] if beside else [])
     for step, label in enumerate(ax.get_yticklabels() if beside else []):
         read = reach([Node(step, layer, "head", head)], shape)
-        label.set_color(ANSWER if first <= step < steps - 1 else "black" if read else UNREAD)
+        label.set_color(ANSWER if step in predicting else "black" if read else UNREAD)
     if head == shape.n_heads - 1:
-        for digit in layout.answer_digits:
-            at = layout.predicted_at(digit) + 0.5
-            ax.annotate(f"→ {digit}", (steps, at), (3, 0), textcoords="offset points", color=ANSWER,
+        for token, step in shown.predicting.items():
+            ax.annotate(f"→ {token}", (steps, step + 0.5), (3, 0), textcoords="offset points", color=ANSWER,
                         fontsize=6.5, va="center", annotation_clip=False)  # fmt: skip

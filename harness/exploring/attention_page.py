@@ -57,13 +57,16 @@ def attention_page(fixture: Fixture, maps: Sequence[AttentionMap]) -> str:
             f'<h2>{html.escape(shown.title)}</h2>\n<div id="view-{place}"></div>\n'
             f'<script>CircuitsVis.render("view-{place}", CircuitsVis.AttentionHeads, {_json(wanted)})</script>\n'
         )
-    title, digits = f"Attention patterns of {fixture.name}", fixture.layout.answer_digits
-    first, last = (fixture.layout.predicted_at(digit) for digit in (digits[0], digits[-1]))
+    title, tokens = f"Attention patterns of {fixture.name}", fixture.task.answer_tokens
+    predicting = maps[0].predicting if maps and fixture.task.answer_steps else {}
+    told = ""
+    if predicting:
+        steps = f" Steps {predicting[tokens[0]]} to {predicting[tokens[-1]]} predict the answer"
+        told = f"{steps} {fixture.task.nouns.tokens} {tokens[0]} to {tokens[-1]}."
     return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n'
         "<style>body {font-family: sans-serif; margin: 2em} h2 {font-size: 1em; margin-top: 3em}</style>\n"
-        f"<h1>{title}</h1>\n<p>A row is the step that looks, a column the step that it looks at. Steps {first} to "
-        f"{last} predict the answer digits {digits[0]} to {digits[-1]}.</p>\n"
+        f"<h1>{title}</h1>\n<p>A row is the step that looks, a column the step that it looks at.{told}</p>\n"
         f"<script>{script}</script>\n{''.join(views)}</html>\n"
     )
 

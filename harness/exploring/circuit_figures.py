@@ -30,7 +30,7 @@ def circuit_figure(fixture: Fixture, circuits: Circuits) -> Figure:
     """Return one figure of a layer: a heat map of each head's token-to-neuron product, and of neuron-to-logit."""
     neurons, logits = circuits.neurons.cpu().numpy(), circuits.logits.cpu().numpy().T
     order = by_token(logits)
-    names, layer = fixture.layout.vocabulary, circuits.layer
+    names, layer = fixture.task.vocabulary, circuits.layer
     side = ROW * len(names)
     height = HEAD + (len(neurons) + 1) * (NAME + side) + FOOT
     page = Figure(figsize=(WIDTH, height))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.models.fixtures import Fixture
-from harness.specs.recipe import UserModelRecipe
+from harness.specs.recipe import OwnModel
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def circuits(fixture: Fixture, layer: int = 0) -> Circuits:
         >>> circuits(load_fixture("quick_d5_l2_s0")).neurons.shape  # doctest: +SKIP
         torch.Size([3, 13, 384])
     """
-    if isinstance(fixture.recipe, UserModelRecipe):
+    if isinstance(fixture.recipe.model, OwnModel):
         fix = "look at its weights in Python"
-        raise HarnessError.of("a model whose weights have TransformerLens's names", fixture.recipe.model, fix)
+        raise HarnessError.of("a model whose weights have TransformerLens's names", fixture.recipe.model.model, fix)
     weights = fixture.weights
     embedded, out = weights["embed.W_E"], weights["unembed.W_U"]
     block = {name: weights[f"blocks.{layer}.{name}"] for name in ("attn.W_V", "attn.W_O", "mlp.W_in", "mlp.W_out")}

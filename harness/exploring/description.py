@@ -18,7 +18,7 @@ from harness.models.fixtures import Fixture
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, Shape
 from harness.specs.pins import Pin, read_pin
-from harness.specs.recipe import UserModelRecipe
+from harness.specs.recipe import OwnModel
 from harness.tasks.positions import Positions
 from harness.tasks.questions import Sample
 from harness.training.card import accuracy_table
@@ -51,7 +51,7 @@ class Description:
     config: dict[str, str]
     shapes: dict[str, tuple[int, ...]]  # of every weight
     norms: dict[str, tuple[float, ...]]  # Frobenius, per weight; one per head if split by head
-    hooks: dict[str, tuple[int, ...]]  # hook point that fires → shape of its value, for one question
+    hooks: dict[str, tuple[int, ...]]  # hook point that fires → shape of its value, for one prompt
     silent: tuple[str, ...]  # hook points that do not fire in this model as it is built
     circuits: tuple[Product, ...]
     pin: Pin
@@ -66,7 +66,7 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
     Raises:
         FixtureError: the pin of the fixture cannot be read.
     """
-    own = isinstance(fixture.recipe, UserModelRecipe)  # only the model's own code knows its tensors
+    own = isinstance(fixture.recipe.model, OwnModel)  # only the model's own code knows its tensors
     names = fixture.weights if own else expected_tensors(fixture.recipe)  # in the order of computation
     weights = {name: fixture.weights[name] for name in names}
     config = fixture.model.cfg
@@ -93,19 +93,19 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
 
 @torch.inference_mode()
 def hook_values(fixture: Fixture) -> dict[str, Tensor]:
-    """Return the value at every hook point that fires on one question, from TransformerLens's cache."""
-    tokens = fixture.task.tokens_for(Sample(1, 0)).to(fixture.device)
-    _, cache = fixture.model.run_with_cache(tokens)
+    """Return the value at every hook point that fires on one prompt, from TransformerLens's cache."""
+    prompts = fixture.task.batch_for(Sample(1, 0))
+    _, cache = fixture.model.run_with_cache(prompts.tokens[:, : int(prompts.lengths[0])].to(fixture.device))
     return {name: cache[name] for name in cache}
 
 
 def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
     """Return the description as Markdown; `pictures` are the file names of the drawn circuits, if any."""
-    layout = found.nodes.layout
+    task = found.nodes.task
     node = {kind: hook_point(Node(0, 0, kind)).removeprefix("blocks.0.") for kind in ("head", "mlp", "resid")}
     numbers = sum(torch.Size(size).numel() for size in found.shapes.values())
     weight_rows = [(name, _size(found.shapes[name]), _norm(found.norms.get(name, ()))) for name in found.shapes]
-    hook_rows = [(name, _size(("question", *size[1:])), layers) for name, size, layers in by_layer(found.hooks)]
+    hook_rows = [(name, _size((task.nouns.prompt, *size[1:])), layers) for name, size, layers in by_layer(found.hooks)]
     circuit_rows = [(made.name, made.of, _size(made.shape), _norm([made.norm])) for made in found.circuits]
     parts = [
         f"# {found.fixture}", "",
@@ -113,7 +113,7 @@ def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
         "## Config", "",
         markdown_table(list(found.config.items()), ["", ""]), "",
         "## Steps", "",
-        markdown_table([layout.names], [f"S{step}" for step in range(layout.n_ctx)]), "",
+        *_steps(task), "",
         "## Weights", "",
         "The norm is Frobenius's, the root of the sum of squares; of a head's own weights, head by head.", "",
         markdown_table(weight_rows, ["weight", "shape", "norm"]), "",
@@ -130,7 +130,7 @@ def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
         markdown_table(circuit_rows, ["circuit", "of", "shape", "norm"]), "",
         *(part for picture in pictures for part in (f"![Circuits]({picture})", "")),
         "## Accuracy", "",
-        *_accuracy(found.pin, layout),
+        *_accuracy(found.pin, task),
     ]  # fmt: skip
     return "\n".join(parts)
 
@@ -145,11 +145,19 @@ def by_layer(hooks: Mapping[str, tuple[int, ...]]) -> list[tuple[str, tuple[int,
     return [(name, size, ", ".join(layers)) for (name, size), layers in grouped.items()]
 
 
-def _accuracy(pin: Pin, layout: Positions) -> list[str]:
+def _steps(task: Positions) -> list[str]:
+    if not task.names:
+        return [f"{task.nouns.prompts.capitalize()} differ in length: {task.n_ctx} tokens at most."]
+    return [markdown_table([task.names], [f"S{step}" for step in range(task.n_ctx)])]
+
+
+def _accuracy(pin: Pin, task: Positions) -> list[str]:
     if not pin.measured:
         return ["None was measured when the weights were pinned.", ""]
-    said = "Of random questions, when the weights were pinned; a digit's cell is its share of right answers, "
-    return [f"{said}teacher-forced / free-running where they differ.", "", accuracy_table(pin, layout), ""]
+    nouns = task.nouns
+    said = f"Of random {nouns.prompts}, when the weights were pinned; "
+    said += f"a {nouns.token}'s cell is its share of right answers, "
+    return [f"{said}teacher-forced / free-running where they differ.", "", accuracy_table(pin, task), ""]
 
 
 def _size(shape: Sequence[object]) -> str:

@@ -1,6 +1,6 @@
 """``harness new``: drafts a claim from a measurement. The claim records a result; nobody predicted it.
 
-The nodes are ablated on a sample. The interval of each answer digit decides whether the digit fails, may fail or stays
+The nodes are ablated on a sample. The interval of each answer token decides whether the token fails, may fail or stays
 right in the claim. The claim asks other questions, drawn with another seed, so that it tests the recorded result.
 """
 
@@ -18,7 +18,7 @@ from harness.base.text import percent
 from harness.base.yaml_text import flow
 from harness.base.yamlfile import parse_yaml
 from harness.judging.bench import Workbench
-from harness.judging.measurement import DigitCount
+from harness.judging.measurement import TokenCount
 from harness.judging.requests import Ablation
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.keys import DEFAULT_GATE
@@ -28,7 +28,6 @@ from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE
 from harness.specs.roles import shape_of
 from harness.specs.spec_files import claims_in, read_questions
 from harness.tasks.questions import Sample
-from harness.tasks.registry import task_of
 
 DEFAULT_N = 1000
 SEED = 314159  # of the measurement, if the questions name no seed
@@ -37,25 +36,25 @@ MOST_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Seen:
-    """The effect of the ablation on one answer digit."""
+    """The effect of the ablation on one answer token."""
 
-    count: DigitCount
-    low: float  # the ends of the interval of the digit's failure rate
+    count: TokenCount
+    low: float  # the ends of the interval of the token's failure rate
     high: float
-    reached: bool  # whether the ablated nodes can affect the digit
+    reached: bool  # whether the ablated nodes can affect the token
 
     @property
     def fails(self) -> bool:
-        """Whether the digit surely fails at more than a spec's default rate, ``FAIL_RATE``."""
+        """Whether the token surely fails at more than a spec's default rate, ``FAIL_RATE``."""
         return self.reached and self.low > FAIL_RATE
 
     @property
     def open(self) -> bool:
-        """Whether the digit neither surely fails nor surely stays right."""
+        """Whether the token neither surely fails nor surely stays right."""
         return self.reached and not self.fails and not self.high < INTACT_RATE
 
     def __str__(self) -> str:
-        seen = f"{self.count.digit:<4}{self.count.wrong}/{self.count.asked}"
+        seen = f"{self.count.token:<4}{self.count.wrong}/{self.count.asked}"
         return f"{seen:<16}{self.low:.2%} to {self.high:.2%}" if self.reached else f"{seen:<16}out of reach"
 
 
@@ -68,12 +67,13 @@ class Draft:
     method: Method
     measured: Sample
     asked: dict[str, Any]  # the questions of the claim, as written in a spec
-    seen: tuple[Seen, ...]  # highest digit first
+    seen: tuple[Seen, ...]  # highest token first
     clean_accuracy: float
+    token: str  # what the task calls a token of the answer
 
     @property
     def settled(self) -> bool:
-        """Whether the model's shape alone settles the claim: the nodes reach no answer digit."""
+        """Whether the model's shape alone settles the claim: the nodes reach no answer token."""
         return not any(row.reached for row in self.seen)
 
     def spec(self) -> str:
@@ -81,12 +81,12 @@ class Draft:
         about = ", ".join(self.nodes)
         name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", f"cut {about}".replace("[", ""))[:90].strip("-")
         written = self.nodes[0] if len(self.nodes) == 1 else list(self.nodes)
-        fails = [row.count.digit for row in self.seen if row.fails]
-        may = [row.count.digit for row in self.seen if row.open]
+        fails = [row.count.token for row in self.seen if row.fails]
+        may = [row.count.token for row in self.seen if row.open]
         by = "" if self.method == "mean" else f"    method: {self.method}\n"
         gate = f"    gate: {math.floor(9 * self.clean_accuracy) / 10}\n" if self.clean_accuracy < DEFAULT_GATE else ""
         return (
-            f"# Drafted by `harness new` from {self.measured}. What it saw, digit by digit:\n"
+            f"# Drafted by `harness new` from {self.measured}. What it saw, {self.token} by {self.token}:\n"
             + "".join(f"#   {row}\n" for row in self.seen)
             + "# It records; it predicts nothing. Edit it into what you expect, and why, then delete `recorded`.\n"
             f"version: 1\nfixture: {self.fixture}\nhypotheses:\n"
@@ -104,16 +104,16 @@ class Draft:
         """Return the claim as an English sentence that states the result."""
         about = f"Cutting {', '.join(self.nodes)} by {self.method} ablation"
         if self.settled:
-            return f"{about} changes no digit, because nothing reads what it computes."
-        parts = [f"{r.count.digit} {_rate(r)}" for r in self.seen if r.fails]
+            return f"{about} changes no {self.token}, because nothing reads what it computes."
+        parts = [f"{r.count.token} {_rate(r)}" for r in self.seen if r.fails]
         broken = (
             f"breaks {_listed(parts)}"
             if parts
-            else "breaks no digit surely"
+            else f"breaks no {self.token} surely"
             if any(r.open for r in self.seen)
-            else "breaks no digit"
+            else f"breaks no {self.token}"
         )
-        free = [f"{r.count.digit} {_rate(r)}" for r in self.seen if r.open]
+        free = [f"{r.count.token} {_rate(r)}" for r in self.seen if r.open]
         rest = f", perhaps {_listed(free)}" if free else ""
         if len(parts) + len(free) == len(self.seen):
             return f"{about} {broken}{rest}."
@@ -124,13 +124,13 @@ def draft(ref: FixtureRef, nodes: Sequence[str], questions: str | None, method: 
     """Return a spec file that claims the measured effect of ablating `nodes` of a fixture.
 
     Raises:
-        HarnessError: the fixture, nodes or sample do not exist, or the sample is too small to settle any digit.
+        HarnessError: the fixture, nodes or sample do not exist, or the sample is too small to settle any token.
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
     """
     shape = shape_of(ref)
     cut, reached = read_nodes(nodes, shape), reach(read_nodes(nodes, shape), shape)
-    text = questions or f"{{n: {DEFAULT_N}{task_of(shape.layout).spread_key}}}"
+    text = questions or f"{{n: {DEFAULT_N}{shape.task.spread_key}}}"
     asked = read_questions(text, shape)
     if not isinstance(asked, Sample) or asked.auto:
         fix = "ask {n: 1000}: the claim is judged on questions other than those it was made from"
@@ -138,22 +138,24 @@ def draft(ref: FixtureRef, nodes: Sequence[str], questions: str | None, method: 
     written = parse_yaml(text, "questions").data
     measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
     found = bench.measure(Ablation(ref, cut, method, DEFAULT_REFERENCE, measured, details=False)).measurement
-    seen = tuple(_seen(count, count.digit in reached, len(reached)) for count in found.digits)
+    seen = tuple(_seen(count, count.token in reached, len(reached)) for count in found.tokens)
     if reached and all(row.open for row in seen if row.reached):
-        told = ", ".join(f"{r.count.digit} {r.count.wrong}/{r.count.asked}" for r in seen if r.reached)
+        told = ", ".join(f"{r.count.token} {r.count.wrong}/{r.count.asked}" for r in seen if r.reached)
+        surely = f"surely fails on more than {FAIL_RATE:.0%}, or on less than {INTACT_RATE:.0%}"
         raise HarnessError.of(
-            f"a digit that surely fails on more than {FAIL_RATE:.0%}, or on less than {INTACT_RATE:.0%}", told,
+            f"a {shape.task.nouns.token} that {surely}", told,
             "ask more questions, --questions '{n: 4000}' say, or write the claim with a fail_rate of its own",
         )  # fmt: skip
     other = measured.seed + 1 if measured.seed < MOST_SEED else 0
     text = Draft(
-        ref.name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy
+        ref.name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy,
+        shape.task.nouns.token,
     ).spec()  # fmt: skip
     claims_in(parse_yaml(text, "draft"), ref.root)  # raises unless the draft is a valid spec
     return text
 
 
-def _seen(count: DigitCount, reached: bool, comparisons: int) -> Seen:
+def _seen(count: TokenCount, reached: bool, comparisons: int) -> Seen:
     low, high = (0.0, 1.0)
     if count.asked:
         low, high = exact_interval(count.wrong, count.asked, shared_confidence(comparisons))

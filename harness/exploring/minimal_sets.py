@@ -1,7 +1,7 @@
 """``harness minimal``: a greedy search for a small set of nodes that carries the whole answer, for a ``keep`` claim.
 
 The search ablates nodes one after the other, in the order of their effect alone, smallest first. A node stays ablated
-if every digit still stays right on all but a few questions. The search ends when a whole round ablates no further node.
+if every token still stays right on all but a few questions. The search ends when a whole round ablates no further node.
 The remaining set is minimal for this search only. The questions of the search do not test it: the claim asks others.
 """
 
@@ -21,23 +21,22 @@ from harness.specs.methods import Method
 from harness.specs.nodes import Node, all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.siblings import write_nodes
-from harness.tasks.answers import answers
 from harness.tasks.questions import Sample
 
 Part = Literal["heads", "mlps"]
 KINDS = {"heads": "head", "mlps": "mlp"}
-MOST_WRONG = 0.004  # largest share of the questions that may fail at any digit
+MOST_WRONG = 0.004  # largest share of the questions that may fail at any token
 ASKED_N, ASKED_SEED, ASKED_RATE = 500, 31, 0.03  # of the claim; its questions are not those of the search
 
 
 @dataclass(frozen=True)
 class MinimalSet:
-    """The result of a search: the nodes that remain, out of those that reach an answer digit."""
+    """The result of a search: the nodes that remain, out of those that reach an answer token."""
 
     fixture: str
     part: Part
     kept: tuple[Node, ...]
-    live: int  # nodes that reach an answer digit
+    live: int  # nodes that reach an answer token
     accuracy: float  # of the clean run, on the questions of the search
     searched_on: str
     spread_key: str  # for the questions of the claim
@@ -67,18 +66,18 @@ def find_minimal(
     """
     fixture = bench.fixture(ref)
     questions = Sample(n, seed, fixture.task.spread())
-    tokens = bench.tokens(ref, questions)
+    prompts = bench.prompts(ref, questions)
     every = [node for node in all_nodes(fixture.shape) if node.kind == KINDS[part]]
     live = [node for node in every if reach([node], fixture.shape)]
-    make = replacement(Ablation(ref, tuple(every), method, DEFAULT_REFERENCE, questions), bench, tokens)
-    truth = answers(tokens, fixture.layout)
-    right = bench.clean(ref, questions).predicted == truth
+    make = replacement(Ablation(ref, tuple(every), method, DEFAULT_REFERENCE, questions), bench, prompts)
+    right = prompts.right.contains(bench.clean(ref, questions).predicted)
 
     def worst(node_sets: Sequence[Sequence[Node]]) -> list[float]:
-        """Return for each ablated set the failure rate of the digit that fails most."""
-        outcomes = bench.run(ref, tokens, [make(nodes) for nodes in node_sets])
+        """Return for each ablated set the failure rate of the token that fails most."""
+        outcomes = bench.run(ref, prompts, [make(nodes) for nodes in node_sets])
         return [
-            float(((found.check(ref.name).predicted != truth) & right).double().mean(0).max()) for found in outcomes
+            float((~prompts.right.contains(found.check(ref.name).predicted) & right).double().mean(0).max())
+            for found in outcomes
         ]
 
     alone = dict(zip(live, worst([[node] for node in live]), strict=True))
@@ -92,7 +91,8 @@ def find_minimal(
                 left.remove(node)
         if len(left) == before:
             accuracy = float(right.all(1).double().mean())
+            searched_on = f"{n} {fixture.task.nouns.prompts} of seed {seed}"
             return MinimalSet(
-                ref.name, part, tuple(sorted(left)), len(live), accuracy, f"{n} questions of seed {seed}",
+                ref.name, part, tuple(sorted(left)), len(live), accuracy, searched_on,
                 fixture.task.spread_key,
             )  # fmt: skip

@@ -1,17 +1,12 @@
 """``harness locate``: finds the nodes that have each role. It searches on one sample and confirms on another.
 
-The roles that it looks for, in a model that adds numbers of n digits:
+The task names the roles to look for: which variable their nodes carry, and which answer tokens follow it. A node is a
+candidate for a role if mean ablation of one node at its step and layer breaks one of the role's tokens on some prompt.
+The node itself need not break a token: if two heads do the same work, neither breaks anything alone.
 
-    base_add.Ak    carries ``Dk.base_add`` to Ak
-    carry.Ak       carries ``D(k-1).tricase`` to Ak: whether the column below makes a carry, or passes one on
-    tricase.Dk     carries ``Dk.tricase`` up a cascade, to all of A(k+2) and the digits above
-
-A node is a candidate for a role if mean ablation of one node at its step and layer breaks one of the role's digits on
-some question. The node itself need not break a digit: if two heads do the same work, neither breaks anything alone.
-
-The search patches candidates, first single nodes and then sets, with their values on another question
+The search patches candidates, first single nodes and then sets, with their values on another prompt
 (``harness/judging/verbs/patch.py``). A set of nodes scores the share of pairs whose whole answer comes out as the
-causal model says: both the digits that should follow and those that should stay. A set has one head, heads of one step
+causal model says: both the tokens that should follow and those that should stay. A set has one head, heads of one step
 and layer, or one of the best smaller sets with one more node, up to :data:`MOST` nodes. Larger sets are not tried once
 a set scores :data:`ENOUGH`. The best set is proposed if it scores above ``FOLLOW_RATE``. MLPs are tried only if no set
 of heads does, and in smaller sets.
@@ -42,28 +37,13 @@ from harness.specs.parsing import FOLLOW_RATE, INTACT_RATE
 from harness.specs.roles import Evidence, RolesFile
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.patch import Patch
-from harness.tasks.addition.variables import Variable
+from harness.tasks.contract import RoleQuery
 from harness.tasks.questions import PairSample
 
 ENOUGH = 0.95  # share of the search's pairs at which no larger set is tried
 MOST = 3  # nodes in a set
 RANKED = 2  # sets of one size that the next size extends; also the number of rivals shown
-SWEEP_N = 1_000  # questions on which each node is ablated alone, to see which digits it breaks
-
-
-@dataclass(frozen=True)
-class RoleQuery:
-    """A role to search for: the variable that its nodes carry, and the digits that follow it."""
-
-    role: str
-    place: str
-    variable: Variable
-    digits: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The role's full name: ``base_add.A4``."""
-        return f"{self.role}.{self.place}"
+SWEEP_N = 1_000  # prompts on which each node is ablated alone, to see which tokens it breaks
 
 
 @dataclass
@@ -88,17 +68,6 @@ class RoleResult:
         return [item for item in self.ranked if not mine & set(item[0]) and len(item[0]) <= len(mine)]
 
 
-def role_queries(n_digits: int) -> Iterator[RoleQuery]:
-    """Yield the roles to look for in a model that adds numbers of `n_digits` digits."""
-    for k in range(n_digits - 1, -1, -1):
-        yield RoleQuery("base_add", f"A{k}", Variable(k, "base_add"), (f"A{k}",))
-    for k in range(n_digits, 0, -1):
-        yield RoleQuery("carry", f"A{k}", Variable(k - 1, "tricase"), (f"A{k}",))
-    for k in range(n_digits - 2, -1, -1):
-        digits = tuple(f"A{digit}" for digit in range(n_digits, k + 1, -1))
-        yield RoleQuery("tricase", f"D{k}", Variable(k, "tricase"), digits)
-
-
 def locate(ref: FixtureRef, bench: Workbench, *, n: int = 100, confirm: int = 1000, seed: int = 0) -> list[RoleResult]:
     """Return the result for each role in a fixture: searched on `n` pairs, confirmed on `confirm` pairs.
 
@@ -106,14 +75,13 @@ def locate(ref: FixtureRef, bench: Workbench, *, n: int = 100, confirm: int = 10
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
     """
-    layout = bench.fixture(ref).layout
-    if not layout.columns:
+    task = bench.fixture(ref).task
+    if not task.roles:
         fix = "look for its nodes with harness sweep"
-        raise HarnessError.of("a model of addition, whose roles these are", f"one of {layout.title}", fix)
+        raise HarnessError.of("a model whose task names roles to look for", f"one of {task.title}", fix)
     counts = map_nodes(ref, bench, SWEEP_N).counts
-    broken = {node: frozenset(digit.digit for digit in digits if digit.wrong) for node, digits in counts.items()}
-    roles = list(role_queries(len(layout.columns)))
-    found = [_search(sought, ref, bench, broken, PairSample(n, seed)) for sought in roles]
+    broken = {node: frozenset(token.token for token in tokens if token.wrong) for node, tokens in counts.items()}
+    found = [_search(sought, ref, bench, broken, PairSample(n, seed)) for sought in task.roles]
     proposed = sum(bool(row.nodes) for row in found)
     for row in found:
         if row.nodes:
@@ -143,11 +111,11 @@ def _search(
 ) -> RoleResult:
     """Return the sets tried for a role; `nodes` is the best set, if it is good enough."""
     found, shape = RoleResult(sought), bench.fixture(ref).shape
-    places = {(node.step, node.layer) for node, digits in broken.items() if digits & set(sought.digits)}
+    places = {(node.position, node.layer) for node, tokens in broken.items() if tokens & set(sought.tokens)}
     for kinds, most in ((("head",), MOST), (("head", "mlp"), MOST - 1)):
-        nodes = [node for node in broken if node.kind in kinds and (node.step, node.layer) in places]
+        nodes = [node for node in broken if node.kind in kinds and (node.position, node.layer) in places]
         for size in range(1, most + 1):
-            sets = [chosen for chosen in _sets(nodes, size, found) if set(sought.digits) <= reach(chosen, shape)]
+            sets = [chosen for chosen in _sets(nodes, size, found) if set(sought.tokens) <= reach(chosen, shape)]
             new = {write_nodes(chosen): chosen for chosen in sets if chosen not in found.tried}
             if new:
                 claim = _claim(sought, next(iter(new.values())), ref, bench, pairs)
@@ -177,9 +145,9 @@ def _search(
 
 def _sets(nodes: Sequence[Node], size: int, found: RoleResult) -> Iterator[Nodes]:
     """Yield sets of `size` nodes: all within one step and layer, then each of the best smaller sets plus one node."""
-    places: dict[tuple[int, int, str], list[Node]] = {}
+    places: dict[tuple[str, int, str], list[Node]] = {}
     for node in nodes:
-        places.setdefault((node.step, node.layer, node.kind), []).append(node)
+        places.setdefault((node.position, node.layer, node.kind), []).append(node)
     for here in places.values():
         yield from combinations(here, size)
     smaller = [chosen for chosen, _ in found.ranked if len(chosen) == size - 1 and set(chosen) <= set(nodes)]
@@ -199,14 +167,14 @@ def _confirm(row: RoleResult, ref: FixtureRef, bench: Workbench, pairs: PairSamp
         row.why = f"best {write_nodes(row.nodes)}: {follow:.0%} of other pairs ({low:.0%} to {high:.0%})"
         return
     row.evidence = Evidence(
-        variable=str(row.sought.variable), digits=list(row.sought.digits), pairs=len(right), follow=follow, low=low,
+        variable=str(row.sought.variable), tokens=list(row.sought.tokens), pairs=len(right), follow=follow, low=low,
         high=high, agreeing_change=1 - float(measured.unchanged.double().mean()),
         searched_follow=row.tried[row.nodes], next=_as_written(row.rivals[0][0]) if row.rivals else None,
         next_follow=row.rivals[0][1] if row.rivals else None,
     )  # fmt: skip
 
 
-def _share(as_expected: Bool[Tensor, "pair digit"]) -> float:
+def _share(as_expected: Bool[Tensor, "pair answer"]) -> float:
     """Return the share of pairs whose whole answer is as the causal model says."""
     return float(as_expected.all(1).double().mean())
 
@@ -229,7 +197,7 @@ def _claim(
         id=sought.name, claim=f"{write_nodes(nodes)} is {sought.name}", source="", fixture=ref.name, questions=pairs,
         gate=0.0, xfail=None, tags=(), shape=bench.fixture(ref).shape, fixtures=ref.root, path="", line=0,
         index=0, key="", error=error, node_text=write_nodes(nodes), nodes=nodes, variable=sought.variable,
-        digits=sought.digits, may_change=(), follow_rate=FOLLOW_RATE, intact_rate=INTACT_RATE,
+        tokens=sought.tokens, may_change=(), follow_rate=FOLLOW_RATE, intact_rate=INTACT_RATE,
     )  # fmt: skip
 
 
@@ -242,7 +210,7 @@ def to_markdown(name: str, found: Sequence[RoleResult]) -> str:
         seen = f"{percent(e.follow)} of {e.pairs} ({percent(e.low)} to {percent(e.high)})" if e else row.why
         after = ", ".join(f"`{write_nodes(nodes)}` {share:.0%}" for nodes, share in rivals)
         margin = f"{row.tried[row.nodes] - rivals[0][1]:.0%}" if rivals else ""
-        carries = f"{row.sought.variable} to {', '.join(row.sought.digits)}"
+        carries = f"{row.sought.variable} to {', '.join(row.sought.tokens)}"
         rows.append((row.sought.name, place, carries, seen, after, margin))
     heads = ["role", "nodes", "carries", "pairs that come out as they should", "next in the search", "margin there"]
     placed = sum(row.evidence is not None for row in found)

@@ -12,6 +12,7 @@ from harness.engines.predictions import Outcome
 from harness.judging.measurement import Measurement
 from harness.models.fixtures import Fixture
 from harness.specs.nodes import Node
+from harness.tasks.batch import Batch
 from harness.tasks.pairs import Drawn
 
 
@@ -27,18 +28,18 @@ class Answered(NamedTuple):
     """What a clean model answered."""
 
     fixture: Fixture
-    tokens: Int[Tensor, "question pos"]
+    prompts: Batch
     clean: Outcome  # teacher-forced
-    predicted: Int[Tensor, "question digit"]  # free-running, where that was asked for
+    predicted: Int[Tensor, "prompt answer"]  # free-running, where that was asked for
 
 
 class Attended(NamedTuple):
-    """The clean run, and the attention pattern of each head at its step."""
+    """The clean run, and the attention pattern of each head at its positions."""
 
     fixture: Fixture
-    tokens: Int[Tensor, "question pos"]
+    prompts: Batch
     clean: Outcome
-    patterns: dict[Node, Float[Tensor, "question key"]]
+    patterns: dict[Node, Float[Tensor, "prompt index key"]]
 
 
 class Interchanged(NamedTuple):

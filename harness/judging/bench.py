@@ -27,11 +27,12 @@ from harness.judging.requests import Ablation, AttentionOf, CleanAnswers, Interc
 from harness.models.fixtures import Fixture, load_fixture
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, reach
+from harness.tasks.batch import Batch
 from harness.tasks.pairs import draw_pairs
-from harness.tasks.questions import Questions
+from harness.tasks.questions import Counterparts, Questions, Source
 
 VALUES_KEPT = 4  # question sets whose captured values are in memory
-OUTCOMES_AT_ONCE = 2_000_000  # questions × interventions whose outcomes are in memory together, some 250 MB
+OUTCOMES_AT_ONCE = 2_000_000  # prompts × interventions whose outcomes are in memory together, some 250 MB
 
 
 class Workbench:
@@ -49,14 +50,14 @@ class Workbench:
         self._failed: dict[FixtureRef, HarnessError] = {}
         self._prepared: set[FixtureRef] = set()
         self._gathered: dict[Ablation, bool] = {}  # in order; whether details are wanted
-        self._wanted: dict[tuple[FixtureRef, Questions], dict[Node, None]] = {}  # values; the keys are an ordered set
-        self._values: dict[tuple[FixtureRef, Questions], tuple[frozenset[Node], dict[Node, Tensor]]] = {}
+        self._wanted: dict[tuple[FixtureRef, Source], dict[Node, None]] = {}  # values; the keys are an ordered set
+        self._values: dict[tuple[FixtureRef, Source], tuple[frozenset[Node], dict[Node, Tensor]]] = {}
         self._heads: dict[tuple[FixtureRef, Questions], dict[Node, None]] = {}  # attention; an ordered set
         self._attended: dict[tuple[FixtureRef, Questions], tuple[Outcome, dict[Node, Tensor]]] = {}
         self._found: dict[Ablation, Ablated | HarnessError] = {}
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=16)(self._load)
-        self.tokens = lru_cache(maxsize=64)(self._tokens)
+        self.prompts = lru_cache(maxsize=64)(self._prompts)
         self.means = lru_cache(maxsize=64)(self._means)  # small: one value a node; claims about many runs take turns
         self.clean = lru_cache(maxsize=128)(self._clean)
 
@@ -72,14 +73,16 @@ class Workbench:
             self._failed[ref] = error
             raise
 
-    def _tokens(self, ref: FixtureRef, questions: Questions) -> Int[Tensor, "question pos"]:
-        return self.fixture(ref).task.tokens_for(questions)
+    def _prompts(self, ref: FixtureRef, source: Source) -> Batch:
+        if isinstance(source, Counterparts):
+            return self.prompts(ref, source.of).counterparts(source.name, source.seed)
+        return self.fixture(ref).task.batch_for(source)
 
-    def _means(self, ref: FixtureRef, reference: Questions) -> dict[Node, Tensor]:
-        return self.engine(ref).capture_means(self.fixture(ref), self.tokens(ref, reference), self.chunk)
+    def _means(self, ref: FixtureRef, reference: Source) -> dict[Node, Tensor]:
+        return self.engine(ref).capture_means(self.fixture(ref), self.prompts(ref, reference), self.chunk)
 
     def _clean(self, ref: FixtureRef, questions: Questions) -> Outcome:
-        return self.run(ref, self.tokens(ref, questions), [CLEAN])[0].check(ref.name)
+        return self.run(ref, self.prompts(ref, questions), [CLEAN])[0].check(ref.name)
 
     def engine(self, ref: FixtureRef) -> Engine:
         """Return the engine that runs the fixture."""
@@ -89,29 +92,27 @@ class Workbench:
         """Return what a report calls that engine."""
         return engine_for(self.fixture(ref), self.choice)[1]
 
-    def run(
-        self, ref: FixtureRef, tokens: Int[Tensor, "question pos"], changes: Sequence[Intervention]
-    ) -> list[Outcome]:
-        """Return what the fixture answers to the questions in `tokens` under each intervention.
+    def run(self, ref: FixtureRef, prompts: Batch, changes: Sequence[Intervention]) -> list[Outcome]:
+        """Return what the fixture answers to the prompts under each intervention.
 
         Raises:
-            MeasurementError: no questions, or a hook that did not fire.
+            MeasurementError: no prompts, or a hook that did not fire.
         """
-        return self.engine(ref).run(self.fixture(ref), tokens, changes, self.chunk)
+        return self.engine(ref).run(self.fixture(ref), prompts, changes, self.chunk)
 
-    def values(self, ref: FixtureRef, questions: Questions, nodes: Iterable[Node]) -> dict[Node, Tensor]:
-        """Return the clean values of `nodes` on every question, at least of those that reach an answer token.
+    def values(self, ref: FixtureRef, source: Source, nodes: Iterable[Node]) -> dict[Node, Tensor]:
+        """Return the clean values of `nodes` on every prompt, at least of those that reach an answer token.
 
         The values of other gathered nodes are captured in the same run.
 
         Raises:
             MeasurementError: no questions, or a hook that did not fire.
         """
-        where, nodes = (ref, questions), tuple(nodes)
+        where, nodes = (ref, source), tuple(nodes)
         wanted = self._wanted.setdefault(where, {})
         wanted.update(dict.fromkeys(nodes))
         if where not in self._values or not self._values[where][0].issuperset(nodes):
-            _, found = self.engine(ref).capture(self.fixture(ref), self.tokens(ref, questions), wanted, self.chunk)
+            _, found = self.engine(ref).capture(self.fixture(ref), self.prompts(ref, source), wanted, self.chunk)
             self._values[where] = frozenset(wanted), found
             while len(self._values) > VALUES_KEPT:
                 del self._values[next(iter(self._values))]
@@ -153,25 +154,25 @@ class Workbench:
 
     def _answers(self, request: CleanAnswers) -> Answered:
         ref, questions = request.model, request.questions
-        fixture, tokens, clean = self.fixture(ref), self.tokens(ref, questions), self.clean(ref, questions)
+        fixture, prompts, clean = self.fixture(ref), self.prompts(ref, questions), self.clean(ref, questions)
         predicted = clean.predicted
         if request.free_running:
-            predicted = free_running(self.engine(ref), fixture, tokens, predicted, self.chunk)
-        return Answered(fixture, tokens, clean, predicted)
+            predicted = free_running(self.engine(ref), fixture, prompts, predicted, self.chunk)
+        return Answered(fixture, prompts, clean, predicted)
 
     def _attention(self, request: AttentionOf) -> Attended:
         where = (request.model, request.questions)
-        fixture, tokens = self.fixture(request.model), self.tokens(*where)
+        fixture, prompts = self.fixture(request.model), self.prompts(*where)
         if where not in self._attended or not self._attended[where][1].keys() >= set(request.nodes):
             self._attended[where] = self.engine(request.model).attention(
-                fixture, tokens, self._heads[where], self.chunk
+                fixture, prompts, self._heads[where], self.chunk
             )
         clean, patterns = self._attended[where]
-        return Attended(fixture, tokens, clean.check(fixture.name), {node: patterns[node] for node in request.nodes})
+        return Attended(fixture, prompts, clean.check(fixture.name), {node: patterns[node] for node in request.nodes})
 
     def _interchange(self, request: Interchange) -> Interchanged:
         ref, fixture, engine = request.model, self.fixture(request.model), self.engine(request.model)
-        drawn = draw_pairs(request.questions, request.variable, request.digits, fixture.layout)
+        drawn = draw_pairs(request.questions, request.variable, request.tokens, fixture.task)
         every = {node for nodes in request.sets for node in nodes}
         source, values = engine.capture(fixture, drawn.sources, every, self.chunk)
 
@@ -216,25 +217,25 @@ class Workbench:
     def _measure_together(self, group: Sequence[Ablation]) -> dict[Ablation, Ablated | HarnessError]:
         """Return the answers to ablations of one model on the same questions."""
         start, ref = time.perf_counter(), group[0].model
-        fixture, tokens = self.fixture(ref), self.tokens(ref, group[0].questions)
+        fixture, prompts = self.fixture(ref), self.prompts(ref, group[0].questions)
         found: dict[Ablation, Ablated | HarnessError] = {}
         changes: list[tuple[Ablation, str, Intervention]] = []
         for ablation in group:
             try:
-                make = replacement(ablation, self, tokens)
+                make = replacement(ablation, self, prompts)
                 changes += [(ablation, name, make(nodes)) for nodes, name in _groups(ablation, fixture)]
             except HarnessError as error:
                 found[ablation] = error
         tallies: dict[Ablation, Tally] = {}
         seconds = dict.fromkeys(group, 0.0)
         clean_seconds = 0.0
-        at_once = max(1, OUTCOMES_AT_ONCE // len(tokens)) if len(tokens) else 1
+        at_once = max(1, OUTCOMES_AT_ONCE // len(prompts)) if len(prompts) else 1
         for first in range(0, max(1, len(changes)), at_once):
             part = changes[first : first + at_once]
-            clean, *outcomes = self.run(ref, tokens, [CLEAN, *(change for _, _, change in part)])
+            clean, *outcomes = self.run(ref, prompts, [CLEAN, *(change for _, _, change in part)])
             clean_seconds += clean.seconds
             if not tallies:
-                tallies = {ablation: Tally(tokens, fixture.layout, clean) for ablation in group}
+                tallies = {ablation: Tally(prompts, fixture.task, clean) for ablation in group}
             for (ablation, name, _), outcome in zip(part, outcomes, strict=True):
                 seconds[ablation] += outcome.seconds
                 try:

@@ -53,9 +53,9 @@ def require_unchanged(claim: Claim, back: Measurement) -> int:
     Raises:
         MeasurementError: that changed an answer.
     """
-    changed = {count.digit: count.wrong for count in back.digits if count.wrong}
+    changed = {count.token: count.wrong for count in back.tokens if count.wrong}
     if changed:
-        found = ", ".join(f"{digit} on {n} questions" for digit, n in changed.items())
+        found = ", ".join(f"{token} on {n} questions" for token, n in changed.items())
         raise MeasurementError(
             Problem(
                 f"nothing to change when {claim.target} gets the values that it has", found,

@@ -1,8 +1,8 @@
 """Node maps and coverage: every head and MLP of a model is mean-ablated alone.
 
-The questions have their own seed and are spread evenly over the task's strata, if it has any (in addition, the cascade
-lengths). They need not be the questions of any claim. Coverage and the maps on the report page both use this sweep;
-if both are asked for, one sweep serves both. Nodes that cannot reach an answer digit are left out, because they cannot
+The prompts have their own seed and are spread evenly over the task's strata, if it has any. They need not be those of
+any claim. Coverage and the maps on the report page both use this sweep;
+if both are asked for, one sweep serves both. Nodes that cannot reach an answer token are left out, because they cannot
 change the answer.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from harness.base.intervals import exact_interval, shared_confidence
 from harness.base.text import percent
 from harness.judging.bench import Workbench
-from harness.judging.measurement import DigitCount
+from harness.judging.measurement import TokenCount
 from harness.judging.requests import Ablation
 from harness.models.bridge import device_name
 from harness.specs.fixture_files import FixtureRef
@@ -29,7 +29,7 @@ MAP_N, MAP_SEED = 300, 7_007  # for maps; coverage uses more questions with the 
 
 @dataclass(frozen=True)
 class NodeMap:
-    """How many questions each head and MLP of one model breaks when it alone is ablated, digit by digit."""
+    """How many questions each head and MLP of one model breaks when it alone is ablated, token by token."""
 
     fixture: str
     weights_sha256: str
@@ -39,22 +39,22 @@ class NodeMap:
     engine: str
     device: str
     seconds: float  # duration of the sweep
-    counts: Mapping[Node, tuple[DigitCount, ...]]  # only nodes that reach a digit, in order of computation
+    counts: Mapping[Node, tuple[TokenCount, ...]]  # only nodes that reach a token, in order of computation
 
     @property
     def nodes(self) -> Iterator[Node]:
-        """Every head and MLP in the order of computation, including those that reach no digit."""
+        """Every head and MLP in the order of computation, including those that reach no token."""
         return (node for node in all_nodes(self.shape) if node.kind != "resid")
 
     @property
     def comparisons(self) -> int:
-        """The number of pairs of a node and a digit that it reaches; their intervals share the confidence."""
+        """The number of pairs of a node and a token that it reaches; their intervals share the confidence."""
         return sum(len(reach([node], self.shape)) for node in self.counts)
 
-    def worst(self, node: Node) -> DigitCount | None:
-        """Return the digit that fails most when `node` is ablated; None if there is no such digit."""
-        asked = [digit for digit in self.counts.get(node, ()) if digit.asked]
-        return max(asked, key=lambda digit: digit.wrong / digit.asked, default=None)
+    def worst(self, node: Node) -> TokenCount | None:
+        """Return the token that fails most when `node` is ablated; None if there is no such token."""
+        asked = [token for token in self.counts.get(node, ()) if token.asked]
+        return max(asked, key=lambda token: token.wrong / token.asked, default=None)
 
 
 def map_nodes(ref: FixtureRef, bench: Workbench, n: int = MAP_N) -> NodeMap:
@@ -69,7 +69,7 @@ def map_nodes(ref: FixtureRef, bench: Workbench, n: int = MAP_N) -> NodeMap:
     questions = Sample(n, MAP_SEED, fixture.task.spread())
     asked = [Ablation(ref, (node,), "mean", DEFAULT_REFERENCE, questions, details=False) for node in nodes]
     bench.gather(asked)
-    counts = {node: bench.measure(ablation).measurement.digits for node, ablation in zip(nodes, asked, strict=True)}
+    counts = {node: bench.measure(ablation).measurement.tokens for node, ablation in zip(nodes, asked, strict=True)}
     return NodeMap(
         ref.name, fixture.weights_sha256, fixture.shape, str(questions), str(DEFAULT_REFERENCE),
         bench.engine_name(ref), device_name(fixture.device), time.perf_counter() - start, counts,
@@ -85,8 +85,8 @@ class Coverage:
     """The nodes of one model that matter, in the order of computation, and which of them supported claims name."""
 
     fixture: str
-    asked: int  # nodes that reach a digit
-    matter: dict[str, str]  # node → the digit that fails most, and its failures/questions
+    asked: int  # nodes that reach a token
+    matter: dict[str, str]  # node → the token that fails most, and its failures/questions
     named: frozenset[str]
 
     @property
@@ -118,5 +118,5 @@ def coverage_of(found: NodeMap, named: Collection[str]) -> Coverage:
     for node in found.counts:
         worst = found.worst(node)
         if worst and exact_interval(worst.wrong, worst.asked, confidence)[0] > MATTERS:
-            matter[str(node)] = f"{worst.digit} {worst.wrong}/{worst.asked}"
+            matter[str(node)] = f"{worst.token} {worst.wrong}/{worst.asked}"
     return Coverage(found.fixture, len(found.counts), matter, frozenset(named) & frozenset(matter))

@@ -12,23 +12,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.engines.predictions import Outcome
-from harness.tasks.answers import answers
+from harness.tasks.batch import Batch
+from harness.tasks.contract import AnyTask
 from harness.tasks.positions import Positions
-from harness.tasks.registry import task_of
 
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class DigitCount:
-    """Counts for one answer digit, over the questions whose clean run gets that digit right."""
+class TokenCount:
+    """Counts for one answer token, over the prompts whose clean run gets that token right."""
 
-    digit: str
+    token: str
     asked: int
     wrong: int
-    excluded: int  # questions whose clean run gets the digit wrong; they tell nothing about the intervention
-    true_logit_change: float  # mean change of the true digit's logit
-    loss_change: float  # mean change of the digit's loss, nats
+    excluded: int  # prompts whose clean run gets the token wrong; they tell nothing about the intervention
+    true_logit_change: float  # mean change of the right token's logit
+    loss_change: float  # mean change of the token's loss, nats
 
 
 @dataclass(frozen=True)
@@ -46,91 +46,99 @@ class Example:
 
 
 def example_of(
-    prompt: str, answered: Sequence[int], truth: Sequence[int], layout: Positions, case: str = "", node: str = "",
-    source: str = "",
+    prompt: str, answered: Sequence[int], wrong: Sequence[bool], right: Sequence[int], task: Positions, case: str = "",
+    node: str = "", source: str = "",
 ) -> Example:  # fmt: skip
-    """Return the example of a prompt, given the tokens that came out and those that were right."""
+    """Return the example of a prompt: the tokens that came out, which of them are wrong, and those that are right."""
     return Example(
-        prompt, layout.write_answer(answered), tuple(layout.vocabulary[token] for token in answered),
-        tuple(a != b for a, b in zip(answered, truth, strict=True)), layout.write_answer(truth), case, node, source,
+        prompt, task.write_answer(answered), tuple(task.vocabulary[token] for token in answered), tuple(wrong),
+        task.write_answer(right), case, node, source,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Counts and effect sizes of one intervention on one question set."""
+    """Counts and effect sizes of one intervention on the same prompts."""
 
     n: int
-    clean_accuracy: float  # fraction of questions with every digit right in the clean run
-    clean_loss: float  # nats per answer digit, mean
+    clean_accuracy: float  # fraction of prompts with every token right in the clean run
+    clean_loss: float  # nats per answer token, mean
     loss: float
-    losses: Float[Tensor, " question"] = field(compare=False)  # nats per answer digit; `loss` is their mean
-    digits: tuple[DigitCount, ...]
-    patterns: dict[str, int]  # y/N pattern → questions, clean failures included; {} if one node at a time
-    cases: dict[str, tuple[int, int]]  # case → (questions that broke, all questions)
-    by_node: dict[str, int]  # node → questions it breaks; only if one node at a time
-    examples: dict[str, tuple[Example, ...]]  # "A4" → questions where it broke, "A4 right" → where it did not
+    losses: Float[Tensor, " prompt"] = field(compare=False)  # nats per answer token; `loss` is their mean
+    tokens: tuple[TokenCount, ...]
+    patterns: dict[str, int]  # y/N pattern → prompts, clean failures included; {} if one node at a time
+    cases: dict[str, tuple[int, int]]  # case → (prompts that broke, all prompts)
+    by_node: dict[str, int]  # node → prompts it breaks; only if one node at a time
+    examples: dict[str, tuple[Example, ...]]  # token → prompts where it broke, "… right" → where it did not
     detailed: bool = True  # False: counts and losses only, without patterns, cases and examples
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the measurement as JSON values, without the losses of single questions."""
+        """Return the measurement as JSON values, without the losses of single prompts."""
         return {
             "n": self.n,
             "clean_accuracy": self.clean_accuracy,
             "clean_loss": self.clean_loss,
             "loss": self.loss,
-            "digits": [vars(digit) for digit in self.digits],
+            "tokens": [vars(token) for token in self.tokens],
             "patterns": self.patterns,
             "cases": {case: {"failed": failed, "asked": asked} for case, (failed, asked) in self.cases.items()},
             "by_node": self.by_node,
-            "examples": {digit: [asdict(example) for example in rows] for digit, rows in self.examples.items()},
+            "examples": {token: [asdict(example) for example in rows] for token, rows in self.examples.items()},
         }
 
 
 @dataclass
 class Tally:
-    """Collects outcomes of one or more interventions on the same questions.
+    """Collects outcomes of one or more interventions on the same prompts.
 
-    With several interventions, a digit counts as wrong on a question if any of them makes it wrong; its effect sizes
-    are the largest loss and the lowest logit. Digits that the clean run already gets wrong never count.
+    With several interventions, a token counts as wrong on a prompt if any of them makes it wrong; its effect sizes
+    are the largest loss and the lowest logit. Tokens that the clean run already gets wrong never count.
     """
 
-    tokens: Int[Tensor, "question pos"]
-    layout: Positions
+    batch: Batch
+    task: AnyTask
     clean: Outcome
 
     def __post_init__(self) -> None:
-        self.truth = answers(self.tokens, self.layout)
-        self.excluded: Bool[Tensor, "question digit"] = self.clean.predicted != self.truth
+        self.right = self.batch.right
+        self.excluded: Bool[Tensor, "prompt answer"] = ~self.right.contains(self.clean.predicted)
         self.wrong = torch.zeros_like(self.excluded)
-        self.loss, self.true_logit = self.clean.loss, self.clean.true_logit
-        self.outcomes: list[tuple[str, Int[Tensor, "question digit"]]] = []
+        self.loss, self.right_logit = self.clean.loss, self.clean.right_logit
+        self.outcomes: list[tuple[str, Int[Tensor, "prompt answer"]]] = []
         self.by_node: dict[str, int] = {}
 
     def add(self, outcome: Outcome, node: str = "") -> None:
         """Count one more outcome; `node` names the intervention if there are several."""
-        wrong = (outcome.predicted != self.truth) & ~self.excluded
+        wrong = ~self.right.contains(outcome.predicted) & ~self.excluded
         # Logit and loss are reduced separately: the logit at the largest loss would jump when rounding breaks a tie.
-        self.true_logit = torch.minimum(self.true_logit, outcome.true_logit) if self.outcomes else outcome.true_logit
+        logit = outcome.right_logit
+        self.right_logit = torch.minimum(self.right_logit, logit) if self.outcomes else logit
         self.loss = torch.maximum(self.loss, outcome.loss) if self.outcomes else outcome.loss
         self.wrong |= wrong
-        self.outcomes.append((node, outcome.predicted.to(torch.uint8)))  # uint8 saves memory: there may be many
+        self.outcomes.append((node, outcome.predicted.to(self._small)))  # there may be many
         if node and bool(wrong.any()):
             self.by_node[node] = int(wrong.any(1).sum())
+
+    @property
+    def _small(self) -> torch.dtype:
+        """The smallest type that holds every token of the vocabulary."""
+        most = self.task.d_vocab - 1
+        return next(kind for kind in (torch.uint8, torch.int16, torch.int32) if most <= torch.iinfo(kind).max)
 
     def finish(self, *, details: bool = True) -> Measurement:
         """Return the measurement; without any intervention, that of the clean run."""
         if not details:
             return self._counted({}, {}, {}, detailed=False)
         outcomes = self.outcomes or [("", self.clean.predicted)]
-        cases = task_of(self.layout).cases_of(self.tokens)
+        cases = self.batch.cases()
         failing = self.wrong.any(1).tolist()
         one = outcomes[0][1] if len(outcomes) == 1 and not outcomes[0][0] else None
-        patterns = Counter(pattern(row) for row in (one != self.truth).tolist()) if one is not None else Counter[str]()
+        rows = [] if one is None else (~self.right.contains(one)).tolist()
+        patterns = Counter(pattern(row) for row in rows)
         examples = {}
-        for i, digit in enumerate(self.layout.answer_digits):
-            examples[digit] = self._examples(self.wrong[:, i], i, cases)
-            examples[f"{digit} right"] = self._examples(~(self.wrong | self.excluded)[:, i], i, cases)
+        for i, token in enumerate(self.task.answer_tokens):
+            examples[token] = self._examples(self.wrong[:, i], i, cases)
+            examples[f"{token} right"] = self._examples(~(self.wrong | self.excluded)[:, i], i, cases)
         by_case: dict[str, tuple[int, int]] = {
             case: (sum(f for c, f in zip(cases, failing, strict=True) if c == case), cases.count(case))
             for case in sorted(filter(None, set(cases)))
@@ -147,12 +155,12 @@ class Tally:
     ) -> Measurement:
         losses = self.loss.mean(1)
         return Measurement(
-            n=len(self.tokens),
+            n=len(self.batch),
             clean_accuracy=float((~self.excluded.any(1)).double().mean()),
             clean_loss=float(self.clean.loss.mean()),
             loss=float(losses.mean()),
             losses=losses,
-            digits=tuple(self._digit(i) for i in range(self.layout.n_answer)),
+            tokens=tuple(self._token(i) for i in range(self.task.n_answer)),
             patterns=patterns,
             cases=cases,
             by_node=self.by_node,
@@ -160,28 +168,31 @@ class Tally:
             detailed=detailed,
         )
 
-    def _digit(self, i: int) -> DigitCount:
+    def _token(self, i: int) -> TokenCount:
         kept = ~self.excluded[:, i]
         changes = [
             float((after - before)[kept, i].double().mean()) if bool(kept.any()) else 0.0
-            for after, before in ((self.true_logit, self.clean.true_logit), (self.loss, self.clean.loss))
+            for after, before in ((self.right_logit, self.clean.right_logit), (self.loss, self.clean.loss))
         ]
-        name = self.layout.answer_digits[i]
-        return DigitCount(name, int(kept.sum()), int(self.wrong[:, i].sum()), int((~kept).sum()), *changes)
+        name = self.task.answer_tokens[i]
+        return TokenCount(name, int(kept.sum()), int(self.wrong[:, i].sum()), int((~kept).sum()), *changes)
 
-    def _examples(self, rows: Bool[Tensor, " question"], i: int, cases: list[str]) -> tuple[Example, ...]:
-        """Return the first few of these questions, each under the first intervention that breaks its digit `i`."""
+    def _examples(self, rows: Bool[Tensor, " prompt"], i: int, cases: list[str]) -> tuple[Example, ...]:
+        """Return the first few of these prompts, each under the first intervention that breaks its token `i`."""
         found = []
         for row in rows.nonzero().squeeze(1)[:EXAMPLES].tolist():
             outcomes = self.outcomes or [("", self.clean.predicted)]
-            breaking = (pair for pair in outcomes if self.wrong[row, i] and pair[1][row, i] != self.truth[row, i])
+            here = self.right[row : row + 1]
+            breaking = (
+                pair for pair in outcomes if self.wrong[row, i] and not here.contains(pair[1][row : row + 1])[0, i]
+            )
             node, predicted = next(breaking, ("", outcomes[0][1]))
-            prompt = task_of(self.layout).texts(self.tokens[row : row + 1])[0]
-            answered, truth = predicted[row].tolist(), self.truth[row].tolist()
-            found.append(example_of(prompt, answered, truth, self.layout, cases[row], node))
+            answered, wrong = predicted[row], ~here.contains(predicted[row : row + 1])[0]
+            prompt, right = self.batch[row : row + 1].texts()[0], self.batch.answers[row].tolist()
+            found.append(example_of(prompt, answered.tolist(), wrong.tolist(), right, self.task, cases[row], node))
         return tuple(found)
 
 
 def pattern(wrong: list[bool]) -> str:
-    """Return a pattern like the notebook's ``yNyyyy``: y for a right digit, N for a wrong one, highest digit first."""
-    return "".join("N" if digit else "y" for digit in wrong)
+    """Return a pattern like the notebook's ``yNyyyy``: y for a right token, N for a wrong one, in their order."""
+    return "".join("N" if token else "y" for token in wrong)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Protocol
 
@@ -10,14 +10,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from harness.base.errors import MeasurementError, Problem
 from harness.engines import interventions
 from harness.engines.interventions import Intervention
 from harness.judging.requests import Ablation
 from harness.models.fixtures import Fixture
 from harness.specs.fixture_files import FixtureRef
-from harness.specs.methods import METHODS
-from harness.specs.nodes import Node
-from harness.tasks.questions import Questions
+from harness.specs.methods import EVERY_METHOD
+from harness.specs.nodes import Node, reach
+from harness.tasks.batch import Batch
+from harness.tasks.questions import Source
 
 
 class Values(Protocol):
@@ -27,56 +29,75 @@ class Values(Protocol):
         """Return the model."""
         ...
 
-    def tokens(self, ref: FixtureRef, questions: Questions) -> Tensor:
-        """Return the tokens of questions."""
+    def prompts(self, ref: FixtureRef, source: Source) -> Batch:
+        """Return the batch of prompts."""
         ...
 
-    def means(self, ref: FixtureRef, reference: Questions) -> dict[Node, Tensor]:
+    def means(self, ref: FixtureRef, reference: Source) -> dict[Node, Tensor]:
         """Return the mean clean value of every node."""
         ...
 
-    def values(self, ref: FixtureRef, questions: Questions, nodes: Iterable[Node]) -> dict[Node, Tensor]:
-        """Return the clean values of nodes on every question."""
+    def values(self, ref: FixtureRef, source: Source, nodes: Iterable[Node]) -> dict[Node, Tensor]:
+        """Return the clean values of nodes on every prompt."""
         ...
 
 
 Replacement = Callable[[Iterable[Node]], Intervention]
 
 
-def replacement(ablation: Ablation, bench: Values, tokens: Int[Tensor, "question pos"]) -> Replacement:
-    """Return a function from nodes to the intervention that replaces their values on the questions in `tokens`.
+def replacement(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
+    """Return a function from nodes to the intervention that replaces their values on these prompts.
 
     Raises:
         FixtureError: the model cannot be loaded.
-        MeasurementError: a question has no donor.
+        MeasurementError: a prompt has no donor.
     """
     if ablation.method == "itself":
-        return _values_of(ablation.questions, torch.arange(len(tokens)), ablation, bench)
-    module, _, name = METHODS[ablation.method].maker.partition(":")
+        return _values_of(ablation.questions, torch.arange(len(prompts)), ablation, bench)
+    module, _, name = EVERY_METHOD[ablation.method].maker.partition(":")
     make: Callable[..., Replacement] = getattr(import_module(module), name)
-    return make(ablation, bench, tokens)
+    return make(ablation, bench, prompts)
 
 
-def zero(ablation: Ablation, bench: Values, tokens: Int[Tensor, "question pos"]) -> Replacement:
+def zero(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
     """Return zero ablation: every value becomes zero."""
     fixture = bench.fixture(ablation.model)
     return lambda nodes: interventions.zero({node: fixture.width(node) for node in nodes})
 
 
-def mean(ablation: Ablation, bench: Values, tokens: Int[Tensor, "question pos"]) -> Replacement:
-    """Return mean ablation: every value becomes its mean over the reference questions."""
-    means = bench.means(ablation.model, ablation.reference)
-    # A node that nothing reads has no value in every engine, and needs none.
-    return lambda nodes: interventions.mean([node for node in nodes if node in means], means)
+def mean(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
+    """Return mean ablation: every value becomes its mean over the reference prompts."""
+    means, fixture = bench.means(ablation.model, ablation.reference), bench.fixture(ablation.model)
+    return lambda nodes: interventions.mean(_with_value(nodes, means, fixture), means)
 
 
-def resample(ablation: Ablation, bench: Values, tokens: Int[Tensor, "question pos"]) -> Replacement:
-    """Return resample ablation: every value becomes that on a random reference question, the same for all nodes."""
-    reference, layout = bench.tokens(ablation.model, ablation.reference), bench.fixture(ablation.model).layout
-    donors = interventions.draw_donors(tokens, reference, layout, ablation.seed)
+def resample(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
+    """Return resample ablation: every value becomes that on a random reference prompt, the same for all nodes."""
+    donors = interventions.draw_donors(prompts, bench.prompts(ablation.model, ablation.reference), ablation.seed)
     return _values_of(ablation.reference, donors, ablation, bench)
 
 
-def _values_of(source: Questions, donors: Int[Tensor, " question"], ablation: Ablation, bench: Values) -> Replacement:
-    values = bench.values(ablation.model, source, ablation.nodes)
-    return lambda nodes: interventions.resample({node: values[node] for node in nodes if node in values}, donors)
+def corrupt(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
+    """Return the intervention by counterparts: every value becomes that on the prompt's own counterpart."""
+    return _values_of(ablation.reference, torch.arange(len(prompts)), ablation, bench)
+
+
+def _values_of(source: Source, donors: Int[Tensor, " prompt"], ablation: Ablation, bench: Values) -> Replacement:
+    values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
+    return lambda nodes: interventions.resample({n: values[n] for n in _with_value(nodes, values, fixture)}, donors)
+
+
+def _with_value(nodes: Iterable[Node], values: Mapping[Node, Tensor], fixture: Fixture) -> list[Node]:
+    """Return the nodes that have a value; one that nothing reads has none in every engine, and needs none.
+
+    Raises:
+        MeasurementError: another node has no value, as not every reference prompt has its step.
+    """
+    found = []
+    for node in nodes:
+        if node in values:
+            found.append(node)
+        elif reach([node], fixture.shape):
+            prompts = fixture.task.nouns.prompts
+            raise MeasurementError(Problem(f"{node} in all reference {prompts}", "not in all", "name the position"))
+    return found

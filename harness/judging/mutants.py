@@ -18,6 +18,7 @@ from harness.judging.verdict import Comparison, row_of
 from harness.specs.claim import AcrossRuns, Claim
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes, moved
+from harness.tasks.positions import Positions
 
 MOVES = [(what, by) for what in ("head", "layer", "step") for by in (-1, 1)]
 
@@ -93,14 +94,15 @@ def moves(nodes: Nodes, shape: Shape) -> Iterator[tuple[str, Nodes]]:
             yield f"{what}{by:+d}", there
 
 
-def other_digits(named: Sequence[str], digits: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the changed lists of digits for mutants: all moved by one, one dropped, one added."""
+def other_tokens(named: Sequence[str], task: Positions) -> Iterator[tuple[str, list[str]]]:
+    """Yield the changed lists of answer tokens for mutants: all moved by one, one dropped, one added."""
+    tokens = task.answer_tokens
     for by in (1, -1) if named else ():
-        places = [digits.index(digit) - by for digit in named]
-        if min(places) >= 0 and max(places) < len(digits):
-            yield f"digit{by:+d}", [digits[place] for place in places]
-    for digit in digits:
-        if digit in named:
-            yield f"drop {digit}", [other for other in named if other != digit]
+        places = [tokens.index(token) - by for token in named]
+        if min(places) >= 0 and max(places) < len(tokens):
+            yield f"{task.nouns.token}{by:+d}", [tokens[place] for place in places]
+    for token in tokens:
+        if token in named:
+            yield f"drop {token}", [other for other in named if other != token]
         else:
-            yield f"add {digit}", [*named, digit]
+            yield f"add {token}", [*named, token]

@@ -78,6 +78,7 @@ def _identity(claim: Claim) -> Record:
         "questions": "" if claim.questions is None else str(claim.questions), "census": census,
         "expected": claim.expected, "fails": list(claim.fails),
         "may_fail": list(claim.may_fail), "xfail": claim.xfail,
+        "nouns": vars(claim.shape.task.nouns),
         "tags": list(claim.tags), "recorded": claim.recorded, "named": [str(node) for node in claim.named],
     }  # fmt: skip
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from harness.specs.claim import How
 from harness.specs.fixture_files import FixtureRef
-from harness.specs.methods import METHODS
+from harness.specs.methods import CORRUPT, EVERY_METHOD
 from harness.specs.siblings import Nodes
 from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.contract import AnyVariable
-from harness.tasks.questions import Pairs, Questions
+from harness.tasks.questions import Counterparts, Pairs, Questions, Source
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Ablation:
     model: FixtureRef
     nodes: Nodes
     method: How
-    reference: Questions
+    reference: Source  # whose activations replace the nodes' own; with `corrupt`, those of the counterparts
     questions: Questions
     seed: int = 0
     one_at_a_time: bool = False
@@ -29,11 +29,11 @@ class Ablation:
     details: bool = field(default=True, compare=False)
 
     @property
-    def captured_from(self) -> Questions | None:
-        """The questions whose values replace the nodes' own, one by one; None for other methods."""
+    def captured_from(self) -> Source | None:
+        """The prompts whose values replace the nodes' own, one by one; None for other methods."""
         if self.method == "itself":
             return self.questions
-        return self.reference if METHODS[self.method].captures else None
+        return self.reference if EVERY_METHOD[self.method].captures else None
 
 
 def ablation_of(
@@ -45,9 +45,10 @@ def ablation_of(
     details: bool = True,
 ) -> Ablation:
     """Return the ablation that a claim asks for, or the same with other nodes, another method or other questions."""
+    asked, how = questions or h.questions, method or h.method
+    reference = Counterparts(asked, h.counterpart, h.seed) if how == CORRUPT else h.reference
     return Ablation(
-        h.ref, h.nodes if nodes is None else nodes, method or h.method, h.reference, questions or h.questions, h.seed,
-        h.one_at_a_time, details,
+        h.ref, h.nodes if nodes is None else nodes, how, reference, asked, h.seed, h.one_at_a_time, details
     )  # fmt: skip
 
 
@@ -79,7 +80,7 @@ class Interchange:
     model: FixtureRef
     questions: Pairs
     variable: AnyVariable
-    digits: tuple[str, ...]
+    tokens: tuple[str, ...]
     sets: tuple[Nodes, ...]
 
 

@@ -89,7 +89,7 @@ def placed_at(claim: Claim) -> Iterator[None]:
 
 
 def require_accuracy(claim: Claim, accuracy: float) -> None:
-    """Check that the clean model answers enough of the questions with every digit right.
+    """Check that the clean model answers enough of the questions with every token right.
 
     Raises:
         MeasurementError: `accuracy`, a fraction of the questions, is below the claim's gate.
@@ -146,7 +146,7 @@ class Controls:
     """The results of the controls of one claim."""
 
     put_back: int  # questions on which every node got its own clean value, and nothing changed
-    own: float | None  # the rank value of the claim's nodes: the lowest failure rate of its digits, or a follow rate
+    own: float | None  # the rank value of the claim's nodes: the lowest failure rate of its tokens, or a follow rate
     siblings: tuple[Comparison, ...]  # "contradicted": the sibling shows the same effect
     methods: dict[str, Verdict]
 

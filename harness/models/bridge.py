@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import FixtureError, HarnessError, Problem
-from harness.specs.recipe import Recipe, UserModelRecipe
+from harness.specs.recipe import OwnModel, Recipe
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def expected_tensors(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every weight in a model of this recipe."""
-    heads, model, head, mlp = recipe.n_heads, recipe.d_model, recipe.d_head, recipe.d_mlp
-    vocab, context = recipe.layout.d_vocab, recipe.layout.n_ctx
+    sizes, task = recipe.transformer, recipe.task
+    heads, model, head, mlp = sizes.n_heads, sizes.d_model, sizes.d_head, sizes.d_mlp
+    vocab, context = task.d_vocab, task.n_ctx
     block: dict[str, tuple[int, ...]] = {
         "ln1.w": (model,), "ln1.b": (model,), "ln2.w": (model,), "ln2.b": (model,),
         "attn.W_Q": (heads, model, head), "attn.W_K": (heads, model, head), "attn.W_V": (heads, model, head),
@@ -29,7 +30,7 @@ def expected_tensors(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     return {
         "embed.W_E": (vocab, model),
         "pos_embed.W_pos": (context, model),
-        **{f"blocks.{i}.{name}": shape for i in range(recipe.n_layers) for name, shape in block.items()},
+        **{f"blocks.{i}.{name}": shape for i in range(sizes.n_layers) for name, shape in block.items()},
         "ln_final.w": (model,),
         "ln_final.b": (model,),
         "unembed.W_U": (model, vocab),
@@ -40,12 +41,12 @@ def expected_tensors(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 def check_tensors(tensors: Mapping[str, Tensor], recipe: Recipe, where: object) -> None:
     """Refuse weights that differ from the recipe in name or shape, or that are not float32 and finite.
 
-    A `UserModelRecipe` does not say which tensors it needs: its weights only have to be dense and finite.
+    A recipe whose model is code does not say which tensors it needs: its weights only have to be dense and finite.
 
     Raises:
         FixtureError: with a line for each tensor that is missing, unknown, of another shape or type, or not finite.
     """
-    if isinstance(recipe, UserModelRecipe):  # only the user's code knows which tensors it needs
+    if isinstance(recipe.model, OwnModel):  # only the user's code knows which tensors it needs
         expected = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         floats = {name: tensor.dtype == torch.float32 for name, tensor in tensors.items()}
     else:
@@ -77,11 +78,11 @@ def build_model(recipe: Recipe, tensors: Mapping[str, Tensor], device: torch.dev
     from transformer_lens.conversion_utils import convert_tl_checkpoint
     from transformer_lens.model_bridge import TransformerBridge
 
-    layout = recipe.layout
+    task, sizes = recipe.task, recipe.transformer
     config = TransformerBridgeConfig(
-        d_model=recipe.d_model, d_head=recipe.d_head, n_layers=recipe.n_layers, n_heads=recipe.n_heads,
-        n_ctx=layout.n_ctx, d_mlp=recipe.d_mlp, d_vocab=layout.d_vocab, d_vocab_out=layout.d_vocab,
-        act_fn=recipe.act_fn, normalization_type=recipe.normalisation, seed=recipe.seed,
+        d_model=sizes.d_model, d_head=sizes.d_head, n_layers=sizes.n_layers, n_heads=sizes.n_heads,
+        n_ctx=task.n_ctx, d_mlp=sizes.d_mlp, d_vocab=task.d_vocab, d_vocab_out=task.d_vocab,
+        act_fn=sizes.act_fn, normalization_type=sizes.normalisation, seed=recipe.run.seed,
     )  # fmt: skip
     random_state = torch.get_rng_state()
     # `boot_native` is attached at import time, so type checkers cannot see it.

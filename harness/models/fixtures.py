@@ -29,10 +29,8 @@ from harness.specs.fixture_files import (
 )
 from harness.specs.nodes import Node, Shape
 from harness.specs.pins import Pin, code_hashes, read_pin, recipe_hash
-from harness.specs.recipe import Recipe, UserModelRecipe
+from harness.specs.recipe import OwnModel, Recipe
 from harness.tasks.contract import AnyTask
-from harness.tasks.positions import Positions
-from harness.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -51,7 +49,7 @@ class Fixture:
     @cached_property
     def model(self) -> TransformerBridge:
         """The weights as a TransformerBridge, built on first use because TransformerLens takes seconds to import."""
-        if isinstance(self.recipe, UserModelRecipe):
+        if isinstance(self.recipe.model, OwnModel):
             return build_user_model(self.recipe, self.weights, self.device)
         return build_model(self.recipe, self.weights, self.device)
 
@@ -60,24 +58,19 @@ class Fixture:
         """The sha256 of each file of the user's code, from the first :func:`harness.specs.pins.code_hashes`."""
         return code_hashes(self.recipe)
 
-    @property
-    def layout(self) -> Positions:
-        """The task's token positions."""
-        return self.recipe.layout
-
-    @property
+    @cached_property
     def task(self) -> AnyTask:
-        """The task: its questions, cases and variables."""
-        return task_of(self.layout)
+        """What the model is asked."""
+        return self.recipe.task
 
-    @property
+    @cached_property
     def shape(self) -> Shape:
         """The shape of the model, which says which nodes it has."""
         return self.recipe.shape
 
     def width(self, node: Node) -> int:
         """Return the size of a node's value: d_head for a head, else d_model."""
-        sizes = self.model.cfg if isinstance(self.recipe, UserModelRecipe) else self.recipe
+        sizes = self.model.cfg if isinstance(self.recipe.model, OwnModel) else self.recipe.model
         return int(sizes.d_head if node.kind == "head" else sizes.d_model)
 
 

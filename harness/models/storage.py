@@ -61,7 +61,7 @@ def replace_fixture_files(directory: Path, files: Mapping[str, bytes], pin: Pin)
     Raises:
         OSError: the files could not be written; nothing has changed.
     """
-    made = (pin.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
+    made = (pin.model_dump_json(indent=2, exclude_none=True, by_alias=True) + "\n").encode()
     write_together({directory / name: content for name, content in {**files, PIN: made}.items()}, directory / PIN)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from harness.judging.records import Record
-from harness.reporting.summary import digits_seen, shown_verdict
+from harness.reporting.summary import shown_verdict, tokens_seen
+from harness.reporting.words import nouns_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,15 @@ def linked(text: str, record: Record, specs: str | None) -> str:
     return f"[{text}]({quote(path)}#L{record['line']})"
 
 
+PROMPTS = "prompts"  # the heading that is the task's own word, where all claims are of one task
+
+
+def headings(columns: Sequence[Column], records: Sequence[Record]) -> list[str]:
+    """Return the headings of a table of claims."""
+    prompts = nouns_of(*records).prompts
+    return [prompts if column.heading == PROMPTS else column.heading for column in columns]
+
+
 COLUMNS: dict[str, Column] = {
     "verdict": Column("verdict", shown_verdict, None, lambda r, _: f"**{shown_verdict(r)}**", "c-verdict"),
     "claim": Column(
@@ -38,9 +48,9 @@ COLUMNS: dict[str, Column] = {
     "model": Column("model", lambda r: str(r["fixture"])),
     "about": Column("about", lambda r: str(r["target"]), 22, lambda r, _: f"`{r['target']}`", "wide clamped"),
     "how": Column("how", lambda r: str(r["how"]), css="wide c-how"),
-    "questions": Column("questions", lambda r: str(r["questions"]), 30),
+    "questions": Column(PROMPTS, lambda r: str(r["questions"]), 30),
     "expected": Column("expected", lambda r: str(r["expected"]), 24),
-    "observed": Column("observed", digits_seen, 44, css="c-observed"),
+    "observed": Column("observed", tokens_seen, 44, css="c-observed"),
     "source": Column("source", lambda r: str(r["source"])),
 }
 TERMINAL = ("verdict", "claim", "about", "how", "questions", "expected", "observed")

@@ -14,10 +14,10 @@ PATTERNS = 8
 
 @dataclass(frozen=True)
 class ExampleQuestion:
-    """One question as the page shows it; `digits` is the model's answer, each token with whether it is wrong."""
+    """One question as the page shows it; `tokens` is the model's answer, each token with whether it is wrong."""
 
     question: str
-    digits: tuple[tuple[str, bool], ...]
+    tokens: tuple[tuple[str, bool], ...]
     wanted: str  # the right or expected answer
     pattern: str  # y right, N wrong
     note: str  # fixture (if several), case, and the node that broke it
@@ -36,7 +36,7 @@ def broken_questions(record: Record) -> list[ExampleQuestion]:
 
 
 def unbroken_questions(record: Record) -> list[ExampleQuestion]:
-    """Return the first questions that stayed right, of digits that the claim says fail."""
+    """Return the first questions that stayed right, of tokens that the claim says fail."""
     if record["verb"] != "ablate" or "comparisons" not in record:
         return []
     found: dict[ExampleQuestion, None] = {}
@@ -47,7 +47,7 @@ def unbroken_questions(record: Record) -> list[ExampleQuestion]:
 
 
 def broken_patterns(record: Record) -> dict[str, int]:
-    """Return the most frequent patterns of wrong digits under an ablation, each with its number of questions."""
+    """Return the most frequent patterns of wrong tokens under an ablation, each with its number of questions."""
     if record["verb"] not in COUNTS_FAILURES:
         return {}
     patterns = (record.get("measurement") or {}).get("patterns", {})
@@ -60,7 +60,7 @@ def _shown(examples: Iterable[Record], fixture: str = "") -> dict[ExampleQuestio
     for one in examples:
         question = f"{one['source']} -> {one['prompt']}" if one["source"] else one["prompt"]
         by = f"by {one['node']}" if one["node"] else ""
-        digits = tuple(zip(one["tokens"], one["wrong"], strict=True))
+        tokens = tuple(zip(one["tokens"], one["wrong"], strict=True))
         note = " ".join(filter(None, (fixture, one["case"], by)))
-        found[ExampleQuestion(question, digits, one["right"], pattern_of(one), note)] = None
+        found[ExampleQuestion(question, tokens, one["right"], pattern_of(one), note)] = None
     return found

@@ -8,7 +8,8 @@ from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
-from harness.reporting.words import COUNTS_FAILURES, example_line, expected, is_count, observed, subject
+from harness.reporting.words import COUNTS_FAILURES, example_line, expected, is_count, nouns_of, observed, subject
+from harness.tasks.positions import Nouns
 
 EXAMPLES_SHOWN = 3
 SIBLINGS_SHOWN = 3
@@ -27,7 +28,9 @@ def failure_text(record: Record) -> str:
          _rate(row), interval_text(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
-    heads = ["digit", "expected", "wrong/asked"] if record["verb"] in COUNTS_FAILURES else ["", "expected", "observed"]
+    nouns = nouns_of(record)
+    counting = record["verb"] in COUNTS_FAILURES
+    heads = [nouns.token, "expected", "wrong/asked"] if counting else ["", "expected", "observed"]
     heads += ["rate", "interval", "finding"]
     if record["verb"] == "across" and record.get("controls"):
         rows = [(*row, run_controls(record, row[0])) for row in rows]
@@ -39,9 +42,9 @@ def failure_text(record: Record) -> str:
         parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
                   "settle it: what was seen is at the threshold"]  # fmt: skip
     if record.get("controls"):
-        parts += ["", f"controls: {controls_line(record['controls'])}"]
+        parts += ["", f"controls: {controls_line(record['controls'], nouns)}"]
     if deciding := deciding_questions(record):
-        parts += ["", "questions that decided it:", *(f"  {line}" for line in deciding)]
+        parts += ["", f"{nouns.prompts} that decided it:", *(f"  {line}" for line in deciding)]
     options = "".join(f" {shlex.quote(option)}" for option in record.get("options", []))
     parts += ["", f"{record['path']}:{record['line']}", f'rerun: pytest "{record["key"]}"{options}']
     return "\n".join(parts)
@@ -78,11 +81,11 @@ def _of_how_many(measured: Record) -> str:
     return f" of {of_each[0]['n']}" if of_each else ""
 
 
-def controls_line(controls: Record) -> str:
+def controls_line(controls: Record, nouns: Nouns) -> str:
     """Return the results of a claim's controls in one line; for several runs, in how many each holds."""
     if "runs" in controls:
-        return _runs_controls_line(controls)
-    parts = [f"values put back on {controls['put_back']} questions change nothing"]
+        return _runs_controls_line(controls, nouns)
+    parts = [f"values put back on {controls['put_back']} {nouns.prompts} change nothing"]
     if controls["rank"] is not None:
         parts.append(f"rank {controls['rank']} of {len(controls['siblings']) + 1}")
     if same := same_elsewhere(controls):
@@ -91,9 +94,9 @@ def controls_line(controls: Record) -> str:
     return "; ".join(parts)
 
 
-def _runs_controls_line(controls: Record) -> str:
+def _runs_controls_line(controls: Record, nouns: Nouns) -> str:
     runs = controls["runs"]
-    parts = [f"values put back on {controls['put_back']} questions of each of {runs} runs change nothing"]
+    parts = [f"values put back on {controls['put_back']} {nouns.prompts} of each of {runs} runs change nothing"]
     if controls["compared"]:
         of = f"specific in {controls['specific_runs']} of the {controls['compared']} runs that it holds of"
         parts.append(f"{of} ({controls['needed']} needed{f', {n} open' if (n := controls['open']) else ''})")

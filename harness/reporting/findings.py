@@ -46,18 +46,18 @@ def findings(records: Sequence[Record], fixtures: Path, command: str) -> str:
 
 _SUMMARY = """# Which claims hold of every training run
 
-A head number belongs to one training run. What a published claim is *about*, which step computes, which column is
+A head number belongs to one training run. What a published claim is *about*, which step computes, what is
 carried where, may or may not be so in another. Here each claim is asked of several runs, each by intervals that hold
-for all runs of the claim together with 99% confidence, and by the same questions.
+for all runs of the claim together with 99% confidence, and by the same prompts.
 
 How to read the tables: ● the claim holds of the run, ○ it is refuted, ? undecided (the interval straddles a threshold,
 or a role was not found), = settled by the model's shape. The share is that of the runs of one recipe, which differ in
 the seed alone, with its exact 99% interval: eight runs say little about the ninth, as its width shows. A claim that
-holds of all runs here is "universal" only in that sense. The runs are small models of one architecture, trained on one
-task; the eight seeds of the fast route are one recipe, the notebook's run is another.
+holds of all runs here is "universal" only in that sense: the runs are of a few recipes, and each recipe is of one
+architecture and one task.
 
 Written by `{command}`. Do not edit."""
-_ROLES = """Found by `harness locate`: the nodes, and in how many of 1,000 pairs of questions, other than those that the
+_ROLES = """Found by `harness locate`: the nodes, and in how many of 1,000 pairs of prompts, other than those that the
 search saw, the whole answer came out as the causal model says when their values were carried over. A dash: no set of up
 to three heads, or of two nodes of any kind, does it in more than 90%."""
 

@@ -27,8 +27,16 @@ from harness.reporting.examples import ExampleQuestion, broken_patterns, broken_
 from harness.reporting.failure import about_line, controls_line, interval_text, run_controls
 from harness.reporting.map_drawing import draw_map
 from harness.reporting.report import more_lines
-from harness.reporting.summary import counts, digits_seen, hashes_of, shown_verdict, skipped_lines, summary_line
-from harness.reporting.words import COUNTS_FAILURES, comparisons_in_short, expected, is_count, observed, subject
+from harness.reporting.summary import counts, hashes_of, shown_verdict, skipped_lines, summary_line, tokens_seen
+from harness.reporting.words import (
+    COUNTS_FAILURES,
+    comparisons_in_short,
+    expected,
+    is_count,
+    nouns_of,
+    observed,
+    subject,
+)
 
 if TYPE_CHECKING:
     from harness.judging.coverage import Coverage, NodeMap
@@ -102,7 +110,7 @@ def render(
         summary=summary_line(records), counts=counts(records), more=more_lines(records, coverage),
         skipped=skipped_lines(records), command=command, spec_errors=spec_errors, notes=notes, versions=_versions(),
         runs=sorted({(r["engine"], r["device"]) for r in shown}), seconds=sum(r["seconds"] for r in shown),
-        weights=hashes_of(shown, "weights"), code=hashes_of(shown, "code"),
+        nouns=nouns_of(*records), weights=hashes_of(shown, "weights"), code=hashes_of(shown, "code"),
     )  # fmt: skip
     return f"{text.strip()}\n"
 
@@ -137,10 +145,10 @@ def _environment() -> Environment:
         style=_inlined("page.css", "style"), scripts=[_inlined(name, "script") for name in SCRIPTS],
         licences=(DATA / "LICENSES.txt").read_text("utf-8"), marks=MARKS, worst_first=WORST_FIRST, ticks=TICKS,
         steps=STEPS, ablating=COUNTS_FAILURES, draw=draw, along=along, about_line=about_line,
-        controls_line=controls_line, interval_text=interval_text, digits_seen=digits_seen,
+        controls_line=controls_line, interval_text=interval_text, tokens_seen=tokens_seen,
         shown_verdict=shown_verdict, run_controls=run_controls,
         columns=[COLUMNS[name] for name in PAGE], expected=expected, observed=observed, subject=subject,
-        comparisons_in_short=comparisons_in_short,
+        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of,
     )  # fmt: skip
     env.filters["percent"] = percent
     env.tests["count"] = is_count

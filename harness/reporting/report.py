@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from harness.base.text import markdown_table, percent
 from harness.judging.records import Record, judged
-from harness.reporting.columns import COLUMNS, MARKDOWN, TERMINAL, linked
+from harness.reporting.columns import COLUMNS, MARKDOWN, TERMINAL, headings, linked
 from harness.reporting.failure import failure_text, same_elsewhere
 from harness.reporting.summary import (
     counts,
@@ -21,7 +21,7 @@ from harness.reporting.summary import (
     skipped_lines,
     summary_line,
 )
-from harness.reporting.words import comparisons_in_short, with_words
+from harness.reporting.words import comparisons_in_short, nouns_of, with_words
 from harness.specs.methods import METHODS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def terminal_table(records: Sequence[Record]) -> str:
     shown = sorted((r for r in records if r["verdict"] != "skipped"), key=lambda r: r["verdict"] == "by construction")
     columns = [COLUMNS[name] for name in TERMINAL]
     rows = [[column.text(record) for column in columns] for record in shown]
-    heads, widths = [column.heading for column in columns], [column.width for column in columns]
+    heads, widths = headings(columns, records), [column.width for column in columns]
     return tabulate(rows, heads, maxcolwidths=widths, disable_numparse=True)
 
 
@@ -59,7 +59,7 @@ def _mutant_lines(records: Sequence[Record]) -> list[str]:
     ]
     lines += [
         f"  survives: {r['id']} with {one['kind']}: {one['about']}: {one['expected']}: "
-        f"{comparisons_in_short(r['verb'], one['comparisons'])}"
+        f"{comparisons_in_short(r, one['comparisons'])}"
         for r, one in open_
     ]
     lines += [
@@ -183,7 +183,7 @@ def _times(records: Sequence[Record]) -> list[str]:
     rows = [(f"`{r['key']}`", r["engine"], f"{r['seconds']:.3f}") for r in measured]
     return [
         "<details><summary>Seconds per claim</summary>", "",
-        "Of claims that ask the same questions, each has its share of their clean run.", "",
+        f"Of claims that ask the same {nouns_of(*records).prompts}, each has its share of their clean run.", "",
         markdown_table(rows, ["claim", "engine", "s"]), "", "</details>", "",
     ]  # fmt: skip
 
@@ -191,18 +191,19 @@ def _times(records: Sequence[Record]) -> list[str]:
 def _claims_table(records: Sequence[Record], specs: str | None) -> str:
     columns = [COLUMNS[name] for name in MARKDOWN]
     rows = [[c.markdown(r, specs) if c.markdown else c.text(r) for c in columns] for r in records]
-    return markdown_table(rows, [column.heading for column in columns])
+    return markdown_table(rows, headings(columns, records))
 
 
 def _provenance(records: Sequence[Record]) -> list[str]:
-    measured = judged(records)
+    measured, nouns = judged(records), nouns_of(*records)
     runs = sorted({(r["engine"], r["device"]) for r in measured})
     return [
         *(f"- fixture `{name}`, weights sha256 `{sha}`" for name, sha in hashes_of(measured, "weights")),
         *(f"- own code `{path}`, sha256 `{sha}`" for path, sha in hashes_of(measured, "code")),
         *(f"- engine {engine} on {device}" for engine, device in runs),
-        "- Teacher-forced: the true answer digits stand in the context. A digit is counted only on questions whose",
-        "  clean run gets it right. A named or listed question set is a census; a sample has exact",
+        f"- Teacher-forced: the true answer {nouns.tokens} stand in the context. A {nouns.token} is counted only on "
+        f"{nouns.prompts} whose",
+        f"  clean run gets it right. A named or listed {nouns.prompt} set is a census; a sample has exact",
         "  (Clopper-Pearson) intervals that hold together, over all comparisons of a claim, with 99% confidence;",
         "  the interval of a mean loss is Student's t, of a gain in accuracy or a share of attention the empirical",
         "  Bernstein bound. In claims about training runs it is the runs that are sampled.",

@@ -96,6 +96,6 @@ def setting_line(records: Sequence[Record]) -> str:
     return f"engine {'; '.join(runs)}; {seconds:.1f} s of measuring" if runs else ""
 
 
-def digits_seen(record: Record) -> str:
+def tokens_seen(record: Record) -> str:
     """Return what was observed, in short: ``A4 171/172 (99%)``; or "not measured" for a claim without a verdict."""
     return "not measured" if record["verdict"] in NOT_JUDGED else observed_in_short(record)

@@ -11,6 +11,7 @@ from typing import Any
 from harness.base.text import percent
 from harness.judging.records import Record
 from harness.specs.claim import bounds_in_words
+from harness.tasks.positions import Nouns
 
 FIXTURES_SHOWN = 3
 COUNTS_FAILURES = ("ablate", "keep")  # verbs whose comparisons count what went wrong
@@ -19,6 +20,12 @@ _EXPECTS = {
     "unreachable": "out of reach", "needed": "is needed", "unlike": "does not {do} it too",
 }  # fmt: skip
 _ACTIONS = {"fails": "fail", "changes": "change", "follows": "follow"}
+
+
+def nouns_of(*records: Record) -> Nouns:
+    """Return what the task of the records calls a prompt and an answer token; general words if there are several."""
+    found = {(nouns["prompt"], nouns["token"]) for record in records if (nouns := record.get("nouns"))}
+    return Nouns(*found.pop()) if len(found) == 1 else Nouns()
 
 
 def subject(row: Record) -> str:
@@ -89,11 +96,12 @@ def is_count(row: Record) -> bool:
 
 def observed_in_short(record: Record) -> str:
     """Return in one line what the comparisons of a claim observed, without its siblings."""
-    return comparisons_in_short(record["verb"], record["comparisons"])
+    return comparisons_in_short(record, record["comparisons"])
 
 
-def comparisons_in_short(verb: str, comparisons: Sequence[Record]) -> str:
-    """Return the same for comparisons that stand alone, of a mutant say."""
+def comparisons_in_short(record: Record, comparisons: Sequence[Record]) -> str:
+    """Return the same for other comparisons than the record's own, those of a mutant of it say."""
+    verb = record["verb"]
     rows = [row for row in comparisons if not row["sibling"]]
     if verb == "across":
         others = [row["subject"] for row in rows[:-1] if row["finding"] in ("contradicted", "undecided")]
@@ -106,7 +114,8 @@ def comparisons_in_short(verb: str, comparisons: Sequence[Record]) -> str:
             ends = [pick(rows, key=lambda row: row["value"]) for pick in (min, max)]
             return f"{len(rows)}, from {' to '.join(_short(row) for row in ends)}"
         return ", ".join(_short(row) for row in rows)
-    failing = [_short(row) for row in rows if row["kind"] == "fails" and row["value"] > 0] or ["no digit fails"]
+    failing = [_short(row) for row in rows if row["kind"] == "fails" and row["value"] > 0]
+    failing = failing or [f"no {nouns_of(record).token} fails"]
     loss = {f"loss {row['value']:.2g}": None for row in rows if row["kind"] == "loss"}  # once, even with two bounds
     return ", ".join([*failing, *loss])
 
@@ -117,7 +126,7 @@ def _short(row: Record) -> str:
 
 
 def example_line(example: Record) -> str:
-    """Return an example in one line: ``62830+04124=066954 yNyyyy BA by S8L0H1``, or a pair with what was expected."""
+    """Return an example in one line: ``prompt=answer yNy case by S8L0H1``, or a pair with what was expected."""
     if example["source"]:
         pair = f"{example['source']} -> {example['prompt']}"
         return f"{pair} = {example['answered']}, not {example['right']}"
@@ -146,7 +155,7 @@ def with_words(record: Record) -> Record:
     if "measurement" in found:
         found["measurement"] = _measurement_with_words(record["measurement"])
     if mutants := found.get("mutants"):
-        survivors = [{**one, "observed": comparisons_in_short(record["verb"], one["comparisons"])}
+        survivors = [{**one, "observed": comparisons_in_short(record, one["comparisons"])}
                      for one in mutants["survivors"]]  # fmt: skip
         found["mutants"] = {**mutants, "survivors": survivors}
     return found
@@ -161,6 +170,8 @@ def _measurement_with_words(measured: Record) -> Record:
             name: {**one, "examples": list(map(example_line, one["examples"])), "example_rows": one["examples"]}
             for name, one in found["by_fixture"].items()
         }
+    if "tokens" in found:  # as the reports up to version 3 called them
+        found["digits"] = [{"digit": row["token"], **row} for row in found["tokens"]]
     if "examples" in found:
         found["example_rows"] = found["examples"]
         found["examples"] = {key: list(map(example_line, rows)) for key, rows in found["examples"].items()}

@@ -12,7 +12,7 @@ from harness.base.intervals import ERROR, shared_confidence
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
-from harness.tasks.questions import Pairs, Questions
+from harness.tasks.questions import Pairs, Questions, Source
 
 # An ablation method; "itself" replaces each node's value with the same value, which changes nothing.
 How = str
@@ -103,8 +103,8 @@ class Claim(ABC):
         return ()
 
     @property
-    def replaced_by(self) -> Questions | None:
-        """The questions whose activations replace those of the nodes; None where there are none."""
+    def replaced_by(self) -> Source | None:
+        """The prompts whose activations replace those of the nodes; None where there are none."""
         return None
 
     @property

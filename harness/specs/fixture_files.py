@@ -9,7 +9,7 @@ from typing import NamedTuple
 from harness.base.errors import FixtureError, HarnessError, Problem, SpecError
 from harness.base.files import is_directory, once_per_version
 from harness.base.text import did_you_mean, in_ascii, shorten
-from harness.specs.recipe import Recipe, UserModelRecipe, load_recipe
+from harness.specs.recipe import OwnModel, Recipe, load_recipe
 
 # The files of a fixture.
 RECIPE, WEIGHTS, PIN, CARD, ROLES = "recipe.yaml", "model.safetensors", "model.json", "README.md", "roles.yaml"
@@ -103,7 +103,7 @@ def fixtures_of_same_shape(ref: FixtureRef) -> list[str]:
     others = [ref._replace(name=other) for other in list_fixtures(ref.root) if other != ref.name]
     others = [other for other in others if (other.directory / PIN).exists()]
     # Filter by task first: the shape of a user-defined task would run user code.
-    others = [other for other in others if recipe_of(other).task == recipe.task]
+    others = [other for other in others if recipe_of(other).task_name == recipe.task_name]
     return [other.name for other in others if recipe_of(other).shape == recipe.shape]
 
 
@@ -128,7 +128,7 @@ def missing_weights(ref: FixtureRef) -> Problem:
     """Return the problem to report for a fixture that has a recipe but no weights."""
     recipe = recipe_of(ref)
     command = f"import them: harness import hub:{ref.name}" if recipe.hub else f"train them: harness train {ref.name}"
-    if isinstance(recipe, UserModelRecipe):
+    if isinstance(recipe.model, OwnModel):
         command = f"pin them: harness import FILE --recipe {ref.directory / RECIPE} --name {ref.name} --allow-code"
     return Problem(f"weights pinned in {ref.directory / PIN}", "no such file", command + elsewhere(ref.root))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.specs.keys import ClaimModel
-from harness.specs.schema import FileModel
+from harness.specs.schema import FileModel, file_schema
 from harness.specs.verbs.registry import VERBS, parser_of
 
 Schema = Mapping[str, Any]
@@ -23,7 +23,7 @@ called is in the [glossary](glossary.md), how a verdict comes about in [verdicts
 
 def spec_reference() -> str:
     """Return the reference as Markdown: keys of the file, keys of every claim, keys of each verb, nested parts."""
-    schema = FileModel.model_json_schema()
+    schema = file_schema()
     parts: dict[str, Schema] = schema["$defs"]
     shared = {name: parts["HypothesisTemplate"]["properties"][name] for name in (*ClaimModel.model_fields, "each")}
     needed = [name for name, field in ClaimModel.model_fields.items() if field.is_required()]

@@ -1,6 +1,6 @@
 """The types and models of spec keys that all verbs share. Imports no torch.
 
-If validation gets the fixture's :class:`~harness.specs.nodes.Shape` as context, nodes, digits and questions are
+If validation gets the fixture's :class:`~harness.specs.nodes.Shape` as context, nodes, tokens and questions are
 checked against it. Without a shape (the fixture is unknown) only their types are checked.
 """
 
@@ -10,17 +10,16 @@ import re
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
 from harness.base.errors import HarnessError
 from harness.base.text import is_plain, shorten
-from harness.base.validation import Spelled, Strict, checked, expecting
-from harness.specs.nodes import read_nodes
-from harness.tasks.addition.question_sets import NAMES
-from harness.tasks.addition.strata import CASES
-from harness.tasks.questions import Stratify, TriCase, read_pair
-from harness.tasks.registry import task_of
+from harness.base.validation import ByContext, Spelled, Strict, checked, expecting, one_or_many
+from harness.specs.methods import Method
+from harness.specs.nodes import Shape, read_nodes
+from harness.tasks.questions import read_pair
+from harness.tasks.registry import every_shipped
 
 DEFAULT_GATE = 0.99
 # The default reference sample. Its seed is unusual, so that no claim's questions are drawn with it by accident.
@@ -38,11 +37,12 @@ def _one_line(text: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-# Each task has its own names for sets and cases; the JSON schema shows those of addition as examples.
+# Each task has its own names for sets; the JSON schema shows those that ship as examples.
 SetName = Annotated[
-    str, Field(examples=list(NAMES)), checked(lambda name, shape: task_of(shape.layout).check_set(name))
+    str,
+    Field(examples=[name for family in every_shipped() for name in family.sets]),
+    checked(lambda name, shape: shape.task.check_set(name)),
 ]
-Case = Annotated[str, Field(examples=list(CASES)), checked(lambda name, shape: task_of(shape.layout).check_case(name))]
 
 
 def _share(text: str) -> str:
@@ -52,34 +52,36 @@ def _share(text: str) -> str:
     return text
 
 
-def one_or_many(value: object) -> str:
-    """Return the tag of a key that takes one value or a list."""
-    return "many" if isinstance(value, list) else "one"
-
-
 NodesText = Annotated[str, checked(read_nodes)]
 NodeNames = Annotated[
     Annotated[NodesText, Tag("one")] | Annotated[list[NodesText], Field(min_length=1), Tag("many")],
     Discriminator(one_or_many),
 ]
-VariableName = Annotated[str, checked(lambda name, shape: task_of(shape.layout).read_variable(name))]
-PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.layout))]
-DigitName = Annotated[str, checked(lambda name, shape: shape.layout.check_answer_digit(name))]
-QuestionText = Annotated[str, checked(lambda text, shape: shape.layout.read_question(text))]
-_MUTANTS = r"(head|layer|step|digit|to)[+-]1|(drop|add) [A-Za-z_][A-Za-z0-9_]*|no-op|wider|keep nothing|weights|swapped"
-MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$"), checked(lambda name, _: _check_mutant(name))]
+VariableName = Annotated[
+    str,
+    Field(examples=[name for family in every_shipped() for name in family.variables]),
+    checked(lambda name, shape: shape.task.read_variable(name)),
+]
+PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.task))]
+AnswerToken = Annotated[str, checked(lambda name, shape: shape.task.check_answer_token(name))]
+QuestionText = Annotated[str, checked(lambda text, shape: shape.task.read_question(text))]
+_MUTANTS = r"[a-z ]+[+-]1|(drop|add) [A-Za-z_][A-Za-z0-9_]*|no-op|wider|keep nothing|weights|swapped"
+
+
+def _check_mutant(name: object, shape: Shape) -> None:
+    noun = shape.task.nouns.token
+    moved = rf"(head|layer|step|{re.escape(noun)}|to)[+-]1"
+    if isinstance(name, str) and not re.fullmatch(moved if name[-2:] in ("+1", "-1") else _MUTANTS, name):
+        token = shape.task.answer_tokens[:2][-1]
+        expected = f"a mutant (head+1, step-1, {noun}+1, drop {token}, weights, …)"
+        raise HarnessError.of(expected, shorten(name), "name one that --harness-mutate reports")
+
+
+MutantName = Annotated[str, Field(pattern=f"^({_MUTANTS})$"), checked(_check_mutant)]
 TagName = Annotated[
     str,
     Spelled(r"^[A-Za-z][A-Za-z0-9_-]*$", "a tag of letters, digits, _ and -"),
     checked(lambda tag, _: _check_tag(tag)),
-]
-Cases = Annotated[
-    Annotated[Case, Tag("one")] | Annotated[list[Case], Field(min_length=1), Tag("many")],
-    Discriminator(one_or_many),
-]
-Lengths = Annotated[
-    Annotated[int, Tag("one")] | Annotated[list[int], Field(min_length=1), Tag("many")],
-    Discriminator(one_or_many),
 ]
 # A tag becomes a pytest marker. These names already act in pytest, or cannot be selected with -m.
 _RESERVED_TAGS = frozenset(
@@ -88,12 +90,6 @@ _RESERVED_TAGS = frozenset(
         "flaky", "asyncio", "anyio", "benchmark", "xdist_group", "and", "or", "not", "None", "True", "False",
     }
 )  # fmt: skip
-
-
-def _check_mutant(name: object) -> None:
-    if isinstance(name, str) and not re.fullmatch(_MUTANTS, name):
-        expected = "a mutant (head+1, step-1, digit+1, drop A4, weights, …)"
-        raise HarnessError.of(expected, shorten(name), "name one that --harness-mutate reports")
 
 
 def _check_tag(tag: object) -> None:
@@ -106,7 +102,7 @@ ClaimId = Annotated[
     Field(max_length=100),
     Spelled(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", "a name of letters, digits and ._+-, without spaces"),
 ]
-StepName = Annotated[str, checked(lambda name, shape: shape.layout.step_of(name))]
+StepName = Annotated[str, checked(lambda name, shape: name in shape.task.positions or shape.task.step_of(name))]
 FixtureNames = Annotated[
     Annotated[Text, Tag("one")] | Annotated[list[Text], Field(min_length=1), Tag("many")], Discriminator(one_or_many)
 ]
@@ -121,12 +117,30 @@ AtLeast = Annotated[float, Field(gt=0, le=1)]
 AtMost = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Where(Strict):
-    """Conditions on questions; all hold together, a list means any of it."""
+# Each task has its own keys of `where`. Editors, and whoever names no fixture, know those of the families that ship.
+def _every_where() -> type[Strict]:
+    parts = [family.where for family in every_shipped()]
+    said = " ".join(filter(None, (part.__doc__ for part in parts)))
+    return create_model("Where", __base__=tuple(parts), __doc__=said)
 
-    case: Cases | None = Field(None, description="the case; of a list, any of them")
-    cascade: Lengths | None = Field(None, description="length of the longest cascade")
-    columns: dict[str, TriCase] = Field({}, description='what columns sum to without a carry: {D1: "=9"}')
+
+Where = _every_where()
+
+
+def _where_of(shape: Shape | None) -> type[Strict]:
+    return Where if shape is None else shape.task.where_keys
+
+
+_SPREADS = list(dict.fromkeys(key for family in every_shipped() for key in family.spreads))
+
+
+def _check_stratify(key: object, shape: Shape) -> None:
+    known = dict.fromkeys((*shape.task.spreads, *_SPREADS))  # what this task lacks of them, it refuses in its own words
+    if key not in known:
+        raise HarnessError.of(" or ".join(known), shorten(key), "correct `stratify`")
+
+
+Stratify = Annotated[str, WithJsonSchema({"enum": _SPREADS, "type": "string"}), checked(_check_stratify)]
 
 
 def _size_or_auto(value: object) -> str:
@@ -145,8 +159,26 @@ class SampleModel(Strict):
 
     n: SampleSize = Field(description="how many; `auto`: more and more, until the claim is settled")
     seed: Seed = Field(0, description="of the draw")
-    where: Where = Field(Where(), description="which questions; all unless said")
-    stratify: Stratify | None = Field(None, description="as many questions of each case, or of each cascade length")
+    where: Annotated[Strict, ByContext(_where_of, Where)] = Field(
+        Where(), description="which questions; all unless said"
+    )
+    stratify: Stratify | None = Field(
+        None, description="as many questions of each case, or of each kind that the task knows besides"
+    )
+
+
+class CorruptModel(Strict):
+    """Each prompt's own counterpart."""
+
+    corrupt: Annotated[str, checked(lambda name, shape: shape.task.check_counterpart(name))] = Field(
+        description="the counterpart's name, of those that the task has"
+    )
+
+
+MethodKey = Annotated[
+    Annotated[Method, Tag("one")] | Annotated[CorruptModel, Tag("many")],
+    Discriminator(lambda value: "many" if isinstance(value, dict) else "one"),
+]
 
 
 def _shape_of_questions(value: object) -> str:

@@ -1,7 +1,7 @@
 """The methods of ablation by name. Imports no torch.
 
-To add one, write the function that makes its replacement values, and name it here; commands, controls and reports list
-the methods of this table.
+To add one, write the function that makes its replacement values, and name it in `METHODS`; commands, controls and
+reports list the methods of this table. `corrupt` stands beside it, for it also needs the name of a counterpart.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ METHODS: dict[str, MethodEntry] = {
     "zero": MethodEntry("harness.judging.methods:zero", needs_reference=False),
     "resample": MethodEntry("harness.judging.methods:resample", captures=True, needs_seed=True),
 }
+CORRUPT = "corrupt"
+CORRUPTING = MethodEntry("harness.judging.methods:corrupt", needs_reference=False, captures=True, needs_seed=True)
+EVERY_METHOD = {**METHODS, CORRUPT: CORRUPTING}
 if TYPE_CHECKING:
     Method = str
 else:

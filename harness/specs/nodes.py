@@ -1,32 +1,35 @@
-"""Nodes: parsed from text, written as text, and which answer digits they can reach. Imports no torch.
+"""Nodes: parsed from text, written as text, and which answer tokens they can reach. Imports no torch.
 
-Grammar: ``[S8 or S0-S7][L0][H0, H0+H1, M or R]``. A part left out means all of that part. A list means all its nodes
-at once::
+Grammar: ``[S8 or S0-S7][L0][H0, H0+H1, M or R]``, or ``[L0][H0, H0+H1, M or R]@POSITION``. A part left out means all of
+that part. A list means all its nodes at once::
 
     S11L0H2     one head at one step            S11L0       all heads and the MLP of layer 0 at S11
     S12L0H0+H1  two heads at one step           L0H1        head 1 of layer 0 at every step
     S0-S10L1M   the MLP of layer 1, 11 steps    S8L0R       the residual stream after layer 0 at S8
     S8          short for S8L0R, as the notebook ablates "a step" (models of at most two layers)
+    L9H9@END    one head at a position that the task names; each prompt says where that is
 
 The last part may be a role, which each model binds to its own nodes (``harness/specs/roles.py``)::
 
-    [base_add.A4]   all nodes of that role       S12L0[carry]   nodes of any ``carry.…`` role at S12, layer 0
+    [mover.A4]      all nodes of that role       S12L0[mover]   nodes of any ``mover.…`` role at S12, layer 0
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.base.errors import HarnessError
 from harness.base.text import did_you_mean, shorten
-from harness.tasks.positions import Positions
+from harness.tasks.contract import AnyTask
+from harness.tasks.positions import POSITION
 
 Kind = Literal["head", "mlp", "resid"]
 _INDEX = "(0|[1-9][0-9]{0,5})"
 _NODES = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?((?:H{_INDEX})(?:\+H{_INDEX})*|M|R)?")
+_NAMED = re.compile(rf"(?:L{_INDEX})?((?:H{_INDEX})(?:\+H{_INDEX})*|M|R)?@({POSITION})")
 _ROLE = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?\[([^\[\]]*)\]")
 _GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
 _SPELLING = "write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R"
@@ -34,14 +37,17 @@ _SPELLING = "write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R"
 
 @dataclass(frozen=True)
 class Shape:
-    """The model sizes and the token layout, which say which nodes exist; and the model's named roles."""
+    """The model sizes and the task's positions, which say which nodes exist; and the model's named roles."""
 
     n_layers: int
     n_heads: int
-    layout: Positions
-    # Role, like "base_add.A4" → its nodes; empty if the search found none. Left out of comparison: two models of
+    task: AnyTask
+    # Role, like "mover.A4" → its nodes; empty if the search found none. Left out of comparison: two models of
     # the same shape may have their roles at different nodes.
     roles: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+
+SOMEWHERE = -1
 
 
 class NoSuchRoleError(HarnessError):
@@ -58,16 +64,26 @@ class RoleElsewhereError(NoSuchRoleError):
 
 @dataclass(frozen=True, order=True)
 class Node:
-    """One hook point at one step: a head's ``z``, an MLP's output or the residual stream after a layer."""
+    """One hook point at one position: a head's ``z``, an MLP's output or the residual stream after a layer."""
 
-    step: int
+    step: int  # SOMEWHERE for a position that goes by a name
     layer: int
     kind: Kind
     head: int = 0  # meaningless unless kind is "head"
+    at: str = ""  # the position's name
+
+    @property
+    def component(self) -> str:
+        """The part of the model, wherever: ``L0H2``."""
+        return f"L{self.layer}" + {"head": f"H{self.head}", "mlp": "M", "resid": "R"}[self.kind]
+
+    @property
+    def position(self) -> str:
+        """The step, ``S11``, or the position's name."""
+        return self.at or f"S{self.step}"
 
     def __str__(self) -> str:
-        part = {"head": f"H{self.head}", "mlp": "M", "resid": "R"}[self.kind]
-        return f"S{self.step}L{self.layer}{part}"
+        return f"{self.component}@{self.at}" if self.at else f"S{self.step}{self.component}"
 
 
 def read_nodes(text: str | Sequence[str], shape: Shape) -> tuple[Node, ...]:
@@ -87,6 +103,8 @@ def read_nodes(text: str | Sequence[str], shape: Shape) -> tuple[Node, ...]:
 def _read_one(text: object, shape: Shape) -> Iterable[Node]:
     if isinstance(text, str) and (role := _ROLE.fullmatch(text)):
         return _read_role(text, role, shape)
+    if isinstance(text, str) and (named := _NAMED.fullmatch(text)):
+        return _read_named(text, named, shape)
     match = _NODES.fullmatch(text) if isinstance(text, str) else None
     if not isinstance(text, str) or not text or match is None:
         if isinstance(text, str) and text in shape.roles:
@@ -95,6 +113,9 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else _SPELLING
         raise HarnessError.of(_GRAMMAR, shorten(text), fix)
     layer, part = match[3], match[4]
+    if match[1] is None and not shape.task.names:
+        fix = f"write {text}@ and one of {', '.join(shape.task.positions)}"
+        raise HarnessError.of(f"a position, as {shape.task.nouns.prompts} differ in length", shorten(text), fix)
     steps, layers = _places(match, text, shape)
 
     if part is None and layer is None:  # a bare step means what the notebook calls "ablate a step"
@@ -105,9 +126,31 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
                 f"write {text}L0R, or another layer",
             )
         layers, part = [0], "R"
+    return _parts(part, text, [Node(s, lay, "head") for s in steps for lay in layers], shape)
+
+
+def _read_named(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
+    """Return the nodes at a position that goes by a name."""
+    layer, part, name = match[1], match[2], match[5]
+    if name not in shape.task.positions:
+        known = shape.task.positions
+        if not known:
+            fix = "name a step" if shape.task.names else "give the task `positions`"
+            raise HarnessError.of("a step, for the task names no positions", shorten(text), fix)
+        raise HarnessError.of(f"a position {', '.join(known)}", shorten(name), did_you_mean(name, known))
+    if layer is None and part is None:
+        raise HarnessError.of("a layer, a head, M or R before @", shorten(text), f"write L0R@{name}, or another")
+    if layer is not None:
+        _check("layer", int(layer), shape.n_layers, text)
+    layers = range(shape.n_layers) if layer is None else [int(layer)]
+    return _parts(part, text, [Node(SOMEWHERE, lay, "head", at=name) for lay in layers], shape)
+
+
+def _parts(part: str | None, text: str, places: Sequence[Node], shape: Shape) -> list[Node]:
+    """Return the nodes of one part, or of every head and the MLP if `part` is None, at each of `places`."""
     if part in ("M", "R"):
         kind: Kind = "mlp" if part == "M" else "resid"
-        return [Node(s, lay, kind) for s in steps for lay in layers]
+        return [replace(place, kind=kind) for place in places]
     if part is None:
         heads = list(range(shape.n_heads))
     else:
@@ -115,19 +158,19 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         _check("head", max(heads), shape.n_heads, text)
         if len(set(heads)) < len(heads):
             raise HarnessError.of("each head once", f"a head twice in {shorten(text)}", "drop one")
-    found = [Node(s, lay, "head", head) for s in steps for lay in layers for head in heads]
-    return found if part else found + [Node(s, lay, "mlp") for s in steps for lay in layers]
+    found = [replace(place, head=head) for place in places for head in heads]
+    return found if part else found + [replace(place, kind="mlp") for place in places]
 
 
 def _places(match: re.Match[str], text: str, shape: Shape) -> tuple[Sequence[int], Sequence[int]]:
     """Return the steps and layers that the first three groups of `match` name; all of them where a group is empty."""
     first, last, layer = match[1], match[2], match[3]
-    steps = range(shape.layout.n_ctx)
+    steps = range(shape.task.n_ctx)
     if first is not None:
         low, high = int(first), int(last if last is not None else first)
         if high < low:
             raise HarnessError.of("a step range that ascends", f"S{low}-S{high} in {text}", f"write S{high}-S{low}")
-        _check("step", high, shape.layout.n_ctx, text)
+        _check("step", high, shape.task.n_ctx, text)
         steps = range(low, high + 1)
     if layer is not None:
         _check("layer", int(layer), shape.n_layers, text)
@@ -159,13 +202,30 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
 
 
 def all_nodes(shape: Shape) -> Iterator[Node]:
-    """Yield every node of a model: each head, the MLP and the residual stream, at each layer and step."""
-    for step in range(shape.layout.n_ctx):
+    """Yield every node of a model: each head, the MLP and the residual stream, at each layer and step.
+
+    Where prompts differ in length, a step means nothing: then at each position that the task names.
+    """
+    yield from _nodes_at([Node(step, 0, "head") for step in range(len(shape.task.names))] or named_places(shape), shape)
+
+
+def nodes_with_means(shape: Shape, steps: int) -> Iterator[Node]:
+    """Yield every node of a model, at each of the first `steps` and at each position that the task names."""
+    yield from _nodes_at([Node(step, 0, "head") for step in range(steps)] + named_places(shape), shape)
+
+
+def named_places(shape: Shape) -> list[Node]:
+    """Return a node at each position that the task names."""
+    return [Node(SOMEWHERE, 0, "head", at=name) for name in shape.task.positions]
+
+
+def _nodes_at(places: Iterable[Node], shape: Shape) -> Iterator[Node]:
+    for place in places:
         for layer in range(shape.n_layers):
             for head in range(shape.n_heads):
-                yield Node(step, layer, "head", head)
-            yield Node(step, layer, "mlp")
-            yield Node(step, layer, "resid")
+                yield Node(place.step, layer, "head", head, place.at)
+            yield Node(place.step, layer, "mlp", at=place.at)
+            yield Node(place.step, layer, "resid", at=place.at)
 
 
 def _check(what: str, index: int, size: int, text: str) -> None:
@@ -176,17 +236,20 @@ def _check(what: str, index: int, size: int, text: str) -> None:
 
 
 def reach(nodes: Iterable[Node], shape: Shape) -> frozenset[str]:
-    """Return the answer digits that an intervention on `nodes` could change at all.
+    """Return the answer tokens that an intervention on `nodes` could change at all.
 
     Attention is causal, so a change at a step affects only this step and later ones. After the last layer's attention
-    no information moves between steps. That any other digit stays unchanged is true by construction.
+    no information moves between steps. That any other token stays unchanged is true by construction. Where a position
+    or an answer is elsewhere in each prompt, any token may be reached.
     """
-    layout = shape.layout
+    task = shape.task
     found: set[str] = set()
     for node in nodes:
-        later = layout.predicted_from(node.step)
+        if node.at:
+            return frozenset(task.answer_tokens)
+        later = task.predicted_from(node.step)
         if node.layer < shape.n_layers - 1:
             found.update(later)
         else:
-            found.update(digit for digit in later if layout.predicted_at(digit) == node.step)
+            found.update(token for token in later if task.predicted_at(token) in (None, node.step))
     return frozenset(found)

@@ -32,27 +32,22 @@ from harness.tasks.questions import (
     Questions,
     Sample,
 )
-from harness.tasks.registry import task_of
 
 
 def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questions:
     """Return the questions that the validated `questions` key describes.
 
     Raises:
-        HarnessError: the named set is empty for this layout, or no question meets the conditions.
+        HarnessError: the named set is empty for this task, or no question meets the conditions.
     """
-    layout, task = shape.layout, task_of(shape.layout)
+    task = shape.task
     if isinstance(model, str):
         task.question_set(model)
         return NamedSet(model)
     if isinstance(model, list):
-        return QuestionList(tuple(layout.read_question(text) for text in model))
-    where = model.where
-    cases = where.case if isinstance(where.case, list) else [where.case] if where.case else []
-    cascades = [where.cascade] if isinstance(where.cascade, int) else where.cascade or []
-    strata = task.strata(cases=cases, cascades=cascades, columns=where.columns, stratify=model.stratify)
-    auto = isinstance(model.n, str)
-    return Sample(size_of(model.n), model.seed, strata, auto)
+        return QuestionList(tuple(task.read_question(text) for text in model))
+    strata = task.strata(model.where, model.stratify)
+    return Sample(size_of(model.n), model.seed, strata, isinstance(model.n, str))
 
 
 def size_of(n: int | str) -> int:
@@ -159,7 +154,7 @@ class ClaimParser:
 
     def _comparable(self, claim: Comparable, only_here: bool) -> None:
         if only_here and not claim.siblings:
-            expected = "other heads or steps that could make the same digits fail or follow"
+            expected = f"other heads or steps that could make the same {self.shape.task.nouns.tokens} fail or follow"
             self._report(("expect", "only_here"), expected, f"none beside {claim.target}", "remove only_here")
 
     def _settled(
@@ -184,14 +179,12 @@ class ClaimParser:
                 self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
             for other in matching:
                 try:
-                    layout = recipe_of(FixtureRef(other, self.fixtures)).layout
+                    task = recipe_of(FixtureRef(other, self.fixtures)).task
                 except HarnessError as error:
                     self.document.problem((*self.loc, *place), error)
                     continue
-                if layout.kind != self.shape.layout.kind:
-                    self._report(
-                        place, f"fixtures for {self.shape.layout.kind}", f"{other}, of {layout.kind}", "drop it"
-                    )
+                if task.kind != self.shape.task.kind:
+                    self._report(place, f"fixtures for {self.shape.task.kind}", f"{other}, of {task.kind}", "drop it")
             found += matching
         return tuple(dict.fromkeys(found))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.base.errors import FixtureError, NotImportedError, Problem
@@ -13,18 +13,20 @@ from harness.base.own_code import file_of
 from harness.base.text import shorten
 from harness.base.validation import Strict, Version, in_words, newer
 from harness.specs.fixture_files import KNOWN, PIN, WEIGHTS, FixtureRef, fixture_directory, missing_weights, recipe_of
-from harness.specs.recipe import Recipe, Sha256, UserTaskRecipe
+from harness.specs.recipe import Recipe, Sha256
 
 
 class Accuracy(Strict):
-    """How the clean model did on one kind of question: counts, teacher-forced and free-running."""
+    """How the clean model did on one kind of prompts: counts, teacher-forced and free-running."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     questions: str
     n: int
-    right: int = Field(description="questions answered wholly right; teacher-forced and free-running agree on these")
-    digits_right_teacher_forced: list[int] = Field(description="per answer digit, highest first")
-    digits_right_free_running: list[int]
-    loss: float = Field(description="nats per answer digit, mean, teacher-forced")
+    right: int = Field(description="prompts answered wholly right; teacher-forced and free-running agree on these")
+    right_teacher_forced: list[int] = Field(alias="digits_right_teacher_forced", description="per answer token")
+    right_free_running: list[int] = Field(alias="digits_right_free_running")
+    loss: float = Field(description="nats per answer token, mean, teacher-forced")
 
 
 class Provenance(Strict):
@@ -40,7 +42,7 @@ class Trained(Strict):
 
     steps: int
     seconds: float = Field(description="spent in training steps")
-    loss: float = Field(description="nats per answer digit, mean of the last five steps")
+    loss: float = Field(description="nats per answer token, mean of the last five steps")
     device: str
     threads: int
     torch: str
@@ -74,8 +76,7 @@ def recipe_hash(recipe: Recipe) -> str:
     default is therefore never changed. `hub` is left out too: it says where weights are published, not how they
     are made.
     """
-    said = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"hub"})
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(dict(recipe.said), sort_keys=True).encode()).hexdigest()
 
 
 def code_hashes(recipe: Recipe) -> dict[str, str]:
@@ -88,7 +89,7 @@ def code_hashes(recipe: Recipe) -> dict[str, str]:
     Raises:
         FixtureError: one of the files cannot be read.
     """
-    if not isinstance(recipe, UserTaskRecipe) or not recipe.references:
+    if not recipe.references:
         return {}
     named = (file_of(reference, recipe.directory) for reference in recipe.references)
     files = {found[1] for found in named if found}

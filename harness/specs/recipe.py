@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, create_model
 
 from harness.base.own_code import REFERENCE
 from harness.base.validation import Spelled, Strict, Version, validate
 from harness.base.yamlfile import Document, read_yaml
 from harness.specs.nodes import Shape
-from harness.tasks.addition.layout import MAX_DIGITS, EqualsStyle, Layout
-from harness.tasks.checked_task import load_task
-from harness.tasks.positions import Positions
+from harness.tasks.contract import AnyTask
+from harness.tasks.family import TaskFamily
+from harness.tasks.registry import every_shipped, family_of
 
 DECAY_SHARE = 0.25  # last share of the steps, in which `stable_decay` falls
 Positive = Annotated[float, Field(gt=0)]
@@ -64,32 +66,6 @@ class Optimiser(Strict):
         return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 
-class Enrichment(Strict):
-    """Extra sum-9 columns: in this share of the batches, this share of the columns. The notebook's, in fact.
-
-    `question_share` is another way of it: in this share of all questions each column is made to sum to 9 with a
-    probability of the question's own, drawn uniformly. `cascade_share` is a third: in this share of all questions one
-    run of columns, of any length and at any place, is made to sum to 9; and in `near_share` of these the column below
-    it to 8 or 10, a narrow miss or a narrow carry. `double_share` of all columns, whatever they were, become 4+4 or
-    5+5: what a head that finds the same digit twice learns last.
-    """
-
-    batch_share: Share = 0.4
-    digit_share: Share = 0.4
-    question_share: Share = 0.0
-    cascade_share: Share = 0.0
-    near_share: Share = 0.0
-    double_share: Share = 0.0
-
-    def as_shares(self) -> dict[str, float]:
-        """Return the shares as keyword arguments of :func:`harness.tasks.addition.sampling.sample_uniform`."""
-        return {
-            "sum9_batch_share": self.batch_share, "sum9_digit_share": self.digit_share,
-            "sum9_question_share": self.question_share, "cascade_share": self.cascade_share,
-            "near_share": self.near_share, "double_share": self.double_share,
-        }  # fmt: skip
-
-
 class Hardest(Strict):
     """Learning from the hardest questions only: in the last share of the steps, `of` batches are drawn for each.
 
@@ -115,13 +91,9 @@ class Hub(Strict):
     sha256: Sha256 | None = None
 
 
-class Recipe(Strict):
-    """How a model was, or is to be, trained. Its shape is what imported weights are checked against."""
+class Transformer(Strict):
+    """The sizes of a transformer with TransformerLens's names of weights, which is built here."""
 
-    version: Version
-    task: Literal["addition"]
-    n_digits: Annotated[int, Field(ge=1, le=MAX_DIGITS)]
-    equals: EqualsStyle = "="
     n_layers: Annotated[int, Field(ge=1, le=64)]
     n_heads: Annotated[int, Field(ge=1, le=64)]
     d_model: Annotated[int, Field(ge=1, le=8192)]
@@ -129,28 +101,6 @@ class Recipe(Strict):
     act_fn: Literal["relu", "gelu"] = "relu"
     normalisation: Literal["LN"] = "LN"
     init: Literal["notebook", "transformer_lens"] = "notebook"
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    batch_size: Count = 64
-    steps: Count
-    optimiser: Optimiser = Optimiser()
-    enrichment: Enrichment | None = Enrichment()
-    hardest: Hardest | None = None
-    hub: Hub | None = None
-
-    @property
-    def layout(self) -> Positions:
-        """The task's token positions."""
-        return Layout(self.n_digits, self.equals)
-
-    @property
-    def enriched(self) -> dict[str, float]:
-        """The enrichment shares of the training questions; empty if there is no enrichment."""
-        return {} if self.enrichment is None else self.enrichment.as_shares()
-
-    @property
-    def shape(self) -> Shape:
-        """The model's shape, which says which nodes exist."""
-        return Shape(self.n_layers, self.n_heads, self.layout)
 
     @property
     def d_head(self) -> int:
@@ -158,65 +108,89 @@ class Recipe(Strict):
         return self.d_model // self.n_heads
 
 
-class UserTaskRecipe(Recipe):
-    """A recipe for a task of one's own, ``task: mymodule:task``, trained like any other."""
-
-    task: Reference  # type: ignore[assignment]
-    n_digits: int = 0
-    enrichment: Enrichment | None = None
-    _directory: Path = PrivateAttr(default=Path())  # the directory of the recipe, where user code is looked up
-
-    @property
-    def layout(self) -> Positions:
-        """The task's token positions; for a user-defined task this is the task itself.
-
-        Raises:
-            FixtureError: user code is not allowed, or it is wrong.
-        """
-        return super().layout if self.task == "addition" else load_task(self.task, self._directory)
-
-    @property
-    def directory(self) -> Path:
-        """The directory of the recipe."""
-        return self._directory
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """References to user code in the recipe, like ``mymodule:task``."""
-        return () if self.task == "addition" else (self.task,)
-
-
-class UserModelRecipe(UserTaskRecipe):
-    """A recipe whose model a function builds, ``model: mymodule:build``; how it was trained is not told here."""
+class OwnModel(Strict):
+    """A model that a function builds, ``model: mymodule:build``; how it was trained is not told here."""
 
     model: Reference
-    task: Literal["addition"] | Reference
-    d_model: int = 0
-    d_mlp: int = 0
-    seed: int = 0
-    steps: int = 0
+    n_layers: Annotated[int, Field(ge=1, le=64)]
+    n_heads: Annotated[int, Field(ge=1, le=64)]
+
+
+class TrainingRun(Strict):
+    """How a model was, or is to be, trained."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    batch_size: Count = 64
+    steps: Count
+    optimiser: Optimiser = Optimiser()
+    hardest: Hardest | None = None
+
+
+class Published(Strict):
+    """Where the weights are published, if they are."""
+
+    hub: Hub | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a fixture is made of, side by side: a task, a model, and the training run that gave it its weights."""
+
+    family: TaskFamily
+    keys: Strict  # those of the family
+    enrichment: Strict  # the family's keys about training
+    model: Transformer | OwnModel
+    training: TrainingRun | None  # None: it is not trained here
+    hub: Hub | None
+    directory: Path = field(compare=False)  # of the recipe, where code that it names is looked up
+    said: Mapping[str, Any] = field(repr=False)  # its content without default values, as its hash is made from it
+
+    @property
+    def task(self) -> AnyTask:
+        """The task.
+
+        Raises:
+            FixtureError: the task is code, and that is not allowed, or it is wrong.
+        """
+        return self.family.load(self.keys, self.directory)
+
+    @property
+    def task_name(self) -> str:
+        """The task as the recipe names it."""
+        return str(getattr(self.keys, "task"))  # noqa: B009 - every family has this key
+
+    @property
+    def shape(self) -> Shape:
+        """The model's shape, which says which nodes exist."""
+        return Shape(self.model.n_layers, self.model.n_heads, self.task)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The shares by which batches of training are enriched; empty if they are not."""
+        return self.family.shares(self.enrichment)
 
     @property
     def references(self) -> tuple[str, ...]:
-        """References to user code in the recipe: the model, then the task."""
-        return (self.model, *super().references)
+        """The references to code in the recipe: the model, then the task."""
+        built = (self.model.model,) if isinstance(self.model, OwnModel) else ()
+        return (*built, *self.family.references(self.keys))
+
+    @property
+    def transformer(self) -> Transformer:
+        """The sizes of a model that is built here."""
+        assert isinstance(self.model, Transformer)  # whoever asks has refused the others
+        return self.model
+
+    @property
+    def run(self) -> TrainingRun:
+        """The training run of a model that is trained here."""
+        assert self.training is not None  # whoever asks has refused the others
+        return self.training
 
 
-# Keys that only recipes for addition have, and keys that only recipes for training here have.
-_OF_ADDITION = ("n_digits", "equals", "enrichment")
-_OF_TRAINING = (
-    "d_model",
-    "d_mlp",
-    "act_fn",
-    "normalisation",
-    "init",
-    "seed",
-    "batch_size",
-    "steps",
-    "optimiser",
-    "hardest",
-    "hub",
-)
+# The parts of a recipe's file, beside the keys of the task: of a model that is built and trained here, and of others.
+_TRAINED: tuple[type[Strict], ...] = (Transformer, TrainingRun, Published)
+_OWN: tuple[type[Strict], ...] = (OwnModel,)
 
 
 def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
@@ -225,44 +199,73 @@ def load_recipe(path: Path, shown_as: str | None = None) -> Recipe:
     Raises:
         SpecError: one line for each problem in the file.
     """
-    document = read_yaml(path, shown_as)
-    recipe = _check(document)
+    return recipe_in(read_yaml(path, shown_as), path.parent)
+
+
+def recipe_in(document: Document, directory: Path) -> Recipe:
+    """Return the recipe in a parsed file; code that it names is looked up in `directory`.
+
+    Raises:
+        SpecError: one line for each problem.
+    """
+    recipe = _check(document, directory)
     document.raise_problems()
     assert recipe is not None  # no problem was reported, so the recipe is valid
-    if isinstance(recipe, UserTaskRecipe):
-        recipe._directory = path.parent
     return recipe
 
 
-def _check(document: Document) -> Recipe | None:
-    kind = _kind(document.data)
-    recipe = validate(kind, document, document.data)
-    if kind is not Recipe:
-        _only_used(document, kind)
-    if recipe is not None and recipe.d_model % recipe.n_heads:
-        document.report(
-            ("d_model",), f"a multiple of n_heads ({recipe.n_heads})", str(recipe.d_model),
-            f"write {recipe.d_model // recipe.n_heads * recipe.n_heads or recipe.n_heads}",
-        )  # fmt: skip
-    return recipe
-
-
-def _only_used(document: Document, kind: type[Recipe]) -> None:
-    """Report keys that have no meaning for a user-defined task, or for a model that code builds."""
-    adds = document.data.get("task") == "addition"
-    unused = [] if adds else [(key, "a task of one's own") for key in _OF_ADDITION]
-    if kind is UserModelRecipe:
-        unused += [(key, "a model that code builds") for key in (*_OF_TRAINING, "enrichment")]
-        if adds and "n_digits" not in document.data:
-            document.report(("n_digits",), "the key `n_digits`", "none", "add `n_digits: …`")
-    for key, whose in dict(reversed(unused)).items():
-        if key in document.data:
+def _check(document: Document, directory: Path) -> Recipe | None:
+    data: Mapping[str, Any] = document.data if isinstance(document.data, dict) else {}
+    own_model, family = "model" in data, family_of(data.get("task"))
+    families = every_shipped() if family is None else (family,)
+    parts = _OWN if own_model else (*_TRAINED, *(one.training for one in families))
+    useless = _useless(family, own_model)
+    kind = _file_of((*(one.keys for one in families), *parts))
+    found = validate(kind, document, {k: v for k, v in data.items() if k not in useless} if data else document.data)
+    for key, whose in useless.items():
+        if key in data:
             document.report((key,), f"no `{key}` in a recipe of {whose}", "one", "remove it", at_key=True)
+    if isinstance(found, Transformer) and found.d_model % found.n_heads:
+        document.report(
+            ("d_model",), f"a multiple of n_heads ({found.n_heads})", str(found.d_model),
+            f"write {found.d_model // found.n_heads * found.n_heads or found.n_heads}",
+        )  # fmt: skip
+    if found is None or family is None:
+        return None
+    said = found.model_dump(mode="json", exclude_defaults=True, exclude={"hub"})
+    keys, enrichment = _part(family.keys, found), family.training() if own_model else _part(family.training, found)
+    if own_model:
+        return Recipe(family, keys, enrichment, _part(OwnModel, found), None, None, directory, said)
+    model, run, hub = _part(Transformer, found), _part(TrainingRun, found), _part(Published, found).hub
+    return Recipe(family, keys, enrichment, model, run, hub, directory, said)
 
 
-def _kind(data: object) -> type[Recipe]:
-    """Return the recipe class for `data`, decided by its `model` and `task` keys."""
-    if isinstance(data, dict) and "model" in data:
-        return UserModelRecipe
-    task = data.get("task") if isinstance(data, dict) else None
-    return UserTaskRecipe if isinstance(task, str) and re.fullmatch(REFERENCE, task) else Recipe
+class _Format(Strict):
+    version: Version
+
+
+@cache
+def _file_of(parts: tuple[type[Strict], ...]) -> type[Strict]:
+    """Return the model of a recipe's file, which has the keys of all its parts side by side."""
+    return create_model("Recipe", __base__=(*reversed(parts), _Format))  # fields of the last come first
+
+
+Part = TypeVar("Part", bound=Strict)
+
+
+def _part(kind: type[Part], found: Strict) -> Part:
+    """Return one part of a recipe's file."""
+    return cast("Part", kind.model_construct(**{name: getattr(found, name) for name in kind.model_fields}))
+
+
+def _useless(family: TaskFamily | None, own_model: bool) -> dict[str, str]:
+    """Return the keys that have no meaning here, each with whose recipe does without it."""
+    others = [one for one in every_shipped() if family not in (one, None)]
+    found = {
+        name: "a task of one's own" for one in others for name in (*one.keys.model_fields, *one.training.model_fields)
+    }
+    found.pop("task", None)
+    if own_model:
+        trained = [*_TRAINED, *(one.training for one in every_shipped())]
+        found |= {name: "a model that code builds" for part in trained for name in part.model_fields}
+    return {name: whose for name, whose in found.items() if name not in OwnModel.model_fields}

@@ -1,13 +1,13 @@
 """``fixtures/NAME/roles.yaml``: which nodes of one model have which role. Imports no torch.
 
 Head numbers differ between training runs, but the function that a claim is about does not. A role, like
-``base_add.A4``, names the function, and the file binds it to this model's nodes::
+``mover.A4``, names the function, and the file binds it to this model's nodes::
 
     version: 1
     weights_sha256: 3f0c…            # the roles are valid for these weights only
     roles:
-      base_add: {A4: S12L0H0+H1, A3: S13L0H2}
-      tricase: {D2: S8L0H2}
+      mover: {A4: S12L0H0+H1, A3: S13L0H2}
+      finder: {IO: S8L0H2}
 
 ``harness locate`` proposes such a file, with evidence for each role.
 """
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from harness.base.errors import FixtureError, Problem, SpecError
 from harness.base.files import once_per_version
@@ -27,28 +27,35 @@ from harness.base.validation import Spelled, Strict, Version, validate
 from harness.base.yaml_text import flow
 from harness.base.yamlfile import read_yaml
 from harness.specs.fixture_files import PIN, ROLES, FixtureRef, fixture_directory, recipe_of
-from harness.specs.keys import DigitName, NodeNames, Rate, Text, VariableName
+from harness.specs.keys import AnswerToken, NodeNames, Rate, Text, VariableName
 from harness.specs.nodes import Shape, read_nodes
 from harness.specs.pins import read_pin
 from harness.specs.recipe import Sha256
+from harness.tasks.registry import every_shipped
 
-RoleName = Annotated[str, Spelled(r"^[a-z][a-z0-9_]{0,39}$", "a role of at most 40 of a-z, 0-9 and _, like base_add")]
+_EXAMPLE = every_shipped()[0].role
+RoleName = Annotated[
+    str,
+    Spelled(r"^[a-z][a-z0-9_]{0,39}$", f"a role of at most 40 of a-z, 0-9 and _, like {_EXAMPLE.partition('.')[0]}"),
+]
 Place = Annotated[str, Spelled(r"^[A-Za-z][A-Za-z0-9']{0,19}$", "a place of at most 20 letters and digits, like A4")]
 FullName = Annotated[
-    str, Spelled(r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$", "a role with its place, like base_add.A4")
+    str, Spelled(r"^[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9']*$", f"a role with its place, like {_EXAMPLE}")
 ]
 
 
 class Evidence(Strict):
-    """What stands behind a role: its variable carried over, on pairs of questions that the search has not seen."""
+    """What stands behind a role: its variable carried over, on pairs of prompts that the search has not seen."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     variable: VariableName
-    digits: list[DigitName]
+    tokens: list[AnswerToken] = Field(alias="digits")
     pairs: int
-    follow: Rate  # share of the pairs in which all `digits` follow and all other digits stay
+    follow: Rate  # share of the pairs in which all of them follow and all others stay
     low: Rate  # the ends of the interval of `follow`; the intervals hold for all roles jointly
     high: Rate
-    agreeing_change: Rate  # share of pairs with equal values of the variable in which some digit changes nevertheless
+    agreeing_change: Rate  # share of pairs with equal values of the variable in which some token changes nevertheless
     searched_follow: Rate  # the share on the search sample, by which these nodes were chosen
     next: NodeNames | None = None  # on the search sample, the best other set: no shared node, not larger
     next_follow: Rate | None = None
@@ -126,7 +133,10 @@ def write_roles(found: RolesFile, heading: str) -> str:
     lines += [f"  {role}: {flow(places)}" for role, places in found.roles.items()]
     if found.evidence:
         lines += ["evidence:"]
-        lines += [f"  {role}: {flow(row.model_dump(exclude_none=True), '.4g')}" for role, row in found.evidence.items()]
+        lines += [
+            f"  {role}: {flow(row.model_dump(exclude_none=True, by_alias=True), '.4g')}"
+            for role, row in found.evidence.items()
+        ]
     if found.unplaced:
         lines += ["unplaced:"]
         lines += [f"  {role}: {json.dumps(why)}" for role, why in found.unplaced.items()]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag, create_model
 
 from harness.base.validation import Strict, Version
-from harness.specs.keys import Text
+from harness.specs.keys import Text, Where
 from harness.specs.verbs.registry import VERBS, parser_of, verb_of
 
 Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None
@@ -38,9 +38,18 @@ class FileModel(Strict):
     hypotheses: Annotated[list[AnyTemplate], Field(min_length=1)] = Field(description="the claims")
 
 
+def file_schema() -> dict[str, Any]:
+    """Return the JSON schema of a spec file; `where`, whose keys are the task's, has those of the shipped families."""
+    schema = copy.deepcopy(FileModel.model_json_schema())
+    sample = schema["$defs"]["SampleModel"]["properties"]
+    sample["where"] = {"$ref": "#/$defs/Where", **{key: sample["where"][key] for key in ("default", "description")}}
+    schema["$defs"] = dict(sorted({**schema["$defs"], "Where": Where.model_json_schema()}.items()))
+    return schema
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a spec file, for editors; ``{name}`` is allowed as any value or inside it."""
-    schema = copy.deepcopy(FileModel.model_json_schema())
+    schema = file_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A spec of the mechanistic-interpretability test harness"
     for definition in schema["$defs"].values():

@@ -15,8 +15,10 @@ def moved(nodes: Iterable[Node], shape: Shape, *, step: int = 0, layer: int = 0,
     """Return the nodes shifted by these offsets; None if one does not exist or `head` would shift a non-head."""
     found = []
     for node in nodes:
+        if step and node.at:  # a position that goes by a name has no next one
+            return None
         there = replace(node, step=node.step + step, layer=node.layer + layer, head=node.head + head)
-        inside = 0 <= there.step < shape.layout.n_ctx and 0 <= there.layer < shape.n_layers
+        inside = (node.at or 0 <= there.step < shape.task.n_ctx) and 0 <= there.layer < shape.n_layers
         if not inside or (head and (node.kind != "head" or not 0 <= there.head < shape.n_heads)):
             return None
         found.append(there)
@@ -28,41 +30,45 @@ def siblings(nodes: Nodes, shape: Shape) -> tuple[Nodes, ...]:
 
     There are two kinds. If `nodes` are the same heads at every place: each other choice of as many heads at the same
     steps and layers. For any nodes: the same nodes at other steps, if the two sets do not overlap and the shifted
-    one reaches an answer digit.
+    one reaches an answer token; for nodes at one named position, the same nodes at each other one.
     """
     found: list[Nodes] = []
-    places: dict[tuple[int, int], set[int]] = {}
+    places: dict[tuple[int, int, str], set[int]] = {}
     for node in nodes:
-        places.setdefault((node.step, node.layer), set()).add(node.head if node.kind == "head" else -1)
+        places.setdefault((node.step, node.layer, node.at), set()).add(node.head if node.kind == "head" else -1)
     heads = next(iter(places.values()), set())
     if -1 not in heads and all(theirs == heads for theirs in places.values()):
         for others in combinations(range(shape.n_heads), len(heads)):
             if set(others) != heads:
-                found.append(tuple(sorted(Node(s, lay, "head", head) for s, lay in places for head in others)))
-    for offset in range(-shape.layout.n_ctx, shape.layout.n_ctx):
+                found.append(tuple(sorted(Node(s, lay, "head", head, at) for s, lay, at in places for head in others)))
+    for offset in range(-shape.task.n_ctx, shape.task.n_ctx):
         there = moved(nodes, shape, step=offset) if offset else None
         if there and reach(there, shape) and not set(there) & set(nodes):
             found.append(there)
+    here = {node.at for node in nodes}
+    if len(here) == 1 and here != {""}:
+        elsewhere = (name for name in shape.task.positions if name not in here)
+        found += [tuple(sorted(replace(node, at=name) for node in nodes)) for name in elsewhere]
     return tuple(found)
 
 
-def named_siblings(nodes: Nodes, digits: Collection[str], shape: Shape) -> dict[str, Nodes]:
-    """Return the siblings that reach all of `digits`, by their text in the node grammar."""
-    found = (others for others in siblings(nodes, shape) if set(digits) <= reach(others, shape))
+def named_siblings(nodes: Nodes, tokens: Collection[str], shape: Shape) -> dict[str, Nodes]:
+    """Return the siblings that reach all of `tokens`, by their text in the node grammar."""
+    found = (others for others in siblings(nodes, shape) if set(tokens) <= reach(others, shape))
     return {write_nodes(others): others for others in found}
 
 
 def write_nodes(nodes: Iterable[Node]) -> str:
     """Return text that :func:`harness.specs.nodes.read_nodes` reads; heads and consecutive steps are joined."""
-    parts: dict[tuple[int, int], list[Node]] = {}
+    parts: dict[tuple[int, int, str], list[Node]] = {}
     for node in sorted(set(nodes)):
-        parts.setdefault((node.layer, node.step), []).append(node)
-    runs: dict[tuple[int, int, str], int] = {}  # (layer, last step, part) → first step
-    for (layer, step), here in sorted(parts.items()):
+        parts.setdefault((node.layer, node.step, node.at), []).append(node)
+    runs: dict[tuple[int, int, str, str], int] = {}  # (layer, last step, position's name, part) → first step
+    for (layer, step, at), here in sorted(parts.items()):
         heads = "+".join(f"H{node.head}" for node in here if node.kind == "head")
         for what in filter(None, [heads, *({"mlp": "M", "resid": "R"}.get(node.kind, "") for node in here)]):
-            first = runs.pop((layer, step - 1, what), step)
-            runs[layer, step, what] = first
+            runs[layer, step, at, what] = step if at else runs.pop((layer, step - 1, at, what), step)
     return ", ".join(
-        f"S{first}{f'-S{last}' if last > first else ''}L{layer}{what}" for (layer, last, what), first in runs.items()
+        f"L{layer}{what}@{at}" if at else f"S{first}{f'-S{last}' if last > first else ''}L{layer}{what}"
+        for (layer, last, at, what), first in runs.items()
     )

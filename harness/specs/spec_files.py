@@ -1,7 +1,7 @@
 """Reads spec files (YAML) into claims, checked against the shape of their fixture. Imports no torch.
 
 A spec with any problem is refused as a whole, and all its problems are reported at once. Each claim must be possible
-(the nodes exist and can reach the digits that should fail) and decidable (the sample is large enough).
+(the nodes exist and can reach the tokens that should fail) and decidable (the sample is large enough).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Tasks: their interface, questions and answers, addition, and the wrapper that checks a user's task."""
+"""Tasks: their interface, batches of prompts, the families that ship, and the wrapper that checks a user's task."""
 
 # The modules that other rooms may import.
 __all__ = [
-    "addition",
     "answers",
-    "checked_task",
+    "batch",
     "contract",
+    "family",
     "pairs",
     "positions",
     "questions",

@@ -1,4 +1,4 @@
-"""The answer digits of any task, and their loss, as tensors. Pure functions."""
+"""The loss of an answer: how little probability a model gives to the tokens that are right. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from harness.tasks.positions import Positions
-
-
-def answers(tokens: Int[Tensor, "question pos"], layout: Positions) -> Int[Tensor, "question digit"]:
-    """Return the true answer digits in `tokens`, in the order of their positions; works for any task."""
-    return tokens[:, layout.answer_start :]
+from harness.tasks.batch import PAD, TokenSets
 
 
 def answer_loss(
-    logits: Float[Tensor, "question digit vocab"], truth: Int[Tensor, "question digit"]
-) -> Float[Tensor, "question digit"]:
-    """Return the cross-entropy of each answer digit in nats, computed in float64 as in the notebook."""
+    logits: Float[Tensor, "prompt answer vocab"], truth: Int[Tensor, "prompt answer"]
+) -> Float[Tensor, "prompt answer"]:
+    """Return the cross-entropy of each answer token in nats, computed in float64 as in the notebook."""
     log_probs = functional.log_softmax(logits.double(), dim=-1)
     return -log_probs.gather(-1, truth.unsqueeze(-1)).squeeze(-1)
+
+
+def set_loss(log_probs: Float[Tensor, "... token"], sets: TokenSets) -> Float[Tensor, ...]:
+    """Return, in nats, the loss of each answer: minus the log of the weighted sum of its tokens' probabilities.
+
+    `log_probs` are those of the tokens in `sets.ids`; at a PAD they may be anything.
+    """
+    if sets.ids.shape[-1] == 1 and sets.weights is None:
+        return -log_probs.squeeze(-1)
+    shares = log_probs.masked_fill(sets.ids == PAD, -float("inf"))
+    return -(shares if sets.weights is None else shares + sets.weights.double().log()).logsumexp(-1)

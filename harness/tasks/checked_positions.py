@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from functools import cached_property
 
 from harness.base.errors import FixtureError, HarnessError, Problem
 from harness.base.own_code import call, calling
 from harness.base.text import is_plain, shorten
-from harness.tasks.positions import STEP, AnyQuestion, Positions
+from harness.tasks.positions import POSITION, STEP, AnyQuestion, Nouns, Positions
 from harness.tasks.user_task import Task
 
 LONGEST = 20  # letters of a name
@@ -22,18 +22,39 @@ class CheckedPositions(Positions):
         self.task, self.reference, self.file = task, reference, file
         with calling(file, f"the attributes of {reference}"):
             self._vocabulary = tuple(task.vocabulary)
-            self._names = tuple(task.names)
+            self._names = () if task.longest else tuple(task.names)
+            self._answer_names = tuple(task.answer_names)
+            self._positions = tuple(task.positions)
+            self._counterparts = tuple(task.counterparts)
             self._cases = tuple(task.cases)
             self._texts = {name: tuple(texts) for name, texts in task.question_sets.items()}
-            self._feeds = {name: tuple(digits) for name, digits in task.variables.items()}
-        self._check()
+            self._feeds = {name: tuple(tokens) for name, tokens in task.variables.items()}
+            self._nouns = tuple(task.nouns)
+        self._check_answer()
+        self._check_names()
 
-    def _check(self) -> None:
-        n_answer = getattr(self.task, "n_answer", None)
+    def _check_answer(self) -> None:
+        """Check the attributes that say which tokens are the answer, and how long a question may be."""
+        task = self.task
+        if self._answer_names:
+            self._check_longest(len(self._names) or task.longest)
+            return
+        if not self._names:
+            raise self.wrong("`names`, or `longest` and `answer_names`", "neither", "say what the steps are called")
+        n_answer = getattr(task, "n_answer", None)
         if not isinstance(n_answer, int) or isinstance(n_answer, bool) or not 0 < n_answer < len(self._names):
             raise self.wrong(f"`n_answer` from 1 to {len(self._names) - 1}", shorten(n_answer), "correct it")
+        self._answer_names = self._names[len(self._names) - n_answer :]
+
+    def _check_longest(self, longest: object) -> None:
+        least = len(self._answer_names) + 1
+        if not isinstance(longest, int) or isinstance(longest, bool) or longest < least:
+            raise self.wrong(f"`longest` of at least {least}", shorten(longest), "count the answer in")
+
+    def _check_names(self) -> None:
         groups: list[tuple[str, Sequence[object]]] = [
-            ("vocabulary", self._vocabulary), ("names", self._names), ("cases", self._cases),
+            ("vocabulary", self._vocabulary), ("names", self._names), ("answer_names", self._answer_names),
+            ("positions", self._positions), ("counterparts", self._counterparts), ("cases", self._cases),
             ("question_sets", tuple(self._texts)), ("variables", tuple(self._feeds)),
         ]  # fmt: skip
         for what, words in groups:
@@ -48,16 +69,26 @@ class CheckedPositions(Positions):
                 if word in seen:
                     raise self.wrong(f"each of `{what}` once", f"{shorten(word)} again", "give one another name")
                 seen.add(word)
+        self._check_meanings()
+
+    def _check_meanings(self) -> None:
+        """Check that names do not mean two things, and that variables and nouns are what they must be."""
         for step, name in enumerate(self._names):
             if STEP.fullmatch(name) and name != f"S{step}":
                 raise self.wrong(f"no other step's name at S{step}", shorten(name), "call it otherwise")
-        for name in self.answer_digits:
+        for name in self.answer_tokens:
             if not name.isidentifier() or name in _CURVES:
                 raise self.wrong("answer names of letters, digits and _", shorten(name), "call it otherwise")
-        for name, digits in self._feeds.items():
-            if not digits or not set(digits) <= set(self.answer_digits):
-                wrong = next((shorten(digit) for digit in digits if digit not in self.answer_digits), "none")
+        for name in self._positions:
+            if not re.fullmatch(POSITION, name) or STEP.fullmatch(name) or name in self._names:
+                expected = "names of positions like END or S1+1, which are no step and no token"
+                raise self.wrong(expected, shorten(name), "call it otherwise")
+        for name, tokens in self._feeds.items():
+            if not tokens or not set(tokens) <= set(self.answer_tokens):
+                wrong = next((shorten(token) for token in tokens if token not in self.answer_tokens), "none")
                 raise self.wrong(f"answer names that depend on {name}", wrong, "correct `variables`")
+        if len(self._nouns) != 2 or not all(isinstance(noun, str) and noun and is_plain(noun) for noun in self._nouns):
+            raise self.wrong("two words in `nouns`, for a prompt and for a token", shorten(self._nouns), "correct it")
 
     def wrong(self, expected: str, found: str, fix: str) -> FixtureError:
         """Return the error for a mistake in the user's task."""
@@ -73,10 +104,40 @@ class CheckedPositions(Positions):
         """The text of each token."""
         return self._vocabulary
 
-    @cached_property
-    def answer_digits(self) -> tuple[str, ...]:
+    @property
+    def answer_tokens(self) -> tuple[str, ...]:
         """The names of the answer's tokens."""
-        return self._names[len(self._names) - self.task.n_answer :]
+        return self._answer_names
+
+    @property
+    def nouns(self) -> Nouns:
+        """The task's own words."""
+        return Nouns(*self._nouns)
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The names of positions that may be elsewhere in each question."""
+        return self._positions
+
+    @property
+    def n_ctx(self) -> int:
+        """Number of tokens in a question with its answer; of the longest, if they differ."""
+        return len(self._names) or self.task.longest
+
+    @property
+    def answer_steps(self) -> tuple[int, ...]:
+        """The step at which each answer token stands, where all questions are alike and end with it."""
+        return super().answer_steps if self.ends_with_answer else ()
+
+    @property
+    def ends_with_answer(self) -> bool:
+        """Whether the answer follows the question."""
+        return type(self.task).answer_places is Task.answer_places
+
+    @property
+    def question_length(self) -> int:
+        """The number of tokens of a question, without an answer that follows it; of the longest, if they differ."""
+        return self.n_ctx - (self.n_answer if self.ends_with_answer else 0)
 
     @property
     def title(self) -> str:
@@ -110,8 +171,10 @@ class CheckedPositions(Positions):
         except Exception:
             with calling(self.file, f"read_question of {shorten(text)}"):
                 raise
-        if len(tokens) != self.answer_start:
-            raise HarnessError.of(expected, f"{len(tokens)} tokens in {shorten(text)}", f"write {self.answer_start}")
+        most = self.question_length
+        if len(tokens) != most and (self._names or not 0 < len(tokens) < most):
+            fix = f"write {most}" if self._names else f"write 1 to {most}"
+            raise HarnessError.of(expected, f"{len(tokens)} tokens in {shorten(text)}", fix)
         if not all(0 <= token < self.d_vocab for token in tokens):
             raise self.wrong("tokens of the vocabulary from read_question", shorten(tokens), "correct it")
         return tokens

@@ -7,25 +7,28 @@ and reads the questions that it writes. So a wrong task gives a one-line error, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from harness.base.errors import FixtureError, HarnessError, Problem
-from harness.base.own_code import call, load_object
+from harness.base.errors import HarnessError
+from harness.base.own_code import call
 from harness.base.text import did_you_mean, shorten
+from harness.base.validation import Strict
 from harness.tasks.checked_positions import CheckedPositions
 from harness.tasks.contract import AnyTask, AnyVariable
 from harness.tasks.positions import AnyQuestion, Positions
-from harness.tasks.questions import CaseStratum, NamedSet, QuestionList, Questions, Stratify, Stratum, TriCase, shares
-from harness.tasks.user_task import Task
+from harness.tasks.questions import CaseStratum, NamedSet, QuestionList, Questions, shares
+from harness.tasks.where import CaseKeys, as_list
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Int
     from torch import Tensor
+
+    from harness.tasks.batch import Batch
+    from harness.tasks.checked_batch import BatchMaker
 
 EXAMPLES, SEED = 3, 13  # example questions of a case, and the seed that draws them
 SWEPT = 200  # questions of each kind that a sweep asks by default
@@ -33,7 +36,7 @@ TRIED = 4  # questions drawn to try out a task
 
 
 @dataclass(frozen=True)
-class CheckedVariable(AnyVariable):
+class CheckedVariable:
     """A variable that a user's task names."""
 
     name: str
@@ -42,15 +45,22 @@ class CheckedVariable(AnyVariable):
     def __str__(self) -> str:
         return self.name
 
-    def digits(self, layout: Positions) -> tuple[str, ...]:
-        """Return the answer digits that depend on the variable, in order."""
+    def answer_tokens(self, task: Positions) -> tuple[str, ...]:
+        """Return the answer tokens that depend on the variable, in order."""
         return self.feeds
 
 
 class CheckedTask(CheckedPositions, AnyTask):
     """A user's :class:`~harness.tasks.user_task.Task`; everything that it returns is checked."""
 
+    where_keys = CaseKeys
     _tried = False
+
+    @cached_property
+    def _maker(self) -> BatchMaker:
+        from harness.tasks.checked_batch import BatchMaker
+
+        return BatchMaker(self, self)
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -63,7 +73,7 @@ class CheckedTask(CheckedPositions, AnyTask):
         return self._cases
 
     @property
-    def spreads(self) -> tuple[Stratify, ...]:
+    def spreads(self) -> tuple[str, ...]:
         """``case`` if the task has cases, otherwise empty."""
         return ("case",) if self._cases else ()
 
@@ -73,37 +83,31 @@ class CheckedTask(CheckedPositions, AnyTask):
         kinds = tuple(f"{{n: {SWEPT}, where: {{case: {json.dumps(case)}}}}}" for case in self._cases)
         return (f"{{n: {SWEPT}{self.spread_key}}}", *kinds)
 
+    @property
+    def counterparts(self) -> tuple[str, ...]:
+        """The names of the counterparts that each question has."""
+        return self._counterparts
+
     def question_set(self, name: str) -> tuple[AnyQuestion, ...]:
         """Return the questions of one of its sets."""
         self.check_set(name)
         return tuple(self.read_question(text) for text in self._texts[name])
 
-    def strata(
-        self,
-        *,
-        cases: Sequence[str] = (),
-        cascades: Sequence[int] = (),
-        columns: Mapping[str, TriCase] | None = None,
-        stratify: Stratify | None = None,
-    ) -> tuple[Stratum | CaseStratum, ...]:
+    def strata(self, where: Strict | None = None, stratify: str | None = None) -> tuple[CaseStratum, ...]:
         """Return a stratum for each named case; if none is named, one for every case with `stratify`, else none."""
-        for unknown, found in (
-            (cascades, "cascade"),
-            (columns, "columns"),
-            (stratify == "cascade", "stratify: cascade"),
-        ):
-            if unknown:
-                raise HarnessError.of(f"a condition that {self.title} knows", found, self._instead())
-        if stratify == "case" and not self._cases:
-            raise HarnessError.of(f"a condition that {self.title} knows", "stratify: case", self._instead())
+        keys = where if isinstance(where, CaseKeys) else CaseKeys()
+        cases = [str(case) for case in as_list(keys.case)]
+        unknown = [*(keys.model_extra or {}), *([f"stratify: {stratify}"] if stratify else [])]
+        if stratify in self.spreads:
+            unknown.pop()
+        if unknown:
+            fix = f"name a case: {', '.join(self._cases)}" if self._cases else "it has no cases: ask {n: 1000}"
+            raise HarnessError.of(f"a condition that {self.title} knows", unknown[0], fix)
         chosen = dict.fromkeys(cases) or (dict.fromkeys(self._cases) if stratify else {})
         if cases and not stratify and len(chosen) > 1:
             fix = "add stratify: case, for as many of each"
             raise HarnessError.of(f"one case, or several with stratify, of {self.title}", " or ".join(chosen), fix)
         return tuple(CaseStratum(case) for case in chosen)
-
-    def _instead(self) -> str:
-        return f"name a case: {', '.join(self._cases)}" if self._cases else "it has no cases: ask {n: 1000}"
 
     def read_variable(self, text: str) -> AnyVariable:
         """Return the variable of that name."""
@@ -111,33 +115,43 @@ class CheckedTask(CheckedPositions, AnyTask):
             expected = f"a variable of {self.title}"
             fix = did_you_mean(text, self._feeds) if self._feeds else "it has none: give it `variables`"
             raise HarnessError.of(expected, shorten(text), fix)
-        return CheckedVariable(text, tuple(d for d in self.answer_digits if d in self._feeds[text]))
+        return CheckedVariable(text, tuple(d for d in self.answer_tokens if d in self._feeds[text]))
 
-    def encode(self, questions: Iterable[AnyQuestion]) -> Int[Tensor, "question pos"]:
-        """Return the tokens of `questions` with their answers."""
+    def encode(self, questions: Iterable[AnyQuestion]) -> Batch:
+        """Return the batch of `questions`."""
         import torch
 
-        rows = torch.tensor([list(question) for question in questions], dtype=torch.int64)
-        return self._answered(rows.reshape(-1, self.answer_start))
+        from harness.tasks.batch import PAD
 
-    def texts(self, tokens: Int[Tensor, "question pos"]) -> list[str]:
+        rows = [[*question, *[PAD] * (self.question_length - len(question))] for question in questions]
+        return self._maker.batch_of(torch.tensor(rows, dtype=torch.int64).reshape(-1, self.question_length))
+
+    def questions_in(self, batch: Batch) -> list[AnyQuestion]:
+        """Return the questions of a batch, without answers that follow them."""
+        after = self.n_answer if self.ends_with_answer else 0
+        rows = zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)
+        return [tuple(row[: length - after]) for row, length in rows]
+
+    def texts_of(self, batch: Batch) -> list[str]:
         """Return the questions as text."""
-        return [self.write_question(tuple(row)) for row in tokens[:, : self.answer_start].tolist()]
+        return [self.write_question(question) for question in self.questions_in(batch)]
 
-    def cases_of(self, tokens: Int[Tensor, "question pos"]) -> list[str]:
+    def cases_of(self, batch: Batch) -> list[str]:
         """Return each question's case; empty text if the task has no cases."""
         if not self._cases:
-            return [""] * len(tokens)
-        found = call(self.file, "cases_of", lambda: list(self.task.cases_of(self._asked(tokens).cpu())))
-        if len(found) != len(tokens):
-            raise self.wrong(f"{len(tokens)} cases from cases_of", str(len(found)), "give one for each question")
+            return [""] * len(batch)
+        found = call(self.file, "cases_of", lambda: list(self.task.cases_of(self._asked(batch).cpu())))
+        if len(found) != len(batch):
+            raise self.wrong(f"{len(batch)} cases from cases_of", str(len(found)), "give one for each question")
         if unknown := [case for case in found if not isinstance(case, str) or case not in self._cases]:
             raise self.wrong("cases that `cases` lists from cases_of", shorten(min(map(str, unknown))), "list it")
         return found
 
-    def tokens_for(self, questions: Questions) -> Int[Tensor, "question pos"]:
-        """Return the tokens of the questions that a spec asks for."""
+    def batch_for(self, questions: Questions) -> Batch:
+        """Return the questions that a spec asks for."""
         import torch
+
+        from harness.tasks.batch import joined
 
         if isinstance(questions, NamedSet):
             return self.encode(self.question_set(questions.name))
@@ -148,16 +162,14 @@ class CheckedTask(CheckedPositions, AnyTask):
             return self._drawn(questions.n, generator)
         sizes = shares(questions.n, len(questions.strata))
         parts = zip(sizes, questions.strata, strict=True)
-        return torch.cat([self._drawn(size, generator, stratum.name) for size, stratum in parts])
+        return joined([self._drawn(size, generator, stratum.name) for size, stratum in parts])
 
-    def training_batch(
-        self, n: int, generator: torch.Generator, enrichment: Mapping[str, float]
-    ) -> Int[Tensor, "question pos"]:
+    def training_batch(self, n: int, generator: torch.Generator, shares: Mapping[str, float]) -> Batch:
         """Return questions to train on."""
         self._try_out()
-        return self._answered(call(self.file, "training_batch", self.task.training_batch, n, generator), n)
+        return self._maker.batch_of(call(self.file, "training_batch", self.task.training_batch, n, generator), n)
 
-    def varied(self, n: int, generator: torch.Generator) -> Int[Tensor, "question pos"]:
+    def varied(self, n: int, generator: torch.Generator) -> Batch:
         """Return questions to draw pairs from: a training batch."""
         return self.training_batch(n, generator, {})
 
@@ -165,71 +177,61 @@ class CheckedTask(CheckedPositions, AnyTask):
         """Return three questions of each case; three random questions if the task has no cases."""
         import torch
 
-        found = {}
+        found: dict[str, tuple[AnyQuestion, ...]] = {}
         for case in self._cases or ("",):
-            tokens = self._drawn(EXAMPLES, torch.Generator().manual_seed(SEED), case or None)
-            found[case] = tuple(tuple(row) for row in tokens[:, : self.answer_start].tolist())
+            found[case] = tuple(
+                self.questions_in(self._drawn(EXAMPLES, torch.Generator().manual_seed(SEED), case or None))
+            )
         return found
 
-    def value_of(self, variable: AnyVariable, tokens: Int[Tensor, "question pos"]) -> Int[Tensor, " question"]:
+    def value_of(self, variable: AnyVariable, batch: Batch) -> Int[Tensor, " prompt"]:
         """Return the value of a variable on each question."""
-        return self._whole(
-            call(self.file, f"value_of {variable}", self.task.value_of, str(variable), self._asked(tokens)),
-            f"value_of {variable}", (len(tokens),), None,
-        )  # fmt: skip
+        what = f"value_of {variable}"
+        found = call(self.file, what, self.task.value_of, str(variable), self._asked(batch))
+        return self._maker.whole(found, what, (len(batch),), None)
 
     def answers_with(
-        self, variable: AnyVariable, values: Int[Tensor, " question"], tokens: Int[Tensor, "question pos"]
-    ) -> Int[Tensor, "question digit"]:
+        self, variable: AnyVariable, values: Int[Tensor, " prompt"], batch: Batch
+    ) -> Int[Tensor, "prompt answer"]:
         """Return the answers when a variable is overwritten with `values`; own values must give true answers."""
-        own, truth = self.value_of(variable, tokens), tokens[:, self.answer_start :]
-        if not bool((self._overwritten(variable, own, tokens) == truth).all()):
+        if not bool((self._overwritten(variable, self.value_of(variable, batch), batch) == batch.answers).all()):
             expected = f"the true answers from answers_with, where {variable} keeps its own value,"
             raise self.wrong(expected, "others", "correct the causal model")
-        return self._overwritten(variable, values, tokens)
+        return self._overwritten(variable, values, batch)
 
-    def _overwritten(self, variable: AnyVariable, values: Tensor, tokens: Tensor) -> Tensor:
+    def counterparts_of(self, batch: Batch, name: str, seed: int) -> Batch:
+        """Return the counterpart of each question: as long, with answers and named positions at the same places."""
+        import torch
+
+        self.check_counterpart(name)
+        what, generator = f"counterpart {name}", torch.Generator().manual_seed(seed)
+        rows = call(self.file, what, self.task.counterpart, name, self._asked(batch), generator)
+        found = self._maker.batch_of(rows, len(batch), what)
+        alike = torch.equal(found.lengths, batch.lengths) and torch.equal(found.places, batch.places)
+        if not alike or any(not torch.equal(found.positions[at], batch.positions[at]) for at in self.positions):
+            expected = f"questions as long, with the same positions, from {what}"
+            raise self.wrong(expected, "others", "let it change tokens alone")
+        return found
+
+    def _overwritten(self, variable: AnyVariable, values: Tensor, batch: Batch) -> Tensor:
         what = f"answers_with {variable}"
-        found = call(self.file, what, self.task.answers_with, str(variable), values.clone(), self._asked(tokens))
-        return self._whole(found, what, (len(tokens), self.n_answer))
+        found = call(self.file, what, self.task.answers_with, str(variable), values.clone(), self._asked(batch))
+        return self._maker.whole(found, what, (len(batch), self.n_answer))
 
-    def _asked(self, tokens: Int[Tensor, "question pos"]) -> Int[Tensor, "question question_pos"]:
-        """Return a copy of the questions without their answers, which the user's code may change."""
-        return tokens[:, : self.answer_start].clone()
+    def _asked(self, batch: Batch) -> Int[Tensor, "prompt question_pos"]:
+        """Return a copy of the questions without answers that follow them, which the user's code may change."""
+        rows = batch.asked if self.ends_with_answer and not self.names else batch.tokens
+        return rows[:, : self.question_length].clone()
 
-    def _drawn(self, n: int, generator: torch.Generator, case: str | None = None) -> Int[Tensor, "question pos"]:
+    def _drawn(self, n: int, generator: torch.Generator, case: str | None = None) -> Batch:
         self._try_out()
         if not n:
             return self.encode([])
         arguments = (n, generator) if case is None else (n, generator, case)
-        tokens = self._answered(call(self.file, "sample", self.task.sample, *arguments), n)
-        if case is not None and (other := set(self.cases_of(tokens)) - {case}):
+        batch = self._maker.batch_of(call(self.file, "sample", self.task.sample, *arguments), n)
+        if case is not None and (other := set(self.cases_of(batch)) - {case}):
             raise self.wrong(f"questions of the case {case} from sample", f"some of {min(other)}", "correct it")
-        return tokens
-
-    def _answered(self, asked: Any, n: int | None = None) -> Int[Tensor, "question pos"]:
-        """Return questions with their answers; both are checked."""
-        import torch
-
-        rows = self._whole(asked, "sample", (len(asked) if n is None else n, self.answer_start))
-        if not len(rows):
-            return rows.new_empty(0, self.n_ctx)
-        found = call(self.file, "answer", self.task.answer, rows.clone())
-        return torch.cat([rows, self._whole(found, "answer", (len(rows), self.n_answer))], dim=1)
-
-    def _whole(self, found: Any, what: str, shape: tuple[int, ...], most: int | None = -1) -> Tensor:
-        """Return `found` if it is an int64 tensor of this shape, of vocabulary tokens unless `most` is None."""
-        import torch
-
-        expected = f"an int64 tensor of shape {shape} from {what}"
-        if not isinstance(found, torch.Tensor):
-            raise self.wrong(expected, type(found).__name__, "return one")
-        if tuple(found.shape) != shape or found.dtype != torch.int64:
-            raise self.wrong(expected, f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}", "correct it")
-        if most is not None and found.numel() and not 0 <= int(found.min()) <= int(found.max()) < self.d_vocab:
-            seen = f"{int(found.min())} to {int(found.max())}"
-            raise self.wrong(f"tokens 0 to {self.d_vocab - 1} from {what}", seen, "correct it, or the vocabulary")
-        return found
+        return batch
 
     def _try_out(self) -> None:
         """Check once that the task draws from its generator alone, and reads its written questions back."""
@@ -238,45 +240,16 @@ class CheckedTask(CheckedPositions, AnyTask):
         import torch
 
         for what, draw in (("sample", self.task.sample), ("training_batch", self.task.training_batch)):
-            first, again = (call(self.file, what, draw, TRIED, torch.Generator().manual_seed(SEED)) for _ in range(2))
-            if not torch.equal(self._answered(first, TRIED), self._answered(again, TRIED)):
+            first, again = (
+                self._maker.batch_of(call(self.file, what, draw, TRIED, torch.Generator().manual_seed(SEED)), TRIED)
+                for _ in range(2)
+            )
+            if not torch.equal(first.tokens, again.tokens):
                 raise self.wrong(f"the same questions again from {what}, of a generator with the same seed,",
                                   "others", "draw from the generator alone")  # fmt: skip
-            for row in first.tolist():
-                text = self.write_question(tuple(row))
-                if self.read_question(text) != tuple(row):
+            for question in self.questions_in(first):
+                text = self.write_question(question)
+                if self.read_question(text) != question:
                     raise self.wrong(f"read_question to read {shorten(text)}, which write_question wrote,",
                                       "another question", "correct one of them")  # fmt: skip
         self._tried = True
-
-
-def load_task(reference: str, directory: Path) -> CheckedTask:
-    """Return the task that the recipe in `directory` refers to; the same object while its file is unchanged.
-
-    Raises:
-        FixtureError: code is not allowed, the file cannot be imported, or the object is not a Task.
-    """
-    found, file = load_object("task", reference, directory)
-    if not isinstance(found, Task):
-        seen = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
-        fix = "make one: name = MyTask()"
-        raise FixtureError(Problem(f"{reference} to be a harness.Task", seen, fix, file))
-    return _checked(_Same(found), reference, file)
-
-
-class _Same:
-    """Compares a task by identity, as a cache key: a dataclass with its own equality has no hash."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.task is self.task
-
-    def __hash__(self) -> int:
-        return id(self.task)
-
-
-@lru_cache(maxsize=64)
-def _checked(same: _Same, reference: str, file: str) -> CheckedTask:
-    return CheckedTask(same.task, reference, file)

@@ -1,11 +1,10 @@
-"""Pairs of questions for interchange interventions, with the answers that the causal model expects.
+"""Pairs of prompts for interchange interventions, with the answers that the causal model expects.
 
-Sampled pairs are drawn from varied questions. For addition, half of these are enriched with sum-9 columns, so that
-cascades of all lengths occur. A pair is kept if overwriting the variable in the base with the source's value changes
-every digit of the claim.
+Sampled pairs are drawn from the task's varied prompts, in which rare values of variables occur. A pair is kept if
+overwriting the variable in the base with the source's value changes every token of the claim.
 
 Each base also gets a second source, in which the variable has the same value as in the base. Then nothing may change,
-even though the two questions differ in other ways.
+even though the two prompts differ in other ways.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from harness.tasks.answers import answers
+from harness.tasks.batch import Batch, joined
 from harness.tasks.contract import AnyTask, AnyVariable
-from harness.tasks.positions import Positions
 from harness.tasks.questions import PairList, Pairs, PairsError, write_pair
-from harness.tasks.registry import task_of
 
 AT_ONCE, ROUNDS = 8192, 200  # pairs drawn in a round, and the rounds before giving up
 
@@ -28,24 +25,24 @@ AT_ONCE, ROUNDS = 8192, 200  # pairs drawn in a round, and the rounds before giv
 class Drawn(NamedTuple):
     """Bases, each with a source whose value differs and one whose value agrees (rows of `sources`; -1 for none)."""
 
-    bases: Int[Tensor, "pair pos"]
-    sources: Int[Tensor, "source pos"]
+    bases: Batch
+    sources: Batch
     differing: Int[Tensor, " pair"]
     agreeing: Int[Tensor, " pair"]
-    expected: Int[Tensor, "pair digit"]  # the claim's digits as the differing source makes them; others as in the base
+    expected: Int[Tensor, "pair answer"]  # the claim's tokens as the differing source makes them; others as in the base
 
 
-def draw_pairs(questions: Pairs, variable: AnyVariable, digits: tuple[str, ...], layout: Positions) -> Drawn:
-    """Return the pairs that a claim about `variable` and `digits` asks for.
+def draw_pairs(questions: Pairs, variable: AnyVariable, tokens: tuple[str, ...], task: AnyTask) -> Drawn:
+    """Return the pairs that a claim about `variable` and the answer `tokens` asks for.
 
     Raises:
-        HarnessError: a listed pair can show nothing, or no pair changes these digits.
+        HarnessError: a listed pair can show nothing, or no pair changes these tokens.
     """
-    places, task = [layout.answer_digits.index(digit) for digit in digits], task_of(layout)
+    claimed = Claimed(variable, tokens, task)
     if isinstance(questions, PairList):
-        return _listed(questions, variable, digits, places, layout, task)
+        return _listed(questions, claimed)
     generator = torch.Generator().manual_seed(questions.seed)
-    sources, bases = _differing(questions.n, variable, digits, places, layout, task, generator)
+    sources, bases = _differing(questions.n, claimed, generator)
     wanted, agreeing = task.value_of(variable, bases), torch.full((len(bases),), -1)
     pool = sources  # mostly, the source of another base has the value that is needed
     for _ in range(ROUNDS):
@@ -56,75 +53,67 @@ def draw_pairs(questions: Pairs, variable: AnyVariable, digits: tuple[str, ...],
                 agreeing[rows] = found[torch.randint(len(found), (len(rows),), generator=generator)]
         if bool((agreeing >= 0).all()):
             break
-        pool = torch.cat([pool, task.varied(100, generator)])
-    expected = _expected(sources, bases, variable, places, layout, task)
-    return Drawn(bases, pool, torch.arange(len(bases)), agreeing, expected)
+        pool = joined([pool, task.varied(100, generator)])
+    return Drawn(bases, pool, torch.arange(len(bases)), agreeing, claimed.expected(sources, bases))
 
 
-def _differing(
-    n: int,
-    variable: AnyVariable,
-    digits: tuple[str, ...],
-    places: list[int],
-    layout: Positions,
-    task: AnyTask,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Return `n` sources and `n` bases; overwriting the variable with the source's value changes all the digits."""
-    parts: list[tuple[Tensor, Tensor]] = []
+class Claimed(NamedTuple):
+    """What is claimed to be carried over, and where it is to show."""
+
+    variable: AnyVariable
+    tokens: tuple[str, ...]
+    task: AnyTask
+
+    @property
+    def places(self) -> list[int]:
+        """The claim's tokens among those of the answer."""
+        return [self.task.answer_tokens.index(token) for token in self.tokens]
+
+    def overwritten(self, sources: Batch, bases: Batch) -> Int[Tensor, "pair answer"]:
+        """Return the answers of the bases with the sources' values of the variable."""
+        return self.task.answers_with(self.variable, self.task.value_of(self.variable, sources), bases)
+
+    def changed(self, sources: Batch, bases: Batch) -> Bool[Tensor, " pair"]:
+        """Return whether all of the claim's tokens change."""
+        return (self.overwritten(sources, bases) != bases.answers)[:, self.places].all(1)
+
+    def expected(self, sources: Batch, bases: Batch) -> Int[Tensor, "pair answer"]:
+        """Return the answers of the bases, in which the claim's tokens are those that the sources' values make."""
+        found = bases.answers.clone()
+        found[:, self.places] = self.overwritten(sources, bases)[:, self.places]
+        return found
+
+
+def _differing(n: int, claimed: Claimed, generator: torch.Generator) -> tuple[Batch, Batch]:
+    """Return `n` sources and `n` bases; overwriting the variable with the source's value changes all the tokens."""
+    parts: list[tuple[Batch, Batch]] = []
     for _ in range(ROUNDS):
-        source, base = (task.varied(AT_ONCE, generator) for _ in range(2))
-        keep = _changed(source, base, variable, layout, task)[:, places].all(1)
+        source, base = (claimed.task.varied(AT_ONCE, generator) for _ in range(2))
+        keep = claimed.changed(source, base)
         parts.append((source[keep], base[keep]))
         if sum(len(part) for part, _ in parts) >= n:
-            sources, bases = (torch.cat(side)[:n] for side in zip(*parts, strict=True))
+            sources, bases = (joined(side)[:n] for side in zip(*parts, strict=True))
             return sources, bases
     raise PairsError.of(
-        f"pairs in which {variable} changes {', '.join(digits)}",
+        f"pairs in which {claimed.variable} changes {', '.join(claimed.tokens)}",
         f"{sum(len(part) for part, _ in parts)} of {ROUNDS * AT_ONCE:,}",
-        "name other digits, or list pairs",
+        f"name other {claimed.task.nouns.tokens}, or list pairs",
     )
 
 
-def _listed(
-    questions: PairList,
-    variable: AnyVariable,
-    digits: tuple[str, ...],
-    places: list[int],
-    layout: Positions,
-    task: AnyTask,
-) -> Drawn:
+def _listed(questions: PairList, claimed: Claimed) -> Drawn:
+    variable, _, task = claimed
     sources = task.encode([pair.source for pair in questions.pairs])
     bases = task.encode([pair.base for pair in questions.pairs])
     agree = task.value_of(variable, sources) == task.value_of(variable, bases)
-    changed = _changed(sources, bases, variable, layout, task)[:, places].all(1)
-    for pair, says in zip(questions.pairs, (agree | changed).tolist(), strict=True):
+    for pair, says in zip(questions.pairs, (agree | claimed.changed(sources, bases)).tolist(), strict=True):
         if not says:
             raise PairsError.of(
-                f"pairs in which {variable} agrees or changes {', '.join(digits)}",
-                write_pair(pair, layout), "list others, or name the digits that it changes",
+                f"pairs in which {variable} agrees or changes {', '.join(claimed.tokens)}",
+                write_pair(pair, task), f"list others, or name the {task.nouns.tokens} that it changes",
             )  # fmt: skip
     if bool(agree.all()):
         expected, seen = f"a pair in which {variable} differs", f"{len(agree)} in which it agrees"
         raise PairsError.of(expected, seen, "list one, or nothing could follow")
     rows = torch.arange(len(bases))
-    return Drawn(bases, sources, rows.where(~agree, -1), rows.where(agree, -1),
-                 _expected(sources, bases, variable, places, layout, task))  # fmt: skip
-
-
-def _expected(
-    sources: Tensor, bases: Tensor, variable: AnyVariable, places: list[int], layout: Positions, task: AnyTask
-) -> Tensor:
-    expected = answers(bases, layout).clone()
-    expected[:, places] = _overwritten(sources, bases, variable, task)[:, places]
-    return expected
-
-
-def _changed(
-    sources: Tensor, bases: Tensor, variable: AnyVariable, layout: Positions, task: AnyTask
-) -> Bool[Tensor, "pair digit"]:
-    return _overwritten(sources, bases, variable, task) != answers(bases, layout)
-
-
-def _overwritten(sources: Tensor, bases: Tensor, variable: AnyVariable, task: AnyTask) -> Int[Tensor, "pair digit"]:
-    return task.answers_with(variable, task.value_of(variable, sources), bases)
+    return Drawn(bases, sources, rows.where(~agree, -1), rows.where(agree, -1), claimed.expected(sources, bases))

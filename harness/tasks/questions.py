@@ -7,33 +7,41 @@ population that its description defines, so its rates come with intervals.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple, Protocol
 
 from harness.base.errors import HarnessError
 from harness.base.text import shorten
 from harness.tasks.positions import AnyQuestion, Positions
 
-TriCase = Literal["<9", "=9", ">9"]
-Stratify = Literal["case", "cascade"]
 # `n: auto` asks AUTO_FIRST questions, then twice as many, and so on, at most AUTO_LOOKS times.
 AUTO_FIRST, AUTO_LOOKS = 500, 7
 AUTO_MOST = AUTO_FIRST * 2 ** (AUTO_LOOKS - 1)
 
 
-@dataclass(frozen=True)
-class Stratum:
-    """The questions whose longest cascade (-1: no carry at all) and columns are among those given."""
+class AnyStratum(Protocol):
+    """A part of a task's prompts, from which a sample is drawn; only the task knows what else it holds."""
 
-    name: str
-    longest: frozenset[int]
-    columns: tuple[frozenset[str], ...]  # allowed tri-cases, units first
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def short(self) -> str:
+        """What it is called after another stratum of the same kind."""
+        ...
 
 
 @dataclass(frozen=True)
 class CaseStratum:
-    """The questions of one case of a user's task."""
+    """The prompts of one case."""
 
     name: str
+
+    @property
+    def short(self) -> str:
+        """Its name."""
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -64,17 +72,35 @@ class Sample:
 
     n: int
     seed: int
-    strata: tuple[Stratum | CaseStratum, ...] = ()
+    strata: tuple[AnyStratum, ...] = ()
     auto: bool = False
     census = False
 
     def __str__(self) -> str:
         first = self.strata[0].name if self.strata else "uniform"
-        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].name.removeprefix('cascade ')}"
+        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].short}"
         return f"{self.n}{' (auto)' if self.auto else ''} × {of}, seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class Counterparts:
+    """The counterpart of each of these prompts."""
+
+    of: NamedSet | QuestionList | Sample
+    name: str
+    seed: int = 0  # of counterparts that are drawn
+
+    @property
+    def census(self) -> bool:
+        """Whether these are all the prompts the claim is about."""
+        return self.of.census
+
+    def __str__(self) -> str:
+        return f"{self.name} of each"
+
+
 Questions = NamedSet | QuestionList | Sample
+Source = Questions | Counterparts  # whose activations may replace those of other prompts
 
 
 def shares(n: int, parts: int) -> list[int]:
@@ -107,7 +133,7 @@ class PairList:
 
 @dataclass(frozen=True)
 class PairSample:
-    """`n` random pairs where copying a variable's value changes the claim's digits, and as many where it agrees."""
+    """`n` random pairs where copying a variable's value changes the claim's tokens, and as many where it agrees."""
 
     n: int
     seed: int

@@ -1,8 +1,8 @@
 """The base class of a user's own task, for a small Python file. See docs/own-model.md. Imports no torch.
 
-A question is a row of token numbers (indices into the vocabulary). Its answer is the row that follows: the last
-``n_answer`` tokens. Cases, variables and question sets are optional. Claims that need one of these are refused if the
-task lacks it; all other claims can be made.
+A question is a row of token numbers (indices into the vocabulary). Its answer is the row that follows: ``n_answer``
+tokens. Everything else is optional, and claims that need what a task does not have are refused; all other claims can be
+made. Questions may differ in length; then rows are filled up with -1 on the right.
 """
 
 from __future__ import annotations
@@ -15,20 +15,27 @@ from harness.tasks.positions import spell
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
 class Task(ABC):
-    """The token positions, the questions and the true answers of a task.
+    """The token positions, the questions and the right answers of a task.
 
     Tensors are int64, on the CPU. Everything random comes from the generator that is passed.
     """
 
     name: str = ""  # name of the task in reports; by default, the recipe's reference
+    nouns: tuple[str, str] = ("prompt", "token")  # what reports call a question, and a token of the answer
     vocabulary: Sequence[str]  # the text of each token
     names: Sequence[str]  # the name of the token at each step, all different: D1 D0 - D'1 D'0 = A1 A0
     n_answer: int  # the number of answer tokens: the last of `names`
+    # Of questions that differ in length, in place of `names`: the most tokens of one with its answer, and the names of
+    # the answer's tokens. Of others too, where the answer is not at the end.
+    longest: int = 0
+    answer_names: Sequence[str] = ()
+    positions: Sequence[str] = ()  # names of positions that may be elsewhere in each question; see `positions_of`
+    counterparts: Sequence[str] = ()  # names of the counterparts that each question has; see `counterpart`
     cases: Sequence[str] = ()  # kinds of questions, for `where: {case: …}` and `stratify: case`
     question_sets: Mapping[str, Sequence[str]] = {}  # name → questions, as text
     variables: Mapping[str, Sequence[str]] = {}  # of the causal model: name → the answer's tokens that depend on it
@@ -39,7 +46,39 @@ class Task(ABC):
 
     @abstractmethod
     def answer(self, questions: Int[Tensor, "n question_pos"]) -> Int[Tensor, "n answer_pos"]:
-        """Return the true answers."""
+        """Return the right answers; where several tokens are right, the one that stands for them in texts."""
+
+    def right_tokens(
+        self, questions: Int[Tensor, "n question_pos"]
+    ) -> Int[Tensor, "n answer_pos token"] | tuple[Tensor, Float[Tensor, "n answer_pos token"]]:
+        """Return the tokens that are right, filled up with -1; with weights, if their probabilities are not to add up.
+
+        By default, only those of :meth:`answer`.
+        """
+        return self.answer(questions).unsqueeze(-1)
+
+    def wrong_tokens(self, questions: Int[Tensor, "n question_pos"]) -> Int[Tensor, "n answer_pos token"] | None:
+        """Return the tokens that the right ones are measured against, filled up with -1; None: there are none."""
+        return None
+
+    def answer_places(self, questions: Int[Tensor, "n question_pos"]) -> Int[Tensor, "n answer_pos"] | None:
+        """Return where the answers stand, if the questions hold them; None: they follow the questions."""
+        return None
+
+    def positions_of(
+        self, questions: Int[Tensor, "n question_pos"]
+    ) -> Mapping[str, Int[Tensor, " n"] | Int[Tensor, "n index"]]:
+        """Return where the named positions are; a task with `positions` must define this.
+
+        A name may stand for as many positions in every question, as long as all have the same number of them.
+        """
+        return {}
+
+    def counterpart(
+        self, name: str, questions: Int[Tensor, "n question_pos"], generator: torch.Generator
+    ) -> Int[Tensor, "n question_pos"]:
+        """Return the counterpart of each question, of the same length; a task with `counterparts` must define this."""
+        raise NotImplementedError("the task has `counterparts`, and no `counterpart`")
 
     def training_batch(self, n: int, generator: torch.Generator) -> Int[Tensor, "n question_pos"]:
         """Return `n` questions to train on and to draw pairs from; rare kinds may be more frequent, if that helps."""

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from harness.base.text import markdown_table
 from harness.specs.fixture_files import CURVES
 from harness.specs.pins import Accuracy, Pin
-from harness.specs.recipe import Recipe, UserModelRecipe, UserTaskRecipe
+from harness.specs.recipe import OwnModel, Recipe
 from harness.tasks.positions import Positions
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ PER_TASK = "![Loss of each sub-task](curves-per-task.png)\n"
 
 def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
     """Return the Markdown model card of a fixture; `curves` are given if its weights were trained here."""
-    layout = recipe.layout
+    task, nouns = recipe.task, recipe.task.nouns
     facts = [
-        ("task", f"{layout.description} (n_ctx {layout.n_ctx})"),
-        *(_how_built(recipe) if isinstance(recipe, UserModelRecipe) else _how_trained(recipe)),
+        ("task", f"{task.description} (n_ctx {task.n_ctx})"),
+        *(_how_built(recipe.model) if isinstance(recipe.model, OwnModel) else _how_trained(recipe)),
         ("source", _source(pin)),
         ("weights", f"`model.safetensors`, sha256 `{pin.weights_sha256}`"),
     ]
@@ -34,51 +34,39 @@ def model_card(recipe: Recipe, pin: Pin, curves: Curves | None = None) -> str:
 {note}
 ## Accuracy
 
-Of random questions, measured when the weights were pinned. A digit's cell is its share of right answers,
+Of random {nouns.prompts}, measured when the weights were pinned. A {nouns.token}'s cell is its share of right answers,
 teacher-forced; where the free-running model differs, its share follows after a slash. Whole answers agree
-always: both models read the same until the first wrong digit.
+always: both models read the same until the first wrong {nouns.token}.
 
-{accuracy_table(pin, layout)}
+{accuracy_table(pin, task)}
 {_training(pin, curves) if curves else ""}"""
 
 
-def _how_built(recipe: UserModelRecipe) -> list[tuple[str, str]]:
-    layers = f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads"
-    return [("model", f"{layers}, built by `{recipe.model}`")]
+def _how_built(model: OwnModel) -> list[tuple[str, str]]:
+    layers = f"{model.n_layers} layer{'s' if model.n_layers > 1 else ''}, {model.n_heads} heads"
+    return [("model", f"{layers}, built by `{model.model}`")]
 
 
 def _how_trained(recipe: Recipe) -> list[tuple[str, str]]:
-    enrichment = recipe.enrichment
-    extra = []
-    if enrichment and enrichment.batch_share:
-        share = f"{enrichment.digit_share:.0%} of their columns made to sum to 9"
-        extra.append(f"{enrichment.batch_share:.0%} of the batches have {share}")
-    if enrichment and enrichment.question_share:
-        share = "columns made to sum to 9, each with a probability of the question's own"
-        extra.append(f"{enrichment.question_share:.0%} of the questions have {share}")
-    if enrichment and enrichment.cascade_share:
-        share = f"a cascade made, {enrichment.near_share:.0%} of these over a column that sums to 8 or 10"
-        extra.append(f"{enrichment.cascade_share:.0%} of the questions have {share}")
-    if enrichment and enrichment.double_share:
-        extra.append(f"{enrichment.double_share:.0%} of all columns are made 4+4 or 5+5")
-    optimiser, hardest = recipe.optimiser, recipe.hardest
+    sizes, run, optimiser, hardest = recipe.transformer, recipe.run, recipe.run.optimiser, recipe.run.hardest
     chosen = f", in the last {hardest.last_share:.0%} the hardest of {hardest.of} times as many" if hardest else ""
     schedule = "" if optimiser.schedule == "constant" else f" and a {optimiser.schedule} schedule"
     return [
-        ("model", f"{recipe.n_layers} layer{'s' if recipe.n_layers > 1 else ''}, {recipe.n_heads} heads, "
-                  f"d_model {recipe.d_model}, d_head {recipe.d_head}, d_mlp {recipe.d_mlp}, "
-                  f"{recipe.act_fn}, {recipe.normalisation}"),
-        ("training", f"{recipe.steps:,} steps of {recipe.batch_size} questions{chosen}, "
+        ("model", f"{sizes.n_layers} layer{'s' if sizes.n_layers > 1 else ''}, {sizes.n_heads} heads, "
+                  f"d_model {sizes.d_model}, d_head {sizes.d_head}, d_mlp {sizes.d_mlp}, "
+                  f"{sizes.act_fn}, {sizes.normalisation}"),
+        ("training", f"{run.steps:,} steps of {run.batch_size} {recipe.task.nouns.prompts}{chosen}, "
                      f"{optimiser.name} lr {optimiser.lr:g}, weight decay {optimiser.weight_decay:g}, "
                      f"betas {optimiser.betas[0]:g} and {optimiser.betas[1]:g}, "
-                     f"{optimiser.warmup_steps} warm-up steps{schedule}, seed {recipe.seed}"),
-        *([] if isinstance(recipe, UserTaskRecipe) else [("extra sum-9 questions", "; ".join(extra) or "none")]),
+                     f"{optimiser.warmup_steps} warm-up steps{schedule}, seed {run.seed}"),
+        *recipe.family.training_facts(recipe.enrichment),
     ]  # fmt: skip
 
 
-def accuracy_table(pin: Pin, layout: Positions) -> str:
-    """Return a Markdown table of the accuracy per kind of question, measured when the weights were pinned."""
-    heads = ["questions", "n", "wholly right", "loss (nats/digit)", *layout.answer_digits]
+def accuracy_table(pin: Pin, task: Positions) -> str:
+    """Return a Markdown table of the accuracy per kind of prompts, measured when the weights were pinned."""
+    nouns = task.nouns
+    heads = [nouns.prompts, "n", "wholly right", f"loss (nats/{nouns.token})", *task.answer_tokens]
     rows = [_row(accuracy) for accuracy in pin.measured]
     return markdown_table(rows, heads)
 
@@ -97,24 +85,25 @@ def _source(pin: Pin) -> str:
 def _training(pin: Pin, curves: Curves) -> str:
     from harness.training.curves import final_losses, task_shares
 
+    token = curves.task.nouns.token
     return f"""
 ## Training
 
 Every step is in `{CURVES}`; `harness curves {pin.name}` draws it all. Final losses, the mean of the last five
-steps, in nats per digit; a loss that had no case is left out:
+steps, in nats per {token}; a loss that had no case is left out:
 
 {tabulate(final_losses(curves), "keys", tablefmt="github", disable_numparse=True)}
 
 {task_shares(curves)}
 
-![Loss of all digits](curves-all-digits.png)
-![Loss of each answer digit](curves-per-digit.png)
-{PER_TASK if curves.layout.columns else ""}"""
+![Loss of all {token}s](curves-all-{token}s.png)
+![Loss of each answer {token}](curves-per-{token}.png)
+{PER_TASK if curves.task.series.whole else ""}"""
 
 
 def _row(accuracy: Accuracy) -> list[str]:
     cells = []
-    for forced, free in zip(accuracy.digits_right_teacher_forced, accuracy.digits_right_free_running, strict=True):
+    for forced, free in zip(accuracy.right_teacher_forced, accuracy.right_free_running, strict=True):
         shares = [f"{right / accuracy.n:.2%}" for right in (forced, free)]
         cells.append(shares[0] if forced == free else " / ".join(shares))
     whole = f"{accuracy.right} ({accuracy.right / accuracy.n:.2%})"

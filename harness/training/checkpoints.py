@@ -20,7 +20,7 @@ from harness.models.hub import download
 from harness.models.storage import refuse_existing, serialise, write_fixture
 from harness.specs.fixture_files import RECIPE, FixtureRef, check_name, fixture_directory, recipe_of
 from harness.specs.pins import Pin, Provenance, recipe_hash
-from harness.specs.recipe import UserTaskRecipe, load_recipe
+from harness.specs.recipe import load_recipe
 from harness.training.accuracy import measure_accuracy
 from harness.training.card import model_card
 
@@ -52,7 +52,7 @@ def import_checkpoint(
     recipe_bytes = recipe_path.read_bytes()
     where = resolve_device(device)
     directory = fixtures / name
-    if isinstance(recipe, UserTaskRecipe) and recipe_path.resolve() != (directory / RECIPE).resolve():
+    if recipe.references and recipe_path.resolve() != (directory / RECIPE).resolve():
         fix = f"put it there: its code is sought beside {directory / RECIPE}"
         raise FixtureError(Problem("a recipe that names code in its fixture's directory", str(recipe_path), fix))
     refuse_existing(directory, recipe_bytes)

@@ -10,14 +10,15 @@ import time
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import log_softmax
 
 from harness.base.errors import HarnessError
-from harness.engines.transformer import answer_logits, initial_weights, sizes_of
+from harness.engines.transformer import answer_logits, answer_logits_at, initial_weights, sizes_of
 from harness.specs.recipe import Recipe
-from harness.tasks.answers import answer_loss, answers
-from harness.tasks.registry import task_of
+from harness.tasks.answers import answer_loss, set_loss
+from harness.tasks.batch import Batch
 from harness.training.curves import Curves, Recorder
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state for each weight
@@ -27,19 +28,19 @@ class Training:
     """The state of a training run at some step: everything that the next step depends on."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self.recipe, self.task = recipe, task_of(recipe.layout)
+        self.recipe, self.run, self.task = recipe, recipe.run, recipe.task
         self.device = device
         self.step = 0
         self.seconds = 0.0  # time spent in steps, summed over all processes of the run
-        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.generator = torch.Generator().manual_seed(recipe.run.seed)
         start = initial_weights(recipe, self.generator)
         self.weights = {name: weight.to(device).requires_grad_() for name, weight in start.items()}
-        optimiser = recipe.optimiser
+        optimiser = recipe.run.optimiser
         self.optimiser = torch.optim.AdamW(
             self.weights.values(), lr=optimiser.lr, betas=(optimiser.betas[0], optimiser.betas[1]),
             weight_decay=optimiser.weight_decay, fused=True,
         )  # fmt: skip
-        self.recorder = Recorder(recipe.layout)
+        self.recorder = Recorder(self.task)
         self.sizes, self._logits = sizes_of(recipe), answer_logits
         if device.type == "cuda":
             # On a GPU, a small model's step is mostly kernel launches. A captured graph launches all kernels at once.
@@ -55,48 +56,54 @@ class Training:
         `seconds` is still correct.
         """
         begun = time.perf_counter()
-        tokens = self.draw_batch()
-        on_device = tokens.to(self.device)
+        prompts = self.draw_batch()
+        on_device = prompts.to(self.device)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.optimiser.lr_at(self.step, self.recipe.steps)
-        selects = len(tokens) > self.recipe.batch_size
+            group["lr"] = self.run.optimiser.lr_at(self.step, self.run.steps)
+        selects = len(prompts) > self.run.batch_size
         with torch.set_grad_enabled(not selects):
             losses, right = self.losses(on_device)
         descended = self.losses(self._hardest(on_device, losses))[0] if selects else losses
         descended.mean().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.recorder.record(tokens, losses, right)
+        self.recorder.record(prompts.tokens, losses, right)
         self.step += 1
         self.seconds += time.perf_counter() - begun
 
-    def draw_batch(self) -> Int[Tensor, "question pos"]:
-        """Return the questions of the next step, on the CPU: one batch, or several to select the hardest from."""
-        hardest = self.recipe.hardest
-        batches = hardest.of if hardest and hardest.is_on(self.step, self.recipe.steps) else 1
-        return self.task.training_batch(batches * self.recipe.batch_size, self.generator, self.recipe.enriched)
+    def draw_batch(self) -> Batch:
+        """Return the prompts of the next step, on the CPU: one batch, or several to select the hardest from."""
+        hardest = self.run.hardest
+        batches = hardest.of if hardest and hardest.is_on(self.step, self.run.steps) else 1
+        return self.task.training_batch(batches * self.run.batch_size, self.generator, self.recipe.shares)
 
-    def _hardest(
-        self, tokens: Int[Tensor, "question pos"], losses: Float[Tensor, "question digit"]
-    ) -> Int[Tensor, "batch pos"]:
-        """Return one batch: the questions with the largest losses."""
-        return tokens[losses.sum(1).topk(self.recipe.batch_size).indices]
+    def _hardest(self, prompts: Batch, losses: Float[Tensor, "prompt answer"]) -> Batch:
+        """Return one batch: the prompts with the largest losses."""
+        return prompts[losses.sum(1).topk(self.run.batch_size).indices]
 
-    def losses(
-        self, tokens: Int[Tensor, "question pos"]
-    ) -> tuple[Float[Tensor, "question digit"], Float[Tensor, " question"]]:
-        """Return the loss of each digit (nats, float64) and whether all digits of each question are right (0 or 1).
+    def losses(self, prompts: Batch) -> tuple[Float[Tensor, "prompt answer"], Float[Tensor, " prompt"]]:
+        """Return the loss of each answer token (nats, float64) and whether all of each prompt are right (0 or 1).
 
-        `tokens` must be on the device of the run.
+        The prompts must be on the device of the run.
         """
-        logits = self._logits(self.weights, tokens, self.sizes)
-        truth = answers(tokens, self.recipe.layout)
-        right = (logits.detach().argmax(-1) == truth).all(-1)
-        return answer_loss(logits, truth), right
+        logits = self._answer_logits(prompts)
+        right = prompts.right.contains(logits.detach().argmax(-1)).all(-1)
+        if prompts.right.ids.shape[-1] == 1:
+            return answer_loss(logits, prompts.answers), right
+        log_probs = log_softmax(logits.double(), dim=-1).gather(-1, prompts.right.ids.clamp(min=0))
+        return set_loss(log_probs, prompts.right), right
+
+    def _answer_logits(self, prompts: Batch) -> Float[Tensor, "prompt answer vocab"]:
+        """Return the logits that predict the answers; where prompts differ, at the steps that each one says."""
+        if self.task.answer_steps:
+            return self._logits(self.weights, prompts.tokens, self.sizes)
+        at, filled = prompts.places - 1, prompts.tokens.clamp(min=0)  # what fills up comes after all that is read
+        sizes = sizes_of(self.recipe, range(int(at.min()), int(at.max()) + 1))
+        return answer_logits_at(self.weights, filled, at, sizes)
 
     def curves(self) -> Curves:
         """Return the learning curves so far."""
-        return Curves(self.recipe.layout, self.recorder.table())
+        return Curves(self.task, self.recorder.table())
 
     def checkpoint(self) -> dict[str, Tensor]:
         """Return everything needed to resume from here, as tensors on the CPU."""

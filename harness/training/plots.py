@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.tasks.addition.curve_names import TASKS
+from harness.tasks.contract import AnyTask
 from harness.training.curves import Curves
 
 FIRST_STEPS = 1200  # the notebook's close-up shows these first steps
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
-CARD_FIGURES = ("all-digits", "per-digit", "per-task")
+BY_KIND = "per-task"  # the figure of the series of whole prompts
 _LOOK: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
          "axes.titlesize": "medium", "path.simplify_threshold": 0.5}  # fmt: skip
 # Colours that colour-blind readers can distinguish (Okabe and Ito). Black is for the series that sums up the others.
@@ -25,19 +25,26 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 
 def figures_of(curves: Curves) -> dict[str, tuple[str, ...]]:
     """Return the name of each figure, with the series that it shows."""
-    columns = curves.layout.columns
-    whole = {"all-digits": ("loss",), "per-digit": (*curves.layout.answer_digits, "loss")}
-    if not columns:
+    task, series = curves.task, curves.task.series
+    whole = {**dict.fromkeys([f"all-{task.nouns.tokens}"], ("loss",)),
+             f"per-{task.nouns.token}": (*task.answer_tokens, "loss")}  # fmt: skip
+    if not series.whole:
         return whole
+    places = tuple(series.places.values())
+    of_kinds = zip(series.kinds, series.whole, strict=True)
     return {
         **whole,
-        "per-task": ("BA.all", "UC1.any", "US9.any"),
-        **{
-            task: (*(f"{task}.{column}" for column in columns), "BA.all" if task == "BA" else f"{task}.any")
-            for task in TASKS
-        },
-        **{column: tuple(f"{task}.{column}" for task in TASKS) for column in columns},
+        BY_KIND: series.whole,
+        **{kind: (*(f"{kind}.{place}" for place in places), together) for kind, together in of_kinds},
+        **{place: tuple(f"{kind}.{place}" for kind in series.kinds) for place in places},
     }
+
+
+def card_figures(curves: Curves) -> tuple[str, ...]:
+    """Return the names of the figures that a model card shows."""
+    nouns = curves.task.nouns
+    shown = (f"all-{nouns.tokens}", f"per-{nouns.token}", BY_KIND)
+    return tuple(name for name in shown if name in figures_of(curves))
 
 
 def draw(curves: Curves, figure: str, file_format: Format) -> bytes:
@@ -47,14 +54,15 @@ def draw(curves: Curves, figure: str, file_format: Format) -> bytes:
     spans = [n_steps] if n_steps <= FIRST_STEPS else [n_steps, FIRST_STEPS]
     with mpl.rc_context(_LOOK):
         canvas = Figure(figsize=(12, 7))
-        canvas.suptitle(f"{_title(figure)}: loss of {curves.layout.title} in training")
+        canvas.suptitle(f"{_title(figure, curves.task)}: loss of {curves.task.title} in training")
+        last = series[-1] if figure in curves.task.series.kinds else ""
         axes = canvas.subplots(2, len(spans), sharex="col", squeeze=False)
         for column, steps in enumerate(spans):
             for row, scale in enumerate(("linear", "log")):
                 ax = axes[row, column]
-                _lines(ax, curves, series, steps, black=("loss", series[-1] if figure in TASKS else ""))
+                _lines(ax, curves, series, steps, black=("loss", last))
                 ax.set_yscale(scale)
-                ax.set_ylabel("nats per digit" + (" (log)" if scale == "log" else ""))
+                ax.set_ylabel(f"nats per {curves.task.nouns.token}" + (" (log)" if scale == "log" else ""))
                 if row == 0:
                     ax.set_title("whole run" if column == 0 else f"first {steps:,} steps")
                 else:
@@ -88,19 +96,21 @@ def _lines(ax: Axes, curves: Curves, series: tuple[str, ...], steps: int, black:
     for index, name in enumerate(series):
         values = curves[name][:steps]
         if bool(values.isnan().all()):
-            continue  # no carry runs into D0: it has no UC1 and no US9
+            continue  # a series that can have no case
         colour = "black" if name in black else _COLOURS[index % len(_COLOURS)]
         style = "-" if index < len(_COLOURS) else "--"
-        ax.plot(range(steps), values.numpy(), label=_label(name), color=colour, linestyle=style, linewidth=0.6)
+        label = _label(name, curves.task)
+        ax.plot(range(steps), values.numpy(), label=label, color=colour, linestyle=style, linewidth=0.6)
 
 
-def _label(name: str) -> str:
-    words = {"loss": "all digits", "BA.all": "BA, all digits", "UC1.any": "UC1, any digit", "US9.any": "US9, any digit"}
+def _label(name: str, task: AnyTask) -> str:
+    words = {"loss": f"all {task.nouns.tokens}", **task.series.labels}
     return words.get(name, name.replace(".", ", "))
 
 
-def _title(figure: str) -> str:
-    words = {"all-digits": "All digits", "per-digit": "Each answer digit", "per-task": "Each sub-task"}
+def _title(figure: str, task: AnyTask) -> str:
+    token, tokens = task.nouns.token, task.nouns.tokens
+    words = {f"all-{tokens}": f"All {tokens}", f"per-{token}": f"Each answer {token}", BY_KIND: "Each sub-task"}
     if figure in words:
         return words[figure]
-    return f"{figure} in each digit" if figure in TASKS else f"{figure} in each sub-task"
+    return f"{figure} in each {token}" if figure in task.series.kinds else f"{figure} in each sub-task"

@@ -19,7 +19,6 @@ from harness.base.text import did_you_mean
 from harness.models.fixtures import read_weights
 from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, FixtureRef, list_fixtures, recipe_of
 from harness.specs.pins import Pin, read_pin
-from harness.specs.recipe import UserTaskRecipe
 from harness.training.runs import train_fixture
 
 
@@ -91,7 +90,7 @@ def reproduce(names: Sequence[str], fixtures: Path, device: str = "auto") -> Ite
                 directory = Path(elsewhere, name)
                 directory.mkdir()
                 shutil.copyfile(fixtures / name / RECIPE, directory / RECIPE)
-                if isinstance(recipe, UserTaskRecipe):  # its code must be near the recipe
+                if recipe.references:  # its code must be near the recipe
                     for place in (fixtures / name, fixtures):
                         for code in place.glob("*.py"):
                             shutil.copyfile(code, Path(elsewhere) / code.relative_to(fixtures))

@@ -34,7 +34,7 @@ from harness.specs.fixture_files import (
     recipe_of,
 )
 from harness.specs.pins import Pin, Trained, read_pin, recipe_hash
-from harness.specs.recipe import UserModelRecipe
+from harness.specs.recipe import OwnModel
 from harness.training.accuracy import measure_accuracy
 from harness.training.card import model_card
 from harness.training.curves import Curves, to_csv_gz
@@ -71,13 +71,13 @@ def train_fixture(
     """
     directory = fixture_directory(ref)
     recipe = recipe_of(ref)
-    if isinstance(recipe, UserModelRecipe):
+    if isinstance(recipe.model, OwnModel):
         fix = "pin its weights: harness import --help"
-        raise FixtureError(Problem("a recipe to train by", f"the model of {recipe.model}", fix, str(directory)))
-    where = resolve_device(device)
-    until = recipe.steps if until is None else until
-    if not 0 < until <= recipe.steps:
-        raise HarnessError.of(f"--steps from 1 to the recipe's {recipe.steps:,}", str(until), "edit the recipe")
+        raise FixtureError(Problem("a recipe to train by", f"the model of {recipe.model.model}", fix, str(directory)))
+    where, steps = resolve_device(device), recipe.run.steps
+    until = steps if until is None else until
+    if not 0 < until <= steps:
+        raise HarnessError.of(f"--steps from 1 to the recipe's {steps:,}", str(until), "edit the recipe")
     if recipe.hub is not None:
         raise FixtureError(
             Problem(
@@ -90,7 +90,7 @@ def train_fixture(
             if (directory / PIN).exists() and how == "missing":
                 pin = read_pin(ref)
                 read_weights(directory / WEIGHTS, pin, recipe)  # refuses stale or altered weights
-                return TrainingResult(pin, recipe.steps, already_pinned=True)
+                return TrainingResult(pin, steps, already_pinned=True)
             _refuse_what_was_not_trained_here(ref)
             training = Training(recipe, where)
             if how == "fresh":
@@ -101,7 +101,7 @@ def train_fixture(
                 problem = Problem("a checkpoint to go on from", "none", "leave out --resume", str(directory))
                 raise FixtureError(problem)
             _run(training, until, ref.name, directory)
-            if until < recipe.steps:
+            if until < steps:
                 return TrainingResult(None, training.step)
             pin = _pin(training, ref.name, directory)
             (directory / CHECKPOINT).unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def ensure_trained(ref: FixtureRef, policy: Policy, device: str = "auto") -> Non
         HarnessError: as :func:`train_fixture`.
     """
     recipe = recipe_of(ref)
-    if policy == "never" or recipe.hub is not None or isinstance(recipe, UserModelRecipe):
+    if policy == "never" or recipe.hub is not None or isinstance(recipe.model, OwnModel):
         return
     there = (ref.directory / PIN).exists()
     if not there:
@@ -158,10 +158,10 @@ def _refuse_what_was_not_trained_here(ref: FixtureRef) -> None:
 
 def _run(training: Training, until: int, name: str, directory: Path) -> None:
     """Train up to the step `until`; save a checkpoint every `CHECKPOINT_EVERY` steps and at the end."""
-    recipe, log = training.recipe, training.recorder
+    log, steps = training.recorder, training.run.steps
     terminal = sys.stderr is not None and sys.stderr.isatty()
     with tqdm(
-        total=recipe.steps, initial=training.step, desc=name, unit=" steps", file=sys.stderr, dynamic_ncols=terminal,
+        total=steps, initial=training.step, desc=name, unit=" steps", file=sys.stderr, dynamic_ncols=terminal,
         mininterval=0.2 if terminal else 30, smoothing=0.05, disable=sys.stderr is None,
     ) as bar:  # fmt: skip
         while training.step < until:
@@ -229,7 +229,6 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
 
 
 def _figures(curves: Curves) -> dict[str, bytes]:
-    from harness.training.plots import CARD_FIGURES, draw, figures_of
+    from harness.training.plots import card_figures, draw
 
-    shown = [figure for figure in CARD_FIGURES if figure in figures_of(curves)]
-    return {FIGURES.replace("*", figure): draw(curves, figure, "png") for figure in shown}
+    return {FIGURES.replace("*", figure): draw(curves, figure, "png") for figure in card_figures(curves)}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from asking import answers
 from own import BUILT, RECIPE, TASK, write_own
 from tiny import make_recipe, refusal
 
@@ -20,8 +21,7 @@ from harness.specs.fixture_files import (
     recipe_of,
 )
 from harness.specs.pins import cache_key, code_hashes, recipe_hash
-from harness.tasks.answers import answers
-from harness.tasks.checked_task import load_task
+from harness.tasks.own_tasks import load_task
 from harness.tasks.pairs import draw_pairs
 from harness.tasks.questions import PairSample, Sample
 
@@ -32,7 +32,7 @@ def test_a_wrong_task_is_refused_every_time_it_is_asked(tmp_path):
     write_own(tmp_path, task=TASK.replace("(2, n), generator=generator", "(2, n)"))
     task = load_task("letters:task", tmp_path / "own")
     for _ in range(2):
-        assert "expected the same questions again" in refusal(FixtureError, task.tokens_for, Sample(50, 0))
+        assert "expected the same questions again" in refusal(FixtureError, task.batch_for, Sample(50, 0))
 
 
 def test_what_a_causal_model_writes_into_its_questions_is_not_what_the_model_is_asked(tmp_path):
@@ -42,13 +42,13 @@ def test_what_a_causal_model_writes_into_its_questions_is_not_what_the_model_is_
     write_own(tmp_path, task=text)
     layout = load_task("letters:task", tmp_path / "own")
     drawn = draw_pairs(PairSample(60, 1), layout.read_variable("least"), ("low",), layout)
-    assert torch.equal(drawn.bases[:, :2].sort(1).values, answers(drawn.bases, layout))
+    assert torch.equal(drawn.bases.tokens[:, :2].sort(1).values, answers(drawn.bases.tokens, layout))
 
 
 def test_a_task_may_be_a_dataclass(tmp_path):
     write_own(tmp_path, task=TASK.replace("class Sort", "import dataclasses\n@dataclasses.dataclass\nclass Sort"))
     task = load_task("letters:task", tmp_path / "own")
-    assert len(task.tokens_for(Sample(7, 0))) == 7
+    assert len(task.batch_for(Sample(7, 0))) == 7
     assert load_task("letters:task", tmp_path / "own") is task
 
 
@@ -106,4 +106,4 @@ def test_what_the_import_path_makes_of_a_name_is_one_line(tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path / "path")
     monkeypatch.setattr("__main__.__spec__", None)
     write_own(tmp_path, recipe=RECIPE.replace("letters:task", reference))
-    assert said in refusal(FixtureError, lambda: recipe_of(FixtureRef("own", tmp_path)).layout)
+    assert said in refusal(FixtureError, lambda: recipe_of(FixtureRef("own", tmp_path)).task)

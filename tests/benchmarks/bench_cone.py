@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tabulate import tabulate
+from tiny import recipe_of_fields
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.engines import cone, interventions
@@ -20,10 +21,6 @@ from harness.engines.interventions import CLEAN
 from harness.engines.transformer import initial_weights
 from harness.models.fixtures import fixture_of, load_fixture
 from harness.specs.nodes import all_nodes, reach
-from harness.specs.recipe import Recipe
-from harness.tasks.addition.arithmetic import encode
-from harness.tasks.addition.question_sets import named_set
-from harness.tasks.addition.sampling import tokens_for
 from harness.tasks.questions import Sample
 
 ROOT = Path(__file__).parents[2]
@@ -38,20 +35,20 @@ class Swept:
 
     def __post_init__(self):
         self.fixture = load_fixture(NAME, FIXTURES, "cpu")
-        self.tokens = encode(named_set("varied", self.fixture.layout), self.fixture.layout)
-        means = hooked.capture_means(self.fixture, self.tokens)
+        self.batch = self.fixture.task.encode(self.fixture.task.question_set("varied"))
+        means = hooked.capture_means(self.fixture, self.batch)
         heads = [node for node in all_nodes(self.fixture.shape) if node.kind == "head"]
         self.changes = [interventions.mean([node], means) for node in heads]
         self.live = sum(bool(reach([node], self.fixture.shape)) for node in heads)
 
     def fast(self):
-        return cone.run(self.fixture, self.tokens, self.changes)
+        return cone.run(self.fixture, self.batch, self.changes)
 
     def batched(self):
-        return hooked.run(self.fixture, self.tokens, self.changes, len(self.tokens))
+        return hooked.run(self.fixture, self.batch, self.changes, len(self.batch))
 
     def singly(self):
-        return hooked.run(self.fixture, self.tokens[:ASKED_SINGLY], self.changes, 1)
+        return hooked.run(self.fixture, self.batch[:ASKED_SINGLY], self.changes, 1)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +69,7 @@ def test_the_fast_sweep_gives_the_digits_of_the_batched_one(swept):
 
 
 def test_head_sweep_against_batched_hooks(paired, add, swept, flops, gemm_rate, benchmark):
-    about = f"{len(swept.changes)} nodes, {swept.live} of them live, × {len(swept.tokens)} questions"
+    about = f"{len(swept.changes)} nodes, {swept.live} of them live, × {len(swept.batch)} questions"
     paired(swept.fast, swept.batched, rounds=3, target="≥ 16", note=about, warmup=1)
     rate = flops / benchmark.stats.stats.median
     add(None, None, f"{rate / gemm_rate:.0%} of GEMM's {gemm_rate / 1e9:.0f} GFLOP/s", "≥ 70%",
@@ -83,7 +80,7 @@ def test_head_sweep_against_one_question_at_a_time(add, swept, benchmark):
     benchmark.pedantic(swept.fast, rounds=3, warmup_rounds=1)
     start = time.perf_counter()
     swept.singly()
-    scale = len(swept.tokens) / ASKED_SINGLY
+    scale = len(swept.batch) / ASKED_SINGLY
     baseline = (time.perf_counter() - start) * scale
     ours = benchmark.stats.stats.median
     add(ours, baseline, f"{baseline / ours:.0f} × faster", "≥ 50", f"{ASKED_SINGLY} questions timed, × {scale:.0f}")
@@ -92,16 +89,16 @@ def test_head_sweep_against_one_question_at_a_time(add, swept, benchmark):
 def test_head_sweep_against_nnsight(add, swept, benchmark):
     """The same sweep by another library, on the same TransformerBridge: a tenth of the nodes timed."""
     nnsight = pytest.importorskip("nnsight", reason="pip install -c constraints.txt -e '.[bench]'")
-    model, d = nnsight.NNsight(swept.fixture.model), swept.fixture.recipe.d_head
+    model, d = nnsight.NNsight(swept.fixture.model), swept.fixture.recipe.model.d_head
     some = swept.changes[::10]
 
     def cut(change):
         ((node, value),) = change.values.items()
-        with model.trace(swept.tokens):
+        with model.trace(swept.batch.tokens):
             z = model.blocks[node.layer].attn.hook_z.output  # heads side by side
             z[:, node.step, node.head * d : (node.head + 1) * d] = value
             logits = model.output.save()
-        return logits[:, swept.fixture.layout.answer_start - 1 : -1].argmax(-1)
+        return logits[:, swept.fixture.task.answer_start - 1 : -1].argmax(-1)
 
     cut(some[0])
     benchmark.pedantic(swept.fast, rounds=3, warmup_rounds=1)
@@ -112,7 +109,7 @@ def test_head_sweep_against_nnsight(add, swept, benchmark):
     add(
         ours, baseline, f"{baseline / ours:.1f} × faster", "", f"nnsight {nnsight.__version__}, {len(some)} nodes timed"
     )
-    for found, outcome in zip(predicted, cone.run(swept.fixture, swept.tokens, some), strict=True):
+    for found, outcome in zip(predicted, cone.run(swept.fixture, swept.batch, some), strict=True):
         assert torch.equal(found, outcome.predicted)
 
 
@@ -143,7 +140,7 @@ def test_claims_from_cold(add, benchmark, tmp_path):
 
 def grown(n_digits=5, n_layers=2):
     """Return a model of the notebook's width with random weights: what it costs does not depend on what it knows."""
-    recipe = Recipe.model_validate(
+    recipe = recipe_of_fields(
         {"version": 1, "task": "addition", "n_digits": n_digits, "n_layers": n_layers, "n_heads": 3, "d_model": 510,
          "d_mlp": 2040, "seed": 0, "steps": 1}
     )  # fmt: skip
@@ -153,13 +150,13 @@ def grown(n_digits=5, n_layers=2):
 
 def cost(fixture, n, nodes):
     """Return counted FLOP and seconds of cutting each of `nodes` to zero on `n` questions."""
-    tokens = tokens_for(Sample(n, 1), fixture.layout)
+    batch = fixture.task.batch_for(Sample(n, 1))
     changes = [interventions.zero({node: fixture.width(node)}) for node in nodes]
     with FlopCounterMode(display=False) as counter:
-        cone.run(fixture, tokens[:64], [CLEAN, *changes])
-    cone.run(fixture, tokens[:64], [CLEAN, *changes])
+        cone.run(fixture, batch[:64], [CLEAN, *changes])
+    cone.run(fixture, batch[:64], [CLEAN, *changes])
     start = time.perf_counter()
-    cone.run(fixture, tokens, [CLEAN, *changes])
+    cone.run(fixture, batch, [CLEAN, *changes])
     return counter.get_total_flops() * n / min(n, 64), time.perf_counter() - start
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from asking import answers
 from notebook_training import NotebookTraining
 from tabulate import tabulate
 
@@ -14,7 +16,6 @@ from harness.engines.transformer import answer_logits, sizes_of
 from harness.specs.fixture_files import FixtureRef, recipe_of
 from harness.tasks.addition.sampling import sample_strata, sample_uniform
 from harness.tasks.addition.strata import make_strata
-from harness.tasks.answers import answers
 from harness.training.loop import Training
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -30,29 +31,28 @@ def wrong_of(weights, tokens, recipe):
     wrong = 0
     for batch in tokens.split(512):  # more does not fit the cache
         predicted = answer_logits(weights, batch, sizes_of(recipe)).argmax(-1)
-        wrong += int((predicted != answers(batch, recipe.layout)).any(1).sum())
+        wrong += int((predicted != answers(batch, recipe.task)).any(1).sum())
     return wrong
 
 
 def check(weights, recipe):
     """Return how many of a million uniform questions are wrong, and of each cascade length from 1 on."""
     generator = torch.Generator().manual_seed(20261125)
-    uniform = wrong_of(weights, sample_uniform(recipe.layout, UNIFORM, generator), recipe)
-    strata = make_strata(recipe.layout, stratify="cascade")[1:]
+    uniform = wrong_of(weights, sample_uniform(recipe.task, UNIFORM, generator), recipe)
+    strata = make_strata(recipe.task, stratify="cascade")[1:]
     cascades = [
-        wrong_of(weights, sample_strata(recipe.layout, [stratum], OF_A_CASCADE, generator), recipe)
-        for stratum in strata
+        wrong_of(weights, sample_strata(recipe.task, [stratum], OF_A_CASCADE, generator), recipe) for stratum in strata
     ]
     return uniform, cascades
 
 
 def test_seconds_to_an_accurate_adder(add, record_table):
-    rows = []
+    quick, rows = recipe_of(FixtureRef("quick_d5_l2", FIXTURES)), []
     for seed in SEEDS:
-        recipe = recipe_of(FixtureRef("quick_d5_l2", FIXTURES)).model_copy(update={"seed": seed})
+        recipe = replace(quick, training=quick.run.model_copy(update={"seed": seed}))
         training = Training(recipe, CPU)
         start = time.perf_counter()
-        while training.step < recipe.steps:
+        while training.step < recipe.run.steps:
             training.advance()
         training.curves()
         trained = time.perf_counter()
@@ -65,11 +65,11 @@ def test_seconds_to_an_accurate_adder(add, record_table):
         recipe = recipe_of(FixtureRef("add_d5_l2_h3", FIXTURES))
         questions = Training(recipe, CPU)
         notebook = NotebookTraining(recipe, {key: weight.detach().clone() for key, weight in questions.weights.items()})
-        notebook.step(questions.draw_batch())
+        notebook.step(questions.draw_batch().tokens)
         start = time.perf_counter()
         for _ in range(steps):
-            notebook.step(questions.draw_batch())
-        return (time.perf_counter() - start) / steps * recipe.steps
+            notebook.step(questions.draw_batch().tokens)
+        return (time.perf_counter() - start) / steps * recipe.run.steps
 
     seconds = [row[1] for row in rows]
     whole = notebook_steps()

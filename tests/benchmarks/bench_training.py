@@ -21,13 +21,13 @@ TIMED = 30
 
 def step_flops(recipe):
     """Return the FLOP of one step's matrix products with weights: forward once, backward twice as much."""
-    layout, d, mlp = recipe.layout, recipe.d_model, recipe.d_mlp
+    layout, d, mlp = recipe.task, recipe.model.d_model, recipe.model.d_mlp
     steps, answer, table = layout.n_ctx - 1, layout.n_answer, (layout.n_ctx - 1) * layout.d_vocab
-    multiplied = answer * recipe.batch_size * d * layout.d_vocab
-    for layer in range(recipe.n_layers):
-        rows = recipe.batch_size * (answer if layer == recipe.n_layers - 1 else steps)
+    multiplied = answer * recipe.run.batch_size * d * layout.d_vocab
+    for layer in range(recipe.model.n_layers):
+        rows = recipe.run.batch_size * (answer if layer == recipe.model.n_layers - 1 else steps)
         multiplied += rows * (d * d + 2 * d * mlp)
-        multiplied += table * 3 * d * d if layer == 0 else recipe.batch_size * steps * 2 * d * d + rows * d * d
+        multiplied += table * 3 * d * d if layer == 0 else recipe.run.batch_size * steps * 2 * d * d + rows * d * d
     return 3 * 2 * multiplied
 
 
@@ -50,7 +50,7 @@ def test_training_step(paired, gemm_rate, name):
         durations.append(time.perf_counter() - start)
 
     paired(
-        step, lambda: notebook.step(questions.draw_batch()), rounds=TIMED, target="≥ 1.4", note=note, warmup=0
+        step, lambda: notebook.step(questions.draw_batch().tokens), rounds=TIMED, target="≥ 1.4", note=note, warmup=0
     )  # fmt: skip
 
 
@@ -66,17 +66,17 @@ def test_the_first_200_losses(add):
     order = torch.Generator().manual_seed(0)
     ours, exact = (Training(recipe, torch.device("cpu")) for _ in range(2))
     exact.weights = {key: weight.detach().double().requires_grad_() for key, weight in start.items()}
-    o = recipe.optimiser
+    o = recipe.run.optimiser
     exact.optimiser = torch.optim.AdamW(
         exact.weights.values(), lr=o.lr, betas=tuple(o.betas), weight_decay=o.weight_decay
     )
     notebook, reordered = NotebookTraining(recipe, start), NotebookTraining(recipe, start)
     exact_notebook = NotebookTraining(recipe, start, dtype=torch.float64)
     for _ in range(STEPS):
-        batch = questions.draw_batch()
+        tokens = questions.draw_batch().tokens
         for run in (notebook, exact_notebook):
-            run.step(batch)
-        reordered.step(batch[torch.randperm(len(batch), generator=order)])
+            run.step(tokens)
+        reordered.step(tokens[torch.randperm(len(tokens), generator=order)])
         ours.advance()
         exact.advance()
 
@@ -95,9 +95,9 @@ def test_the_first_200_losses(add):
 def test_logging(benchmark, add):
     recipe = recipe_of(FixtureRef("add_d5_l2_h3", FIXTURES))
     training = Training(recipe, torch.device("cpu"))
-    tokens = training.draw_batch()
+    batch = training.draw_batch()
     with torch.no_grad():
-        losses, right = training.losses(tokens)
+        losses, right = training.losses(batch)
     steps = []
     for _ in range(3):
         start = time.perf_counter()
@@ -106,7 +106,7 @@ def test_logging(benchmark, add):
 
     def log():
         for _ in range(LOG_EVERY):
-            training.recorder.record(tokens, losses, right)
+            training.recorder.record(batch.tokens, losses, right)
         training.recorder.flush()
 
     training.recorder.flush()
@@ -122,7 +122,7 @@ def test_tiny_from_nothing(benchmark, add):
 
     def train():
         training = Training(recipe, torch.device("cpu"))
-        while training.step < recipe.steps:
+        while training.step < recipe.run.steps:
             training.advance()
         return training.curves()
 
@@ -132,7 +132,7 @@ def test_tiny_from_nothing(benchmark, add):
         None,
         "",
         "< 20 s",
-        f"{recipe.steps:,} steps, final loss {curves.final('loss'):.2g}",
+        f"{recipe.run.steps:,} steps, final loss {curves.final('loss'):.2g}",
     )
 
 
@@ -149,7 +149,7 @@ def test_training_step_on_a_gpu(paired):
         torch.cuda.synchronize()
 
     def baseline():
-        notebook.step(questions.draw_batch())
+        notebook.step(questions.draw_batch().tokens)
         torch.cuda.synchronize()
 
     paired(step, baseline, rounds=TIMED, target="≥ 3", warmup=5)

@@ -21,7 +21,7 @@ class NotebookTraining:
         self.model = build_model(recipe, weights, self.device).to(dtype).requires_grad_(True).train()
         # All weights, b_U too: HookedTransformer, which the notebook used, trained it; the bridge keeps it as a buffer.
         weights = [tensor.requires_grad_() for tensor in self.model.state_dict(keep_vars=True).values()]
-        o = recipe.optimiser
+        o = recipe.run.optimiser
         self.optimiser = torch.optim.AdamW(weights, lr=o.lr, weight_decay=o.weight_decay, betas=tuple(o.betas))
         warm_up = max(1, o.warmup_steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: min(step / warm_up, 1))
@@ -29,10 +29,10 @@ class NotebookTraining:
         self.tasks = {"BA": [], "UC1": [], "US9": []}
 
     def step(self, tokens):
-        n = self.recipe.n_digits
+        n = self.recipe.task.n_digits
         carry, nine, both = (
             labels.long().to(self.device)
-            for labels in operator.attrgetter("use_carry", "sum9", "use_sum9")(label(tokens, self.recipe.layout))
+            for labels in operator.attrgetter("use_carry", "sum9", "use_sum9")(label(tokens, self.recipe.task))
         )
         tokens = tokens.to(self.device)
         logits = self.model(tokens)
@@ -51,7 +51,7 @@ class NotebookTraining:
         self.optimiser.zero_grad()
 
     def _task(self, task, raw, member, questions):
-        n = self.recipe.n_digits
+        n = self.recipe.task.n_digits
         row = [-raw[torch.nonzero(questions).squeeze()].mean().detach().cpu().numpy()]
         for digit in range(n):
             cases = torch.sum(member[:, -1 - digit]).cpu().numpy()

@@ -19,11 +19,8 @@ from harness.engines import interventions
 from harness.engines.interventions import CLEAN, Intervention
 from harness.models.fixtures import fixture_of, load_fixture
 from harness.specs.nodes import Node, all_nodes, reach, read_nodes
-from harness.tasks.addition.arithmetic import encode
 from harness.tasks.addition.layout import Question
 from harness.tasks.addition.question_sets import named_set
-from harness.tasks.addition.sampling import tokens_for
-from harness.tasks.answers import answers
 from harness.tasks.questions import NamedSet, Sample
 
 CPU = torch.device("cpu")
@@ -43,25 +40,25 @@ def two_layers():
     return tiny()
 
 
-def oracle(fixture, weights, tokens, change):
+def oracle(fixture, weights, prompts, change):
     """Return what the second model answers, with the values of `change` put in."""
-    everything = slice(0, len(tokens))
-    replaced = {dataclasses.astuple(node): change.at(node, everything).double().numpy() for node in change.nodes}
-    logits = forward(weights, tokens.numpy(), fixture.recipe.act_fn, replaced).logits
-    start = fixture.layout.answer_start
+    everything = slice(0, len(prompts))
+    replaced = {dataclasses.astuple(node)[:4]: change.at(node, everything).double().numpy() for node in change.nodes}
+    logits = forward(weights, prompts.tokens.numpy(), fixture.recipe.model.act_fn, replaced).logits
+    start = fixture.task.answer_start
     return logits[:, start - 1 : -1]
 
 
-def assert_agrees(fixture, weights, tokens, change, chunk=None):
-    (outcome,) = hooked.run(fixture, tokens, [change], chunk)
-    logits = oracle(fixture, weights, tokens, change)
-    truth = answers(tokens, fixture.layout).numpy()
+def assert_agrees(fixture, weights, prompts, change, chunk=None):
+    (outcome,) = hooked.run(fixture, prompts, [change], chunk)
+    logits = oracle(fixture, weights, prompts, change)
+    truth = prompts.answers.numpy()
     top = np.sort(logits, -1)
     clear = top[..., -1] - top[..., -2] > 1e-4  # where float32 and float64 must agree on the largest
     assert clear.mean() > 0.9
     assert (outcome.predicted.numpy() == logits.argmax(-1))[clear].all()
     true_logit = np.take_along_axis(logits, truth[..., None], -1)[..., 0]
-    np.testing.assert_allclose(outcome.true_logit.numpy(), true_logit, atol=1e-4)
+    np.testing.assert_allclose(outcome.right_logit.numpy(), true_logit, atol=1e-4)
     log_sum = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
     np.testing.assert_allclose(outcome.loss.numpy(), log_sum - true_logit, atol=1e-4)
 
@@ -76,24 +73,24 @@ NODE_TEXTS = [
 @pytest.mark.parametrize("method", ["mean", "zero", "resample"])
 def test_every_node_kind_and_method_agrees_with_the_second_model(two_layers, text, method):
     fixture, weights = two_layers
-    tokens = tokens_for(Sample(40, 1), fixture.layout)
-    reference = tokens_for(Sample(30, 2), fixture.layout)
+    prompts = fixture.task.batch_for(Sample(40, 1))
+    reference = fixture.task.batch_for(Sample(30, 2))
     nodes = read_nodes(text, fixture.shape)
-    clean = forward(weights, reference.numpy(), "relu").values
+    clean = forward(weights, reference.tokens.numpy(), "relu").values
     if method == "zero":
         change = interventions.zero({node: fixture.width(node) for node in nodes})
     elif method == "mean":
         change = interventions.mean(nodes, hooked.capture_means(fixture, reference))
         for node in nodes:
-            expected = clean[dataclasses.astuple(node)].mean(0)
+            expected = clean[dataclasses.astuple(node)[:4]].mean(0)
             np.testing.assert_allclose(change.values[node][0].numpy(), expected, atol=1e-5)
     else:
-        donors = interventions.draw_donors(tokens, reference, fixture.layout, 3)
+        donors = interventions.draw_donors(prompts, reference, 3)
         change = interventions.resample(hooked.capture(fixture, reference, nodes)[1], donors)
         for node in nodes:
-            expected = clean[dataclasses.astuple(node)][donors.numpy()]
+            expected = clean[dataclasses.astuple(node)[:4]][donors.numpy()]
             np.testing.assert_allclose(change.at(node, slice(None)).numpy(), expected, atol=1e-5)
-    assert_agrees(fixture, weights, tokens, change, chunk=16)
+    assert_agrees(fixture, weights, prompts, change, chunk=16)
 
 
 @pytest.mark.slow
@@ -107,9 +104,9 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
         equals=data.draw(st.sampled_from(["=", "equals"])),
     )  # fmt: skip
     nodes = data.draw(st.lists(st.sampled_from(list(all_nodes(fixture.shape))), min_size=1, max_size=6, unique=True))
-    tokens = tokens_for(Sample(12, data.draw(st.integers(0, 99))), fixture.layout)
+    prompts = fixture.task.batch_for(Sample(12, data.draw(st.integers(0, 99))))
     values = {node: torch.randn(1, fixture.width(node)) for node in nodes}
-    assert_agrees(fixture, weights, tokens, Intervention(values))
+    assert_agrees(fixture, weights, prompts, Intervention(values))
 
 
 @pytest.mark.slow
@@ -118,57 +115,57 @@ def test_random_shapes_and_node_lists_agree_with_the_second_model(data):
 def test_exactly_the_digits_in_reach_can_change(data):
     fixture, _ = tiny(n_layers=data.draw(st.integers(1, 3)))
     node = data.draw(st.sampled_from(list(all_nodes(fixture.shape))))
-    tokens = tokens_for(Sample(20, 5), fixture.layout)
+    prompts = fixture.task.batch_for(Sample(20, 5))
     change = Intervention({node: 3 * torch.ones(1, fixture.width(node)) * torch.linspace(-1, 1, fixture.width(node))})
-    before, after = hooked.run(fixture, tokens, [CLEAN, change])
+    before, after = hooked.run(fixture, prompts, [CLEAN, change])
     moved = (before.loss != after.loss).any(0).tolist()
-    assert {d for d, changed in zip(fixture.layout.answer_digits, moved, strict=True) if changed} == reach(
+    assert {d for d, changed in zip(fixture.task.answer_tokens, moved, strict=True) if changed} == reach(
         [node], fixture.shape
     )
 
 
 def test_putting_a_nodes_own_values_back_changes_nothing(two_layers):
     fixture, _ = two_layers
-    tokens = tokens_for(Sample(50, 1), fixture.layout)
-    _, own = hooked.capture(fixture, tokens, all_nodes(fixture.shape))
-    clean, again = hooked.run(fixture, tokens, [CLEAN, interventions.resample(own, torch.arange(50))])
+    prompts = fixture.task.batch_for(Sample(50, 1))
+    _, own = hooked.capture(fixture, prompts, all_nodes(fixture.shape))
+    clean, again = hooked.run(fixture, prompts, [CLEAN, interventions.resample(own, torch.arange(50))])
     assert torch.equal(again.loss, clean.loss)
 
 
 def test_a_mean_belongs_to_its_own_layer_and_step(two_layers):
     """The notebook wrote layer 0's means into layer 1."""
     fixture, _ = two_layers
-    means = hooked.capture_means(fixture, tokens_for(Sample(50, 1), fixture.layout))
+    means = hooked.capture_means(fixture, fixture.task.batch_for(Sample(50, 1)))
     assert not torch.allclose(means[Node(5, 0, "head", 0)], means[Node(5, 1, "head", 0)], atol=1e-3)
     assert not torch.allclose(means[Node(5, 0, "head", 0)], means[Node(4, 0, "head", 0)], atol=1e-3)
 
 
 def test_donors_are_never_the_question_itself_and_depend_only_on_the_seed(two_layers):
     fixture, _ = two_layers
-    layout = fixture.layout
-    tokens = encode([Question(1, 2), Question(3, 4), Question(1, 2)] * 50, layout)
-    reference = encode([Question(1, 2), Question(3, 4), Question(5, 6), Question(1, 2)], layout)
-    donors = interventions.draw_donors(tokens, reference, layout, 7)
-    assert not (tokens == reference[donors]).all(1).any()
-    assert torch.equal(donors, interventions.draw_donors(tokens, reference, layout, 7))
-    assert not torch.equal(donors, interventions.draw_donors(tokens, reference, layout, 8))
+    layout = fixture.task
+    prompts = layout.encode([Question(1, 2), Question(3, 4), Question(1, 2)] * 50)
+    reference = layout.encode([Question(1, 2), Question(3, 4), Question(5, 6), Question(1, 2)])
+    donors = interventions.draw_donors(prompts, reference, 7)
+    assert not (prompts.tokens == reference.tokens[donors]).all(1).any()
+    assert torch.equal(donors, interventions.draw_donors(prompts, reference, 7))
+    assert not torch.equal(donors, interventions.draw_donors(prompts, reference, 8))
     assert set(donors[1::3].tolist()) == {0, 2, 3}
 
 
 def test_a_question_without_another_donor_is_an_error(two_layers):
-    layout = two_layers[0].layout
-    only = encode([Question(1, 2)] * 3, layout)
-    asked = encode([Question(3, 4), Question(1, 2)], layout)  # one is enough
+    layout = two_layers[0].task
+    only = layout.encode([Question(1, 2)] * 3)
+    asked = layout.encode([Question(3, 4), Question(1, 2)])  # one is enough
     told = "^expected a donor other than the question itself, found none in the reference set; name a larger reference$"
     for questions in (only, asked):
         with pytest.raises(MeasurementError, match=told):
-            interventions.draw_donors(questions, only, layout, 0)
+            interventions.draw_donors(questions, only, 0)
 
 
 def test_no_questions_is_an_error(two_layers):
     fixture, _ = two_layers
     with pytest.raises(MeasurementError, match="expected at least one question, found none; ask some"):
-        hooked.run(fixture, encode([], fixture.layout), [CLEAN])
+        hooked.run(fixture, fixture.task.encode([]), [CLEAN])
 
 
 def test_a_hook_that_does_not_fire_is_an_error(two_layers, monkeypatch):
@@ -178,23 +175,23 @@ def test_a_hook_that_does_not_fire_is_an_error(two_layers, monkeypatch):
     with pytest.raises(
         MeasurementError, match=r"hook at blocks\.0\.attn\.hook_hidden_states to fire once, found 0 times"
     ):
-        hooked.run(fixture, tokens_for(Sample(4, 0), fixture.layout), [interventions.zero({Node(5, 0, "mlp"): 8})])
+        hooked.run(fixture, fixture.task.batch_for(Sample(4, 0)), [interventions.zero({Node(5, 0, "mlp"): 8})])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["S12L0H0+H1", "S10L0M", "S0-S7", "S11L1"])
 def test_the_chunk_size_changes_no_digit_on_the_real_model(text):
     fixture = load_fixture(FIXTURE, FIXTURES, "cpu")
-    tokens = tokens_for(NamedSet("varied"), fixture.layout)
-    assert len(tokens) == len(named_set("varied", fixture.layout))
-    tokens = tokens[::4]
+    prompts = fixture.task.batch_for(NamedSet("varied"))
+    assert len(prompts) == len(named_set("varied", fixture.task))
+    prompts = prompts[::4]
     outcomes = []
-    for chunk in (1, 7, len(tokens)):
-        means = hooked.capture_means(fixture, tokens, chunk)
+    for chunk in (1, 7, len(prompts)):
+        means = hooked.capture_means(fixture, prompts, chunk)
         outcomes.append(
-            *hooked.run(fixture, tokens, [interventions.mean(read_nodes(text, fixture.shape), means)], chunk)
+            *hooked.run(fixture, prompts, [interventions.mean(read_nodes(text, fixture.shape), means)], chunk)
         )
-    assert not torch.equal(outcomes[0].predicted, answers(tokens, fixture.layout))
+    assert not torch.equal(outcomes[0].predicted, prompts.answers)
     for other in outcomes[1:]:
         assert torch.equal(outcomes[0].predicted, other.predicted)
         torch.testing.assert_close(outcomes[0].loss, other.loss, atol=1e-5, rtol=0)
@@ -202,12 +199,12 @@ def test_the_chunk_size_changes_no_digit_on_the_real_model(text):
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_digits_and_losses():
-    tokens = None
+    prompts = None
     outcomes = []
     for device in ("cpu", "cuda"):
         fixture = load_fixture(FIXTURE, FIXTURES, device)
-        tokens = tokens_for(NamedSet("varied"), fixture.layout)
-        means = hooked.capture_means(fixture, tokens)
-        outcomes += hooked.run(fixture, tokens, [interventions.mean(read_nodes("S10L0M", fixture.shape), means)])
+        prompts = fixture.task.batch_for(NamedSet("varied"))
+        means = hooked.capture_means(fixture, prompts)
+        outcomes += hooked.run(fixture, prompts, [interventions.mean(read_nodes("S10L0M", fixture.shape), means)])
     assert torch.equal(outcomes[0].predicted, outcomes[1].predicted)
     torch.testing.assert_close(outcomes[0].loss, outcomes[1].loss, atol=1e-4, rtol=0)

@@ -18,9 +18,7 @@ from harness.models.fixtures import load_fixture
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import reach, read_nodes
 from harness.specs.pins import read_pin
-from harness.tasks.addition.arithmetic import encode
 from harness.tasks.addition.question_sets import NAMES, named_set
-from harness.tasks.answers import answers
 
 ORACLE = json.loads((ROOT / "tests" / "data" / "oracle.json").read_text("utf-8"))
 ENGINES = [pytest.param(engine, id=engine.__name__.removeprefix("harness.")) for engine in (cone, hooked)]
@@ -35,7 +33,7 @@ def test_same_weights_and_same_questions(fixture):
     assert read_pin(FixtureRef("add_d5_l2_h3", FIXTURES)).provenance.source_sha256 == ORACLE["checkpoint_sha256"]
     assert set(ORACLE["question_sets"]) == set(NAMES)
     for name, texts in ORACLE["question_sets"].items():
-        assert [fixture.layout.write_question(q) for q in named_set(name, fixture.layout)] == texts
+        assert [fixture.task.write_question(q) for q in named_set(name, fixture.task)] == texts
 
 
 def counts(outcome, truth):
@@ -54,10 +52,10 @@ def assert_same(entry, found):
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "varied" else []) for name in NAMES]
 )
 def test_clean_run(fixture, name, engine):
-    tokens = encode(named_set(name, fixture.layout), fixture.layout)
+    prompts = fixture.task.encode(named_set(name, fixture.task))
     assert_same(
         {**ORACLE["clean"][name], "node": "none", "method": "clean", "set": name},
-        counts(*engine.run(fixture, tokens, [CLEAN]), answers(tokens, fixture.layout)),
+        counts(*engine.run(fixture, prompts, [CLEAN]), prompts.answers),
     )
 
 
@@ -70,13 +68,13 @@ def kind(node, method):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_ablation(fixture, engine):
     """`varied` is 64 random questions and then all other sets in order, so one run serves all six sets."""
-    layout = fixture.layout
-    varied = encode(named_set("varied", layout), layout)
-    truth = answers(varied, layout)
+    layout = fixture.task
+    varied = layout.encode(named_set("varied", layout))
+    truth = varied.answers
     rows, start = {"varied": slice(None)}, 64
     for name in ("ba", "uc1", "simple_us9", "cascade_us9", "steps"):
         size = len(ORACLE["question_sets"][name])
-        assert torch.equal(varied[start : start + size], encode(named_set(name, layout), layout))
+        assert torch.equal(varied[start : start + size], layout.encode(named_set(name, layout)))
         rows[name] = slice(start, start + size)
         start += size
     assert start == len(varied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy_model
 import pytest
 import tiny
 import torch
+from asking import answers
 from paths import FIXTURES
 from scipy import stats
 from tiny import make_recipe, random_weights
@@ -20,7 +22,7 @@ from harness.engines.transformer import answer_logits, initial_weights, sizes_of
 from harness.models.bridge import build_model, check_tensors, expected_tensors
 from harness.specs.recipe import load_recipe
 from harness.tasks.addition.sampling import sample_uniform
-from harness.tasks.answers import answer_loss, answers
+from harness.tasks.answers import answer_loss
 
 CPU = torch.device("cpu")
 SHIPPED = load_recipe(FIXTURES / "tiny" / "recipe.yaml")
@@ -35,7 +37,7 @@ def seeded(seed):
 
 def any_tokens(recipe, n, seed=0):
     """Return tokens of all kinds at all steps, most of them no question at all."""
-    return torch.randint(recipe.layout.d_vocab, (n, recipe.layout.n_ctx), generator=seeded(seed))
+    return torch.randint(recipe.task.d_vocab, (n, recipe.task.n_ctx), generator=seeded(seed))
 
 
 def double(weights):
@@ -63,8 +65,9 @@ def test_the_random_shapes_are_of_all_kinds():
         "n_layers": {1, 2, 3}, "n_heads": {1, 2, 3, 4}, "act_fn": {"relu", "gelu"}, "n_digits": {1, 2, 3, 4},
         "equals": {"=", "equals"},
     }.items():  # fmt: skip
-        assert {getattr(recipe, name) for recipe in RECIPES.values()} == kinds
-    assert len({(r.n_layers, r.act_fn, r.equals) for r in RECIPES.values()}) == 12
+        parts = (recipe.keys if name in ("n_digits", "equals") else recipe.model for recipe in RECIPES.values())
+        assert {getattr(part, name) for part in parts} == kinds
+    assert len({(r.model.n_layers, r.model.act_fn, r.keys.equals) for r in RECIPES.values()}) == 12
 
 
 @pytest.mark.parametrize("seed", RECIPES)
@@ -73,12 +76,12 @@ def test_the_logits_are_those_of_transformerlens_and_of_numpy(seed):
     weights = random_weights(recipe, seed)
     tokens = any_tokens(recipe, 1 + seed % 7, seed)
     found = answer_logits(weights, tokens, sizes_of(recipe))
-    predicting = slice(recipe.layout.answer_start - 1, -1)
+    predicting = slice(recipe.task.answer_start - 1, -1)
 
     assert found.dtype == torch.float32
     lens = build_model(recipe, weights, CPU)(tokens)[:, predicting]
     torch.testing.assert_close(found, lens, atol=1e-4, rtol=0)
-    expected = numpy_model.forward(weights, tokens, recipe.act_fn).logits[:, predicting]
+    expected = numpy_model.forward(weights, tokens, recipe.model.act_fn).logits[:, predicting]
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4, rtol=0)
     np.testing.assert_allclose(
@@ -103,7 +106,7 @@ def test_a_compiler_traces_all_of_it_forwards_and_backwards(n_layers, act_fn):
             )
         gradients = []
         for run in (traced, answer_logits):
-            loss = answer_loss(run(weights, tokens, sizes_of(recipe)), answers(tokens, recipe.layout)).mean()
+            loss = answer_loss(run(weights, tokens, sizes_of(recipe)), answers(tokens, recipe.task)).mean()
             gradients.append(torch.autograd.grad(loss, weights.values(), allow_unused=True))
         assert sum(gradient is not None for gradient in gradients[0]) == len(weights)
         for one, other in zip(*gradients, strict=True):
@@ -113,7 +116,7 @@ def test_a_compiler_traces_all_of_it_forwards_and_backwards(n_layers, act_fn):
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_only_the_last_token_has_no_influence_and_none_on_what_stands_before_it(n_layers):
     recipe = make_recipe(n_layers=n_layers)
-    weights, layout = double(random_weights(recipe)), recipe.layout
+    weights, layout = double(random_weights(recipe)), recipe.task
     tokens = any_tokens(recipe, 5)
     before = answer_logits(weights, tokens, sizes_of(recipe))
     for step in range(layout.n_ctx):
@@ -128,8 +131,8 @@ def test_only_the_last_token_has_no_influence_and_none_on_what_stands_before_it(
 def test_neurons_that_never_fire_add_nothing_however_large_their_bias_is():
     recipe = make_recipe()
     weights = random_weights(recipe)
-    block = {**transformer.block_of(weights, 0), "mlp.b_in": torch.full((recipe.d_mlp,), -1e6)}
-    resid = torch.randn(7, 3, recipe.d_model, generator=seeded(0))
+    block = {**transformer.block_of(weights, 0), "mlp.b_in": torch.full((recipe.model.d_mlp,), -1e6)}
+    resid = torch.randn(7, 3, recipe.model.d_model, generator=seeded(0))
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             assert torch.equal(transformer.mlp(resid, block, sizes_of(recipe)), block["mlp.b_out"].expand_as(resid))
@@ -172,9 +175,9 @@ def lens_gradients(recipe, weights, tokens):
     parameters = model.state_dict(keep_vars=True)  # also b_U, which is a buffer there
     for parameter in parameters.values():
         parameter.requires_grad_()
-    logits = model(tokens)[:, recipe.layout.answer_start - 1 : -1]
+    logits = model(tokens)[:, recipe.task.answer_start - 1 : -1]
     assert logits.dtype == torch.float64
-    loss = -logits.log_softmax(-1).gather(-1, answers(tokens, recipe.layout)[..., None]).mean()
+    loss = -logits.log_softmax(-1).gather(-1, answers(tokens, recipe.task)[..., None]).mean()
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)), model.cfg
 
 
@@ -182,9 +185,11 @@ def lens_gradients(recipe, weights, tokens):
 def case(request):
     recipe = GRADIENT_RECIPES[request.param]
     # Weights as large as at the start, so that no attention is saturated, and nothing is zero.
-    start = initial_weights(recipe.model_copy(update={"init": "notebook"}), seeded(1))
+    start = initial_weights(
+        dataclasses.replace(recipe, model=recipe.model.model_copy(update={"init": "notebook"})), seeded(1)
+    )
     weights = double({name: start[name] + noise / 8 for name, noise in random_weights(recipe, 2).items()})
-    tokens = sample_uniform(recipe.layout, 40, seeded(3))
+    tokens = sample_uniform(recipe.task, 40, seeded(3))
     return Case(recipe, weights, tokens, *lens_gradients(recipe, weights, tokens))
 
 
@@ -194,7 +199,7 @@ def differences(case, weights):
 
     own = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
     loss = answer_loss(
-        answer_logits(own, case.tokens, sizes_of(case.recipe)), answers(case.tokens, case.recipe.layout)
+        answer_logits(own, case.tokens, sizes_of(case.recipe)), answers(case.tokens, case.recipe.task)
     ).mean()
     gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
     # Conversion only renames and moves numbers about, so it does to gradients what it does to weights.
@@ -213,7 +218,7 @@ def test_the_gradient_of_every_weight_is_that_of_transformerlens(case):
     found = differences(case, case.weights)
     assert found.keys() == expected_tensors(case.recipe).keys()
     assert {name: value for name, value in found.items() if not value < 1e-9} == {}
-    for layer in range(case.recipe.n_layers):
+    for layer in range(case.recipe.model.n_layers):
         assert float(case.expected[f"blocks.{layer}.attn.k.bias"].norm()) < 1e-12
 
 
@@ -302,8 +307,8 @@ def test_one_of_the_starts_is_that_of_the_installed_transformerlens():
 
     recipe = large()
     config = TransformerBridgeConfig(
-        d_model=64, d_head=16, n_layers=3, n_heads=4, n_ctx=recipe.layout.n_ctx, d_mlp=128,
-        d_vocab=recipe.layout.d_vocab, act_fn="relu", normalization_type="LN", seed=5,
+        d_model=64, d_head=16, n_layers=3, n_heads=4, n_ctx=recipe.task.n_ctx, d_mlp=128,
+        d_vocab=recipe.task.d_vocab, act_fn="relu", normalization_type="LN", seed=5,
     )  # fmt: skip
     theirs = TransformerBridge.boot_native(config).state_dict()
     unlike = {}

@@ -24,8 +24,9 @@ from harness.exploring.description import by_layer, describe, to_markdown
 from harness.models.fixtures import load_fixture
 from harness.specs.pins import Accuracy
 from harness.tasks.addition.arithmetic import encode, label
-from harness.tasks.addition.layout import Layout, Question
+from harness.tasks.addition.layout import Question
 from harness.tasks.addition.sampling import example_questions, tokens_for
+from harness.tasks.addition.task import Addition
 from harness.tasks.questions import QuestionList, Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,7 +56,7 @@ def words(fixtures):
 def patterns_of(fixture, tokens):
     """Return every head's pattern by TransformerLens's own cache, [question, layer, head, query, key]."""
     _, cache = fixture.model.run_with_cache(tokens)
-    layers = range(fixture.recipe.n_layers)
+    layers = range(fixture.recipe.model.n_layers)
     return torch.stack([cache[f"blocks.{layer}.attn.hook_pattern"] for layer in layers], dim=1)
 
 
@@ -73,7 +74,7 @@ def grids(figure):
 
 
 def test_maps_are_the_patterns_of_transformerlens(tiny):
-    expected = patterns_of(tiny, encode(QUESTIONS, tiny.layout))
+    expected = patterns_of(tiny, encode(QUESTIONS, tiny.task))
     maps = attention_maps(tiny, ["15+45", *QUESTIONS[1:]])
     assert len(maps) == len(QUESTIONS)
     for shown, pattern in zip(maps, expected, strict=True):
@@ -88,7 +89,7 @@ def test_maps_are_the_patterns_of_transformerlens(tiny):
 def test_the_mean_is_that_of_all_questions_whatever_the_chunks(tiny, chunk, monkeypatch):
     monkeypatch.setattr("harness.exploring.attention.CHUNK", chunk)
     sample = Sample(5, 3)
-    expected = patterns_of(tiny, tokens_for(sample, tiny.layout)).double().mean(0).float()
+    expected = patterns_of(tiny, tokens_for(sample, tiny.task)).double().mean(0).float()
     shown = mean_map(tiny, sample)
     torch.testing.assert_close(shown.pattern, expected)
     assert shown.labels == tuple(NAMES)
@@ -96,7 +97,7 @@ def test_the_mean_is_that_of_all_questions_whatever_the_chunks(tiny, chunk, monk
 
 def test_titles_say_what_was_asked_and_what_a_wrong_model_answers(tiny):
     shown = attention_maps(tiny, QUESTIONS[:1], ["UC1"])[0]
-    logits = tiny.model(encode(QUESTIONS[:1], tiny.layout))[0]
+    logits = tiny.model(encode(QUESTIONS[:1], tiny.task))[0]
     said = "".join("0123456789+-="[token] for token in logits.argmax(-1)[5:-1].tolist())
     assert said != "060"  # random weights do not add
     assert shown.title == f"UC1: 15+45=060 (MC1), which the model answers {said}"
@@ -117,7 +118,7 @@ def test_labels_name_each_step_and_its_digit(tiny, words):
 
 @pytest.mark.parametrize("n_digits", [2, 3, 5, 20])
 def test_examples_are_of_their_class_and_always_the_same(n_digits):
-    layout = Layout(n_digits)
+    layout = Addition(n_digits)
     examples = example_questions(layout)
     assert list(examples) == ["BA", "UC1", "US9"]
     assert examples == example_questions(layout)
@@ -129,12 +130,12 @@ def test_examples_are_of_their_class_and_always_the_same(n_digits):
 
 
 def test_five_digits_show_cascades_of_each_length_to_three():
-    labels = label(encode(example_questions(Layout(5))["US9"], Layout(5)), Layout(5))
+    labels = label(encode(example_questions(Addition(5))["US9"], Addition(5)), Addition(5))
     assert labels.use_sum9.sum(1).tolist() == [1, 2, 3]
 
 
 def test_one_digit_has_no_digit_that_uses_a_carry():
-    examples = example_questions(Layout(1))
+    examples = example_questions(Addition(1))
     assert list(examples) == ["BA"]
     assert all(sum(question) < 10 for question in examples["BA"])
 
@@ -143,7 +144,7 @@ def test_one_digit_has_no_digit_that_uses_a_carry():
 
 
 def test_what_is_drawn_is_the_pattern_on_one_scale_without_the_future(tiny):
-    expected = patterns_of(tiny, encode(QUESTIONS, tiny.layout)).numpy()
+    expected = patterns_of(tiny, encode(QUESTIONS, tiny.task)).numpy()
     drawn = grids(attention_figure(tiny, attention_maps(tiny, QUESTIONS)))
     assert list(drawn) == ["L0H0", "L0H1", "L1H0", "L1H1"]
     for place, meshes in enumerate(drawn.values()):
@@ -321,8 +322,8 @@ def test_the_description_as_text_tells_accuracy_by_case(tiny, fixtures):
         questions="BA",
         n=8,
         right=6,
-        digits_right_teacher_forced=[8, 7, 6],
-        digits_right_free_running=[8, 7, 6],
+        right_teacher_forced=[8, 7, 6],
+        right_free_running=[8, 7, 6],
         loss=0.5,
     )
     known = to_markdown(describe_with(found, [measured]))
@@ -349,7 +350,7 @@ def test_attention_draws_nine_examples_where_nothing_is_asked(where, tmp_path, t
     assert main(["attention", "tiny", *where]) == 0
     assert capsys.readouterr().out == "wrote attention-tiny.png\n"
     assert [path.name for path in tmp_path.iterdir()] == ["attention-tiny.png"]
-    examples = example_questions(tiny.layout)
+    examples = example_questions(tiny.task)
     titles = [name for name, questions in examples.items() for _ in questions]
     maps = attention_maps(tiny, [q for questions in examples.values() for q in questions], titles)
     assert (tmp_path / "attention-tiny.png").read_bytes() == draw_attention(tiny, maps, "png")

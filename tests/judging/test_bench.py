@@ -54,7 +54,7 @@ def several(ask):
 
 def integers(measured):
     m = measured.measurement
-    return [(d.digit, d.asked, d.wrong) for d in m.digits], m.patterns, m.by_node, m.cases
+    return [(d.token, d.asked, d.wrong) for d in m.tokens], m.patterns, m.by_node, m.cases
 
 
 @pytest.mark.slow

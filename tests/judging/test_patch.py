@@ -15,17 +15,16 @@ from harness.judging.evaluation import judge
 from harness.judging.records import record_of
 from harness.models.fixtures import load_fixture
 from harness.reporting.failure import failure_text
-from harness.reporting.summary import digits_seen
+from harness.reporting.summary import tokens_seen
 from harness.specs.nodes import all_nodes, read_nodes
 from harness.tasks.addition.arithmetic import decode
-from harness.tasks.addition.layout import Layout
+from harness.tasks.addition.task import Addition
 from harness.tasks.addition.variables import read_variable
-from harness.tasks.answers import answers
 from harness.tasks.pairs import draw_pairs
 from harness.tasks.questions import PairSample
 
 MODEL = "quick_d5_l2_s0"  # small, and right on all that is asked here
-LAYOUT = Layout(5)
+LAYOUT = Addition(5)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,15 +67,15 @@ def test_a_differing_pair_changes_every_digit_and_an_agreeing_one_none(name, dig
     variable = read_variable(name, LAYOUT)
     drawn = draw_pairs(PairSample(300, 5), variable, digits, LAYOUT)
     assert len(drawn.bases) == 300
-    assert len(set(decode(drawn.bases, LAYOUT))) > 250
-    truth = answers(drawn.bases, LAYOUT)
-    places = [LAYOUT.answer_digits.index(digit) for digit in digits]
+    assert len(set(decode(drawn.bases.tokens, LAYOUT))) > 250
+    truth = drawn.bases.answers
+    places = [LAYOUT.answer_tokens.index(digit) for digit in digits]
     others = [i for i in range(6) if i not in places]
     assert bool((drawn.expected[:, places] != truth[:, places]).all())
     assert torch.equal(drawn.expected[:, others], truth[:, others])
     found = drawn.agreeing >= 0
     assert found.double().mean() > 0.99
-    bases, sources = decode(drawn.bases, LAYOUT), decode(drawn.sources, LAYOUT)
+    bases, sources = decode(drawn.bases.tokens, LAYOUT), decode(drawn.sources.tokens, LAYOUT)
     for base, agreeing in zip(bases, drawn.agreeing.tolist(), strict=True):
         if name == "D3.base_add" and agreeing >= 0:
             assert sums_of(base)[1] % 10 == sums_of(sources[agreeing])[1] % 10
@@ -88,9 +87,9 @@ def test_a_differing_pair_changes_every_digit_and_an_agreeing_one_none(name, dig
 def test_pairs_depend_on_nothing_but_the_seed_and_a_longer_sample_is_not_needed_for_a_rare_cascade():
     variable = read_variable("D0.tricase", LAYOUT)  # through four columns of nine: 1 of 20,000 uniform questions
     first, again, other = (draw_pairs(PairSample(100, seed), variable, ("A5",), LAYOUT) for seed in (1, 1, 2))
-    assert torch.equal(first.bases, again.bases)
+    assert torch.equal(first.bases.tokens, again.bases.tokens)
     assert torch.equal(first.agreeing, again.agreeing)
-    assert not torch.equal(first.bases, other.bases)
+    assert not torch.equal(first.bases.tokens, other.bases.tokens)
 
 
 # what is true by theory: the last residual stream at a step is all that its digit depends on
@@ -120,7 +119,7 @@ def test_a_node_that_carries_nothing_is_followed_by_nothing(tmp_path, bench):
     text = "patch: {node: S1L0M, variable: D4.T1, digits: [A5, A4]}\npairs: {n: 800}\nexpect: {follow_rate: 0.5}"
     result = judge(read(tmp_path, text), bench)
     assert result.verdict == "refuted"
-    assert digits_seen(record_of(result)).startswith("A5 ")
+    assert tokens_seen(record_of(result)).startswith("A5 ")
 
 
 def test_listed_pairs_are_a_census(tmp_path, bench):
@@ -141,11 +140,11 @@ def test_what_is_counted_is_what_the_reference_engine_answers(tmp_path, bench):
                  "expect: {may_change: [A5]}")  # fmt: skip
     found = judge(claim, bench).measurement
     fixture = load_fixture(MODEL, FIXTURES, "cpu")
-    drawn = draw_pairs(claim.questions, claim.variable, claim.digits, LAYOUT)
+    drawn = draw_pairs(claim.questions, claim.variable, claim.tokens, LAYOUT)
     clean, values = hooked.capture(fixture, drawn.sources, claim.nodes)
     base, after = hooked.run(fixture, drawn.bases, [CLEAN, resample(values, drawn.differing)])
-    right = (clean.predicted == answers(drawn.sources, LAYOUT)).all(1)[:800]
-    right &= (base.predicted == answers(drawn.bases, LAYOUT)).all(1)
+    right = (clean.predicted == drawn.sources.answers).all(1)[:800]
+    right &= (base.predicted == drawn.bases.answers).all(1)
     assert found.as_expected.sum(0).tolist() == (after.predicted == drawn.expected)[right].sum(0).tolist()
 
 

@@ -9,6 +9,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from asking import answers
 from paths import FIXTURES
 from tiny import make_recipe, random_weights, read_claim, write_tiny
 
@@ -23,13 +24,10 @@ from harness.judging.records import record_of
 from harness.judging.verbs.learn import learned_at
 from harness.models.fixtures import fixture_of, load_fixture
 from harness.reporting.failure import failure_text
-from harness.reporting.summary import digits_seen
+from harness.reporting.summary import tokens_seen
 from harness.specs.fixture_files import CURVES
 from harness.specs.nodes import all_nodes, reach, read_nodes
-from harness.tasks.addition.curve_names import column_names
-from harness.tasks.addition.layout import Layout
-from harness.tasks.addition.sampling import tokens_for
-from harness.tasks.answers import answers
+from harness.tasks.addition.task import Addition
 from harness.tasks.questions import Sample
 from harness.training.curves import Curves, read_curves, to_csv_gz
 
@@ -89,10 +87,10 @@ def test_the_bernstein_interval_is_its_formula():
 def by_brute_force(name, sample, fixtures=FIXTURES, digit=None, free=False):
     """Return how many of the questions the reference engine answers right."""
     fixture = load_fixture(name, fixtures, "cpu")
-    tokens = tokens_for(sample, fixture.layout)
-    predicted = hooked.generate(fixture, tokens) if free else hooked.run(fixture, tokens, [CLEAN])[0].predicted
-    right = predicted == answers(tokens, fixture.layout)
-    return int((right.all(1) if digit is None else right[:, fixture.layout.answer_digits.index(digit)]).sum())
+    prompts = fixture.task.batch_for(sample)
+    predicted = hooked.generate(fixture, prompts) if free else hooked.run(fixture, prompts, [CLEAN])[0].predicted
+    right = predicted == answers(prompts.tokens, fixture.task)
+    return int((right.all(1) if digit is None else right[:, fixture.task.answer_tokens.index(digit)]).sum())
 
 
 @pytest.mark.parametrize(
@@ -205,7 +203,7 @@ def test_what_is_shown_of_it(tmp_path):
     )  # fmt: skip
     record = record_of(judge(claim, Workbench("cpu")))
     right = by_brute_force(ONE_LAYER, claim.questions)
-    assert digits_seen(record).startswith(f"whole {right}/600 (")
+    assert tokens_seen(record).startswith(f"whole {right}/600 (")
     text = failure_text(record)
     assert text.startswith(
         f"REFUTED: c\npost · {ONE_LAYER} · answers · clean · 600 × cascade 3, seed 4 (sample of 600)\n"
@@ -294,11 +292,11 @@ def test_what_cannot_be_is_refused(tmp_path, fixtures, text, problem):
 def test_both_engines_see_the_same_attention():
     recipe = make_recipe(n_layers=3)
     fixture = fixture_of("tiny", recipe, "0" * 64, random_weights(recipe), torch.device("cpu"))
-    tokens = tokens_for(Sample(11, 1), fixture.layout)
+    prompts = fixture.task.batch_for(Sample(11, 1))
     for node in all_nodes(fixture.shape):
         if node.kind == "head" and reach([node], fixture.shape):
             (outcome, found), (expected_outcome, expected) = (
-                engine.attention(fixture, tokens, [node], 4) for engine in (cone, hooked)
+                engine.attention(fixture, prompts, [node], 4) for engine in (cone, hooked)
             )
             assert outcome.predicted.tolist() == expected_outcome.predicted.tolist()
             found, expected = found[node], expected[node]
@@ -311,8 +309,8 @@ def test_attention_to_some_steps_is_the_sum_of_theirs(tmp_path, fixtures):
     text = 'attend: {{node: S5L0H1, to: [D1, D0, "D\'0"]}}\nquestions: {{n: 600}}\ngate: 0\nexpect: {{{bound}}}'
     fixture = load_fixture("one", fixtures, "cpu")
     (node,) = read_nodes("S5L0H1", fixture.shape)
-    tokens = tokens_for(Sample(600, 0), fixture.layout)
-    mass = float(hooked.attention(fixture, tokens, [node])[1][node][:, [0, 1, 4]].sum(1).double().mean())
+    prompts = fixture.task.batch_for(Sample(600, 0))
+    mass = float(hooked.attention(fixture, prompts, [node])[1][node][:, 0, [0, 1, 4]].sum(1).double().mean())
     for bound, verdict in (
         (f"mass_at_least: {mass - 0.15:.3f}", "supported"), (f"mass_at_least: {mass + 0.15:.3f}", "refuted"),
         (f"mass_at_most: {mass + 0.15:.3f}", "supported"), (f"mass_at_most: {mass:.3f}", "inconclusive"),
@@ -350,8 +348,8 @@ STEPS = 300
 
 def runs(path, orders):
     """Write fixtures whose A0 falls at the step given first and A2 at the other; return their names."""
-    layout = Layout(2)
-    names = column_names(layout)
+    layout = Addition(2)
+    names = layout.curve_columns
     for i, (first, second) in enumerate(orders):
         write_tiny(path, f"run{i}", steps=STEPS)
         values = torch.zeros(STEPS, len(names), dtype=torch.float64)
@@ -377,15 +375,15 @@ def test_the_order_of_learning_over_training_runs(tmp_path, orders, share, verdi
     assert (result.comparisons[0].k, result.comparisons[0].n) == (held, 8)
     assert (result.comparisons[0].low, result.comparisons[0].high) == exact_interval(held, 8, 0.99)
     assert result.verdict == verdict
-    assert digits_seen(record_of(result)) == f"runs {held}/8 ({100 * held / 8:g}%)"
+    assert tokens_seen(record_of(result)) == f"runs {held}/8 ({100 * held / 8:g}%)"
     assert "runs" in failure_text(record_of(result))
 
 
 def test_curves_of_fewer_steps_than_the_recipes_are_refused(tmp_path):
     runs(tmp_path, [(50, 100)] * 8)
     path = tmp_path / "run5" / CURVES
-    curves = read_curves(path, Layout(2))
-    path.write_bytes(to_csv_gz(Curves(Layout(2), curves.values[:-1])))
+    curves = read_curves(path, Addition(2))
+    path.write_bytes(to_csv_gz(Curves(Addition(2), curves.values[:-1])))
     text = "learn: {first: [A0], before: [A2], below: 0.1}\nfixtures: run*"
     with pytest.raises(FixtureError, match=r"run5.*expected the curves of 300 steps, found 299"):
         judge(read(tmp_path, text, tmp_path, "run0"), Workbench("cpu"))

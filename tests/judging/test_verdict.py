@@ -11,7 +11,7 @@ import torch
 
 from harness.base.errors import MeasurementError
 from harness.base.intervals import exact_interval, n_to_settle
-from harness.judging.measurement import DigitCount, Measurement
+from harness.judging.measurement import Measurement, TokenCount
 from harness.judging.mutants import mutants_of
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Controls, row_of, settling_n, straddled, verdict_of, within_bounds
@@ -19,10 +19,10 @@ from harness.reporting.words import expected, observed
 from harness.specs.nodes import Shape, read_nodes
 from harness.specs.verbs.ablate import Expect, Hypothesis
 from harness.specs.verbs.keep import Keep
-from harness.tasks.addition.layout import Layout
+from harness.tasks.addition.task import Addition
 from harness.tasks.questions import NamedSet, Sample
 
-SHAPE = Shape(2, 3, Layout(5))
+SHAPE = Shape(2, 3, Addition(5))
 CENSUS, SAMPLE = NamedSet("varied"), Sample(1000, 0)
 
 
@@ -42,11 +42,11 @@ def measured(n=1000, losses=None, clean_accuracy=1.0, excluded=None, **wrong):
     excluded = excluded or {}
     losses = losses or [0.0] * n
     digits = tuple(
-        DigitCount(d, n - excluded.get(d, 0), wrong.get(d, 0), excluded.get(d, 0), 0.0, 0.0)
-        for d in SHAPE.layout.answer_digits
+        TokenCount(d, n - excluded.get(d, 0), wrong.get(d, 0), excluded.get(d, 0), 0.0, 0.0)
+        for d in SHAPE.task.answer_tokens
     )
     return Measurement(
-        n=n, clean_accuracy=clean_accuracy, clean_loss=0.0, loss=sum(losses) / n, losses=torch.tensor(losses), digits=digits,
+        n=n, clean_accuracy=clean_accuracy, clean_loss=0.0, loss=sum(losses) / n, losses=torch.tensor(losses), tokens=digits,
         patterns={}, cases={}, by_node={}, examples={},
     )  # fmt: skip
 
@@ -238,7 +238,7 @@ def test_what_cannot_be_judged_is_told_with_its_place():
 
 
 def counts(asked=1000, **wrong):
-    return [DigitCount(digit, asked, wrong.get(digit, 0), 0, 0.0, 0.0) for digit in SHAPE.layout.answer_digits]
+    return [TokenCount(digit, asked, wrong.get(digit, 0), 0, 0.0, 0.0) for digit in SHAPE.task.answer_tokens]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_sibling_that_does_it_too_contradicts(questions, wrong, finding, seen,
 def test_a_node_without_which_the_digits_stay_right_is_not_needed(questions, wrong, finding, seen):
     base = claim(questions=questions)
     h = Keep(
-        **{field.name: getattr(base, field.name) for field in dataclasses.fields(base)}, digits=("A5", "A4"), kept=()
+        **{field.name: getattr(base, field.name) for field in dataclasses.fields(base)}, tokens=("A5", "A4"), kept=()
     )
     row = compare_sibling(h, "S11L0H1", counts(**wrong, A3=900))
     assert (row.finding, *words(row)) == (finding, "is needed", seen)

@@ -63,9 +63,9 @@ def both_logits(**fields):
     """Return the logits on random tokens, by the loaded fixture and by numpy."""
     weights = write_tiny(ROOT, **fields)
     fixture = load()
-    layout = fixture.layout
+    layout = fixture.task
     tokens = torch.randint(layout.d_vocab, (60, layout.n_ctx), generator=torch.Generator().manual_seed(1))
-    return fixture.model(tokens).numpy(), numpy_model.forward(weights, tokens, fixture.recipe.act_fn).logits
+    return fixture.model(tokens).numpy(), numpy_model.forward(weights, tokens, fixture.recipe.model.act_fn).logits
 
 
 @pytest.mark.parametrize("fields", SIZES, ids=str)

@@ -79,7 +79,7 @@ def test_it_is_nobodys_to_train(tmp_path, weights, capsys):
 
 def test_a_model_of_ones_own_may_add(tmp_path):
     directory = write_own(tmp_path / "fixtures", recipe=BUILT.replace("letters:task", "addition\nn_digits: 2"))
-    assert recipe_of(FixtureRef("own", tmp_path / "fixtures")).layout.title == "2-digit addition"
+    assert recipe_of(FixtureRef("own", tmp_path / "fixtures")).task.title == "2-digit addition"
     (directory / "recipe.yaml").write_text(BUILT.replace("letters:task", "addition"), "utf-8")
     said = refusal(FixtureError, recipe_of, FixtureRef("own", tmp_path / "fixtures"))
     assert "expected the key `n_digits`, found none; add `n_digits: …`" in said

@@ -13,8 +13,6 @@ from harness.specs.nodes import all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.spec_files import load_file
 from harness.tasks.addition.layout import Question
-from harness.tasks.addition.sampling import tokens_for
-from harness.tasks.answers import answers
 from harness.tasks.questions import QuestionList
 
 RATES = [0.05, 0.1, 0.2, 0.3, 0.4, 0.43, 0.45, 0.47, 0.6, 0.85, 0.9, 0.92]
@@ -45,10 +43,9 @@ def true_rates(name, fixtures, bench):
     Of the questions whose digit the clean run gets right, as a claim counts them.
     """
     fixture = load_fixture(name, fixtures, "cpu")
-    layout = fixture.layout
-    every = range(10**layout.n_digits)
-    tokens = tokens_for(QuestionList(tuple(Question(x, y) for x in every for y in every)), layout)
-    truth = answers(tokens, layout)
+    every = range(10**fixture.task.n_digits)
+    batch = fixture.task.batch_for(QuestionList(tuple(Question(x, y) for x in every for y in every)))
+    truth = batch.answers
     live = [node for node in all_nodes(fixture.shape) if reach([node], fixture.shape)]
     means = bench.means(FixtureRef(name, fixtures), DEFAULT_REFERENCE)
     keys = [(node, method) for node in live for method in ("mean", "zero")]
@@ -56,7 +53,7 @@ def true_rates(name, fixtures, bench):
         interventions.mean([node], means) if method == "mean" else interventions.zero({node: fixture.width(node)})
         for node, method in keys
     ]
-    clean, *outcomes = cone.run(fixture, tokens, [interventions.CLEAN, *changes])
+    clean, *outcomes = cone.run(fixture, batch, [interventions.CLEAN, *changes])
     right = clean.predicted == truth
     return {
         key: (((outcome.predicted != truth) & right).double().sum(0) / right.sum(0)).tolist()

@@ -38,9 +38,9 @@ from tracr.rasp import rasp
 from harness.engines.transformer import EPSILON
 from harness.models.bridge import expected_tensors
 from harness.specs.recipe import Recipe
-from harness.tasks.addition.layout import Layout
+from harness.tasks.addition.task import Addition
 
-LAYOUT = Layout(2)
+LAYOUT = Addition(2)
 BOS = "bos"  # the token of the compiler's own
 POSITIONS = 13  # of the compiled model: a head of this compiler must have room for as many positions as tokens
 CONSTANT = 1000.0
@@ -174,33 +174,33 @@ def converted(model: AssembledTransformerModel, recipe: Recipe) -> dict[str, Ten
     for name in w:
         if name.endswith(".w"):
             w[name] += 1  # the layer norms
-    stream, config = Stream(len(model.residual_labels), recipe.d_model), model.model_config
+    stream, config = Stream(len(model.residual_labels), recipe.model.d_model), model.model_config
     tokens, steps = (np.array(model.params[name]["embeddings"]) for name in ("token_embed", "pos_embed"))
-    rows = [model.input_encoder.encoding_map[token] for token in range(recipe.layout.d_vocab)]
+    rows = [model.input_encoder.encoding_map[token] for token in range(recipe.task.d_vocab)]
     w["embed.W_E"] = stream.write(tokens[rows])
-    w["pos_embed.W_pos"] = stream.write(steps[1 : recipe.layout.n_ctx + 1])  # the first is that of the token left out
+    w["pos_embed.W_pos"] = stream.write(steps[1 : recipe.task.n_ctx + 1])  # the first is that of the token left out
     w["pos_embed.W_pos"][:, -2] += CONSTANT
     w["pos_embed.W_pos"][:, -1] -= CONSTANT
 
     size = config.key_size
-    for layer in range(recipe.n_layers):
+    for layer in range(recipe.model.n_layers):
         for part in ("attn/query", "attn/key", "attn/value", "attn/linear", "mlp/linear_1", "mlp/linear_2"):
             assert not weight(model, layer, part, "b").any(), "this compiler gives no bias but through its `one`"
         block = f"blocks.{layer}"
         # Both divide a head's logits by the root of its width, which is another here.
         for part, letter, scale in (
-            ("query", "Q", math.sqrt(recipe.d_head / size)),
+            ("query", "Q", math.sqrt(recipe.model.d_head / size)),
             ("key", "K", 1),
             ("value", "V", 1),
         ):
             read = stream.read(weight(model, layer, f"attn/{part}") * scale)
-            w[f"{block}.attn.W_{letter}"][:, :, :size] = read.unflatten(1, (recipe.n_heads, size)).transpose(0, 1)
+            w[f"{block}.attn.W_{letter}"][:, :, :size] = read.unflatten(1, (recipe.model.n_heads, size)).transpose(0, 1)
         written = stream.write(weight(model, layer, "attn/linear"))
-        w[f"{block}.attn.W_O"][:, :size] = written.unflatten(0, (recipe.n_heads, size))
+        w[f"{block}.attn.W_O"][:, :size] = written.unflatten(0, (recipe.model.n_heads, size))
         w[f"{block}.mlp.W_in"] = stream.read(weight(model, layer, "mlp/linear_1"))
         w[f"{block}.mlp.W_out"] = stream.write(weight(model, layer, "mlp/linear_2"))
 
-    answers = np.zeros((stream.n, recipe.layout.d_vocab))
+    answers = np.zeros((stream.n, recipe.task.d_vocab))
     for coordinate, (variable, label) in enumerate(zip(variables(model), model.residual_labels, strict=True)):
         if variable == "answer":
             answers[coordinate, int(label.partition(":")[2])] = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from planted import RECIPE, planted_weights
-from several import ORDERS, write_run
+from planted import planted_weights
+from several import ORDERS, SIZES, write_run
 from tiny import write_tiny
 
 from harness.judging.bench import Workbench
@@ -15,8 +15,7 @@ from harness.judging.bench import Workbench
 @pytest.fixture(scope="session")
 def fixtures(tmp_path_factory):
     path = tmp_path_factory.mktemp("fixtures")
-    sizes = {key: getattr(RECIPE, key) for key in ("n_digits", "n_layers", "n_heads", "d_model", "d_mlp")}
-    write_tiny(path, "planted", weights=planted_weights(), **sizes)
+    write_tiny(path, "planted", weights=planted_weights(), **SIZES)
     return path
 
 

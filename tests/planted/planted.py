@@ -18,17 +18,18 @@ import math
 from pathlib import Path
 
 import torch
+from tiny import recipe_of_fields
 from torch import Tensor
 
 from harness.models.bridge import expected_tensors
 from harness.specs.claim import Claim
-from harness.specs.recipe import Recipe
 from harness.specs.spec_files import load_file
 
-RECIPE = Recipe.model_validate(
-    {"version": 1, "task": "addition", "n_digits": 1, "n_layers": 2, "n_heads": 3, "d_model": 72, "d_mlp": 200,
-     "seed": 0, "steps": 1}
-)  # fmt: skip
+FIELDS = {
+    "version": 1, "task": "addition", "n_digits": 1, "n_layers": 2, "n_heads": 3, "d_model": 72, "d_mlp": 200,
+    "seed": 0, "steps": 1,
+}  # fmt: skip
+RECIPE = recipe_of_fields(FIELDS)
 TOKEN, STEP, FIRST, SECOND, OUT = 0, 13, 19, 29, 39  # where each part of the residual stream begins
 PAIRS = [(x, y) for x in range(10) for y in range(10)]
 ALL = "[" + ", ".join(f"{x}+{y}" for x, y in PAIRS) + "]"  # a census
@@ -37,7 +38,7 @@ SAMPLE = "{n: 1500, seed: 3}"
 
 def scaling(ones: int) -> tuple[float, float]:
     """Return the mean, and the spread with LN's epsilon, of a stream that is 1 in `ones` coordinates and 0 elsewhere."""
-    mean = ones / RECIPE.d_model
+    mean = ones / RECIPE.model.d_model
     return mean, math.sqrt(mean - mean**2 + 1e-5)
 
 

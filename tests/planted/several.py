@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from planted import RECIPE, planted_weights
+from planted import FIELDS, planted_weights
 from tiny import read_claim, write_tiny
 
-SIZES = {key: getattr(RECIPE, key) for key in ("n_digits", "n_layers", "n_heads", "d_model", "d_mlp")}
+SIZES = {key: FIELDS[key] for key in ("n_digits", "n_layers", "n_heads", "d_model", "d_mlp")}
 ORDERS = {"run_s0": [0, 1, 2], "run_s1": [2, 0, 1], "run_s2": [0, 1, 2]}  # the planted heads, as each run has them
 # Of s0, head 0 and head 1 copy the digits; of s1, these are heads 1 and 2. Written by hand: the oracle.
 KNOWN = {

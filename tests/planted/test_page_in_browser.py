@@ -201,12 +201,12 @@ def fill(page, name):
 def test_the_map_changes_its_colours(page):
     open_all(page)
     by_rate = {name: fill(page, name) for name in ("S3L0H0", "S4L0H0", "S3L0H2")}
-    page.find_element(By.CSS_SELECTOR, "#map-planted .by-digit").click()
-    by_digit = {name: fill(page, name) for name in by_rate}
-    assert by_digit["S3L0H0"] != by_digit["S4L0H0"]  # A1 and A0
-    assert by_digit["S3L0H0"] == fill(page, "S3L0H1")
-    assert by_digit["S3L0H2"] == by_rate["S3L0H2"]  # breaks nothing
-    assert by_digit["S3L0H0"] != by_rate["S3L0H0"]
+    page.find_element(By.CSS_SELECTOR, "#map-planted .by-token").click()
+    by_token = {name: fill(page, name) for name in by_rate}
+    assert by_token["S3L0H0"] != by_token["S4L0H0"]  # A1 and A0
+    assert by_token["S3L0H0"] == fill(page, "S3L0H1")
+    assert by_token["S3L0H2"] == by_rate["S3L0H2"]  # breaks nothing
+    assert by_token["S3L0H0"] != by_rate["S3L0H0"]
     assert "hatch" in fill(page, "S5L0H0")
 
 
@@ -277,10 +277,10 @@ def test_it_can_be_read(page, width, scheme):
     by_rate = page.execute_script(CONTRAST, READ)
     assert {f"cell q{i}" for i in range(6)} <= set(by_rate)
     assert set(READ) <= set(by_rate)
-    for button in page.find_elements(By.CSS_SELECTOR, ".by-digit"):
+    for button in page.find_elements(By.CSS_SELECTOR, ".by-token"):
         button.click()
-    by_digit = page.execute_script(CONTRAST, READ)
-    poor = {name: round(r, 2) for found in (by_rate, by_digit) for name, r in found.items() if r < 4.5}
+    by_token = page.execute_script(CONTRAST, READ)
+    poor = {name: round(r, 2) for found in (by_rate, by_token) for name, r in found.items() if r < 4.5}
     assert poor == {}  # WCAG AA
     ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]

@@ -90,7 +90,7 @@ def test_the_counts_are_those_of_arithmetic(tmp_path, fixtures, bench, node, met
     reference = "" if method == "zero" else "\nreference: {all}"
     text = f"ablate: {node}\nmethod: {method}{reference}\nquestions: {{all}}\nexpect: {{{{fails: [], may_fail: [A1]}}}}"
     measured = judge(read(tmp_path, fixtures, text)[0], bench).measurement
-    assert tuple(digit.wrong for digit in measured.digits) == wrong
+    assert tuple(digit.wrong for digit in measured.tokens) == wrong
     assert measured.clean_accuracy == 1
 
 

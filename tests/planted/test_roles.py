@@ -22,7 +22,7 @@ from harness import __version__
 from harness.base.errors import FixtureError, HarnessError, SpecError
 from harness.base.intervals import exact_interval
 from harness.cli import main
-from harness.exploring.role_search import locate, role_queries, roles_file, to_markdown
+from harness.exploring.role_search import locate, roles_file, to_markdown
 from harness.judging.across import share_of
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
@@ -30,13 +30,15 @@ from harness.judging.records import named_nodes, record_of
 from harness.judging.verdict import row_of
 from harness.reporting.failure import failure_text
 from harness.reporting.report import VERSION
-from harness.reporting.summary import digits_seen
+from harness.reporting.summary import tokens_seen
 from harness.reporting.words import expected, observed
 from harness.specs.claim import Absent, AcrossRuns
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import read_nodes
 from harness.specs.roles import read_roles, shape_of, write_roles
 from harness.specs.siblings import write_nodes
+from harness.tasks.addition.roles import role_queries
+from harness.tasks.addition.task import Addition
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,14 +75,16 @@ def test_what_no_heads_carry_is_not_placed_and_says_why(copied):
 
 
 def test_the_sought_roles_cover_every_digit_once():
+    task = Addition(5)
     roles = list(role_queries(5))
+    assert tuple(roles) == task.roles
     assert [role.name for role in roles if role.role == "base_add"] == [f"base_add.A{k}" for k in (4, 3, 2, 1, 0)]
     assert [role.name for role in roles if role.role == "carry"] == [f"carry.A{k}" for k in (5, 4, 3, 2, 1)]
-    cascades = {role.place: role.digits for role in roles if role.role == "tricase"}
+    cascades = {role.place: role.tokens for role in roles if role.role == "tricase"}
     assert cascades["D0"] == ("A5", "A4", "A3", "A2")
     assert cascades["D3"] == ("A5",)
     assert len(cascades) == 4
-    assert all(set(role.digits) <= set(role.variable.digits(RECIPE.layout.__class__(5))) for role in roles)
+    assert all(set(role.tokens) <= set(role.variable.answer_tokens(task)) for role in roles)
 
 
 def test_the_command_writes_a_file_that_is_read_back_and_not_written_over(copied, capsys):
@@ -148,7 +152,7 @@ def test_a_role_holds_of_both_runs_where_a_head_number_holds_of_one(runs, tmp_pa
         low,
         high,
     )
-    assert digits_seen(record_of(other)) == "1/2 runs, not run_s1"
+    assert tokens_seen(record_of(other)) == "1/2 runs, not run_s1"
 
 
 def test_the_share_that_is_expected_decides(runs, tmp_path):

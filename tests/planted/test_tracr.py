@@ -7,13 +7,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from asking import answers
 from tiny import make_recipe, write_tiny
 
 import harness
 from harness.engines import transformer
 from harness.tasks.addition.layout import Question
 from harness.tasks.addition.sampling import tokens_for
-from harness.tasks.answers import answers
 from harness.tasks.questions import QuestionList
 
 pytest.importorskip("tracr", reason="the compiler is not installed: pip install -c constraints.txt -e '.[dev,tracr]'")
@@ -203,8 +203,8 @@ def test_the_counts_are_those_of_the_program_by_hand(tmp_path, fixtures, names, 
         wrong = sum(said(question, step, instead) != answer(question)[step - 5] for question in asked)
         expected[claim.id] = [wrong if i == step - 5 else 0 for i in range(3)]
         measured = harness.judge(claim, bench).measurement
-        assert [digit.asked for digit in measured.digits] == [1000] * 3
-        found[claim.id] = [digit.wrong for digit in measured.digits]
+        assert [digit.asked for digit in measured.tokens] == [1000] * 3
+        found[claim.id] = [digit.wrong for digit in measured.tokens]
     assert found == expected
     assert len({tuple(counts) for counts in expected.values()}) == different
 

@@ -125,7 +125,7 @@ def test_planned_or_not_the_controls_of_runs_are_the_same(runs, tmp_path):
 
 
 def seen(survivor):
-    return comparisons_in_short("across", [row_of(row) for row in survivor.comparisons])
+    return comparisons_in_short({"verb": "across"}, [row_of(row) for row in survivor.comparisons])
 
 
 def mutated(tmp_path, text, runs):

@@ -15,7 +15,8 @@ from harness.judging.evaluation import judge
 from harness.judging.measurement import Tally
 from harness.reporting.words import example_line
 from harness.tasks.addition.arithmetic import encode
-from harness.tasks.addition.layout import Layout, Question
+from harness.tasks.addition.layout import Question
+from harness.tasks.addition.task import Addition
 
 SPEC = f"""\
 version: 1
@@ -88,8 +89,8 @@ def test_one_at_a_time_counts_what_any_node_breaks(results, hypotheses, bench):
     broken = {name: m.n - m.patterns.get("yyyyyy", 0) for name, m in singles.items()}
     assert together.measurement.patterns == {}
     assert together.measurement.by_node == {name: n for name, n in broken.items() if n}
-    for digit in together.measurement.digits:
-        wrong = [d.wrong for m in singles.values() for d in m.digits if d.digit == digit.digit]
+    for digit in together.measurement.tokens:
+        wrong = [d.wrong for m in singles.values() for d in m.tokens if d.token == digit.token]
         assert max(wrong) <= digit.wrong <= sum(wrong)
     assert together.measurement.loss >= max(m.loss for m in singles.values())
     assert together.measurement.examples["A3"][0].node in broken
@@ -103,8 +104,8 @@ def test_results_do_not_depend_on_order_or_on_what_was_judged_before(results, hy
         assert again.verdict == before.verdict
         assert again.measurement.patterns == before.measurement.patterns
         assert again.measurement.by_node == before.measurement.by_node
-        assert [(d.wrong, d.asked) for d in again.measurement.digits] == [
-            (d.wrong, d.asked) for d in before.measurement.digits
+        assert [(d.wrong, d.asked) for d in again.measurement.tokens] == [
+            (d.wrong, d.asked) for d in before.measurement.tokens
         ]
         assert again.measurement.loss == pytest.approx(before.measurement.loss, abs=1e-5)
 
@@ -118,7 +119,7 @@ def test_the_seed_decides_the_donors(hypotheses, bench):
 
 def test_a_fixture_is_a_model_to_work_with():
     fixture = harness.load_fixture(FIXTURE, FIXTURES, "cpu")
-    logits = fixture.model(encode([Question(15508, 14500)], fixture.layout))
+    logits = fixture.model(encode([Question(15508, 14500)], fixture.task))
     assert logits.shape == (1, 18, 13)
     assert logits[0, 11:17].argmax(-1).tolist() == [0, 3, 0, 0, 0, 8]
 
@@ -129,7 +130,7 @@ def test_an_unknown_name_is_an_attribute_error():
     assert set(harness.__all__) <= {name for name in harness.__all__ if getattr(harness, name) is not None}
 
 
-LAYOUT = Layout(1)
+LAYOUT = Addition(1)
 
 
 def lines(examples):
@@ -137,29 +138,30 @@ def lines(examples):
 
 
 def outcome(rows, losses):
-    predicted = torch.tensor(rows)
-    return Outcome(predicted, torch.zeros(predicted.shape), torch.tensor(losses, dtype=torch.float64))
+    predicted, losses = torch.tensor(rows), torch.tensor(losses, dtype=torch.float64)
+    logits = torch.zeros(*predicted.shape, 1)
+    return Outcome(predicted, logits, logits[..., :0], losses, losses)
 
 
 def test_failures_of_the_clean_run_are_taken_out_of_digits_and_left_in_patterns():
-    tokens = encode([Question(1, 2), Question(5, 6), Question(4, 4)], LAYOUT)  # 03, 11, 08
+    prompts = LAYOUT.encode([Question(1, 2), Question(5, 6), Question(4, 4)])  # 03, 11, 08
     clean = outcome([[0, 3], [1, 7], [0, 8]], [[0.0, 0.0], [0.0, 2.0], [0.0, 0.0]])  # 5+6: A0 wrong already
-    tally = Tally(tokens, LAYOUT, clean)
+    tally = Tally(prompts, LAYOUT, clean)
     tally.add(outcome([[1, 3], [0, 7], [0, 8]], [[3.0, 0.0], [1.0, 2.0], [0.0, 0.0]]))
     m = tally.finish()
     assert m.clean_accuracy == pytest.approx(2 / 3)
-    assert {d.digit: (d.wrong, d.asked, d.excluded) for d in m.digits} == {"A1": (2, 3, 0), "A0": (0, 2, 1)}
+    assert {d.token: (d.wrong, d.asked, d.excluded) for d in m.tokens} == {"A1": (2, 3, 0), "A0": (0, 2, 1)}
     assert m.patterns == {"Ny": 1, "NN": 1, "yy": 1}
     assert m.cases == {"BA": (1, 2), "MC1": (1, 1)}
-    assert m.digits[0].loss_change == pytest.approx(4 / 3)
+    assert m.tokens[0].loss_change == pytest.approx(4 / 3)
     assert lines(m.examples["A1"]) == ["1+2=13 Ny BA", "5+6=07 NN MC1"]
     assert lines(m.examples["A1 right"]) == ["4+4=08 yy BA"]
     assert lines(m.examples["A0 right"]) == ["1+2=13 Ny BA", "4+4=08 yy BA"]
 
 
 def test_several_interventions_are_counted_together():
-    tokens = encode([Question(1, 2), Question(5, 6), Question(4, 4)], LAYOUT)
-    tally = Tally(tokens, LAYOUT, outcome([[0, 3], [1, 1], [0, 8]], [[0.0, 0.0]] * 3))
+    prompts = LAYOUT.encode([Question(1, 2), Question(5, 6), Question(4, 4)])
+    tally = Tally(prompts, LAYOUT, outcome([[0, 3], [1, 1], [0, 8]], [[0.0, 0.0]] * 3))
     tally.add(outcome([[0, 3], [0, 1], [0, 8]], [[0.0, 0.1], [1.0, 0.0], [0.0, 0.0]]), "S0")
     tally.add(outcome([[0, 4], [0, 1], [0, 8]], [[0.2, 1.0], [0.5, 0.0], [0.0, 0.0]]), "S1")
     tally.add(outcome([[0, 3], [1, 1], [0, 8]], [[0.0, 0.0]] * 3), "S2")
@@ -172,8 +174,8 @@ def test_several_interventions_are_counted_together():
 
 
 def test_an_example_of_a_digit_is_of_the_node_that_broke_that_digit():
-    tokens = encode([Question(1, 2)], LAYOUT)
-    tally = Tally(tokens, LAYOUT, outcome([[0, 3]], [[0.0, 0.0]]))
+    prompts = LAYOUT.encode([Question(1, 2)])
+    tally = Tally(prompts, LAYOUT, outcome([[0, 3]], [[0.0, 0.0]]))
     tally.add(outcome([[1, 3]], [[1.0, 0.0]]), "S0")
     tally.add(outcome([[0, 9]], [[0.0, 1.0]]), "S1")
     m = tally.finish()
@@ -182,8 +184,8 @@ def test_an_example_of_a_digit_is_of_the_node_that_broke_that_digit():
 
 
 def test_a_clean_failure_is_nobodys_example():
-    tokens = encode([Question(1, 2)], LAYOUT)
-    tally = Tally(tokens, LAYOUT, outcome([[1, 3]], [[1.0, 0.0]]))
+    prompts = LAYOUT.encode([Question(1, 2)])
+    tally = Tally(prompts, LAYOUT, outcome([[1, 3]], [[1.0, 0.0]]))
     tally.add(outcome([[1, 4]], [[1.0, 1.0]]), "S0")
     m = tally.finish()
     assert m.examples["A1"] == m.examples["A1 right"] == ()

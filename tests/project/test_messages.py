@@ -20,12 +20,13 @@ from harness.base.errors import HarnessError
 from harness.cli import main
 from harness.engines.interventions import draw_donors
 from harness.reporting.report import to_json
-from harness.tasks.addition.arithmetic import encode
-from harness.tasks.addition.layout import Layout, Question
+from harness.tasks.addition.layout import Question
 from harness.tasks.addition.sampling import sample_strata
+from harness.tasks.addition.strata import Stratum
+from harness.tasks.addition.task import Addition
 from harness.tasks.addition.variables import read_variable
 from harness.tasks.pairs import draw_pairs
-from harness.tasks.questions import Pair, PairList, PairSample, Stratum
+from harness.tasks.questions import Pair, PairList, PairSample
 
 QUESTION = "a question of two numbers of at most 2 digits, like 15+45"
 FORMAT = "a file that ends in .png, .svg or .pdf"
@@ -114,7 +115,7 @@ def test_a_fixture_whose_pin_has_no_accuracy_is_there_all_the_same(place, monkey
     assert capsys.readouterr().out.startswith("fixtures/tiny: has its weights already; --fresh trains new ones\n")
 
 
-LAYOUT = Layout(2)
+LAYOUT = Addition(2)
 NONE = Stratum("a carry and none", frozenset({0}), (frozenset({"<9"}), frozenset({"<9"})))
 CARRY = read_variable("D0.carry", LAYOUT)
 SAME = PairList((Pair(Question(1, 1), Question(2, 2)),))
@@ -124,7 +125,7 @@ SAME = PairList((Pair(Question(1, 1), Question(2, 2)),))
     ("do", "message"),
     [
         (lambda: sample_strata(LAYOUT, [NONE], 5, torch.Generator()), "expected a stratum with questions, found none with a carry and none; drop a condition"),
-        (lambda: draw_donors(*[encode([Question(1, 1)], LAYOUT)] * 2, LAYOUT, 0), "expected a donor other than the question itself, found none in the reference set; name a larger reference"),
+        (lambda: draw_donors(*[LAYOUT.encode([Question(1, 1)])] * 2, 0), "expected a donor other than the question itself, found none in the reference set; name a larger reference"),
         (lambda: draw_pairs(SAME, CARRY, ("A1",), LAYOUT), "expected a pair in which D0.carry differs, found 1 in which it agrees; list one, or nothing could follow"),
         pytest.param(lambda: draw_pairs(PairSample(5, 0), CARRY, ("A0",), LAYOUT), "expected pairs in which D0.carry changes A0, found 0 of 1,638,400; name other digits, or list pairs", marks=pytest.mark.slow),
     ],

@@ -11,7 +11,7 @@ from paths import FIXTURES, HYPOTHESES, ROOT
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
-from harness.reporting.summary import digits_seen
+from harness.reporting.summary import tokens_seen
 from harness.specs.claim import AcrossRuns
 from harness.specs.spec_files import load_hypotheses
 
@@ -32,7 +32,7 @@ def bench():
 def test_an_xfail_says_what_is_measured(hypothesis, bench):
     record = record_of(judge(hypothesis, bench))
     said = hypothesis.xfail.removeprefix("measured ").partition("; by ")
-    assert said[0] == digits_seen(record)
+    assert said[0] == tokens_seen(record)
     assert said[2] == ", ".join(record["measurement"].get("by_node", []))
 
 

@@ -16,12 +16,12 @@ from paths import FIXTURES, HYPOTHESES
 from harness.judging import evaluation as evaluate
 from harness.judging.bench import Workbench
 from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
-from harness.specs.recipe import UserModelRecipe
+from harness.specs.recipe import OwnModel
 from harness.specs.spec_files import load_hypotheses
 from harness.tasks.questions import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(FixtureRef(name, FIXTURES)), UserModelRecipe)}
+BUILT = {name for name in list_fixtures(FIXTURES) if isinstance(recipe_of(FixtureRef(name, FIXTURES)).model, OwnModel)}
 
 
 def compared():
@@ -65,7 +65,7 @@ def test_they_agree(path, benches, many, figure):
         if h.verb == "attend":
             assert fast.comparisons[0].value == pytest.approx(slow.comparisons[0].value, abs=1e-5), h.id
             continue
-        counts = [[(d.digit, d.asked, d.wrong) for d in result.measurement.digits] for result in (fast, slow)]
+        counts = [[(d.token, d.asked, d.wrong) for d in result.measurement.tokens] for result in (fast, slow)]
         assert counts[0] == counts[1], h.id
         assert fast.measurement.loss == pytest.approx(slow.measurement.loss, abs=1e-4), h.id
     figure(f"claims of `{Path(path).relative_to(HYPOTHESES)}`", len(judged), len(judged))

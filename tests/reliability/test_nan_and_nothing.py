@@ -24,7 +24,6 @@ from tiny import make_recipe, random_weights, recipe_text, write_tiny
 import harness.judging.bench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
 from harness.cli import main
 from harness.specs.fixture_files import WEIGHTS
-from harness.training.curves import column_names
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}
 HOLDS = {"fails": [], "may_fail": ["A1", "A0"], "loss_above": 0}
@@ -236,8 +235,8 @@ def torch_full():
 
 def write_curves(project, change):
     """Give eight fixtures learning curves in which A0 is learned first, all changed in the same way."""
-    layout = make_recipe(**SMALLEST).layout
-    names = column_names(layout)
+    layout = make_recipe(**SMALLEST).task
+    names = layout.curve_columns
     for run_of in range(8):
         directory = project.path / "fixtures" / f"run{run_of}"
         directory.mkdir(exist_ok=True)

@@ -39,9 +39,10 @@ RECORD = {
     "fixtures": ["tiny"], "claim": "It is so.", "source": "me", "verb": "ablate", "target": "S5L0H0", "how": "mean",
     "reference": "1000 × uniform, seed 271828", "questions": "100 × BA, seed 7", "census": False,
     "expected": "A1 fails > 5%", "fails": ["A1"], "may_fail": [], "xfail": None, "tags": [], "named": ["S5L0H0"],
+    "nouns": {"prompt": "question", "token": "digit"},
     "verdict": "supported", "status": "passed", "comparisons": [ROW],
     "measurement": {
-        "n": 100, "clean_accuracy": 1.0, "clean_loss": 0.0, "loss": 1.0, "digits": [], "patterns": {"yNy": 80, "yyy": 20},
+        "n": 100, "clean_accuracy": 1.0, "clean_loss": 0.0, "loss": 1.0, "tokens": [], "patterns": {"yNy": 80, "yyy": 20},
         "cases": {"BA": {"failed": 80, "asked": 100}}, "by_node": {},
         "examples": {"A1": [BROKEN], "A1 right": [UNBROKEN]},
     },
@@ -107,7 +108,8 @@ def test_nothing_that_a_spec_or_a_run_says_can_act_in_the_page(tmp_path):
     texts = {
         key: BAD for key, value in RECORD.items() if isinstance(value, str) and key not in ("verdict", "status", "verb")
     }
-    one = record(**texts | {"path": "a.yaml", "line": 2, "xfail": BAD, "options": [BAD], "fixtures": [BAD]})
+    one = record(**texts | {"path": "a.yaml", "line": 2, "xfail": BAD, "options": [BAD], "fixtures": [BAD],
+                         "nouns": {"prompt": BAD, "token": BAD}})  # fmt: skip
     row = ROW | {"subject": BAD, "token": BAD}
     one["comparisons"] = [
         row,
@@ -192,7 +194,7 @@ def test_the_map_hatches_what_reaches_nothing_and_outlines_what_supported_claims
     assert 0 < len(dead) < len(nodes)
     assert {node for node, classes in cells.items() if "claimed" in classes} == {"S5L0H0", "S6L1M", "S3L0M"}
     assert {node for node, classes in cells.items() if "loosely" in classes} == {"S6L1M", "S3L0M"}
-    assert len(page.all("g", "step")) == node_map.shape.layout.n_ctx
+    assert len(page.all("g", "step")) == node_map.shape.task.n_ctx
     streams = [i for i, attrs in enumerate(page.all("g", "step")) if "claimed" in attrs["class"]]
     assert streams == [0, 1, 2, 3, 5]
 
@@ -204,7 +206,7 @@ def test_the_map_tells_each_nodes_counts(node_map):
     for node, counts in node_map.counts.items():
         cell, worst = cells[str(node)], max(c.wrong / c.asked for c in counts if c.asked)
         assert cell.colour == colour_class(worst)
-        told = [f"{c.digit} fails {c.wrong}/{c.asked}" in cell.told for c in counts if c.wrong]
+        told = [f"{c.token} fails {c.wrong}/{c.asked}" in cell.told for c in counts if c.wrong]
         assert all(told)
         broken += len(told)
     assert broken > 0
@@ -315,7 +317,7 @@ def test_questions_are_taken_apart():
     one["measurement"]["examples"] = {"A2": [cascade], "A1": [cascade, BROKEN]}
     first, second = broken_questions(one)  # each once
     assert first.question == "99+01"
-    assert first.digits == (("0", True), ("0", False), ("0", False))
+    assert first.tokens == (("0", True), ("0", False), ("0", False))
     assert (first.wanted, first.pattern, first.note) == ("100", "Nyy", "CascadeUS9 by S5L0H1")
     assert second.wanted == "046"
     assert broken_patterns(one) == {"yNy": 80}
@@ -339,7 +341,7 @@ def test_questions_of_another_task_are_taken_apart_and_nothing_is_added_up():
     assert [example_line(row) for row in asked] == ["ant bee cow ant=bee ant Ny at0 by S3L1H0", "12+34=056 yNy"]
     words["measurement"]["examples"] = {"a1": asked}
     first, second = broken_questions(words)
-    assert (first.question, first.digits, first.note) == (
+    assert (first.question, first.tokens, first.note) == (
         "ant bee cow ant",
         (("bee", True), ("ant", False)),
         "at0 by S3L1H0",
@@ -358,7 +360,7 @@ def test_a_prompt_that_reads_like_an_example_is_shown_as_it_is():
     for prompt in ("something else", "12+34=056 yNy BA", "72+24 -> 39+60 = 090, not 100"):
         odd["measurement"]["examples"] = {"A1": [example(prompt, "", "")]}
         (found,) = broken_questions(odd)
-        assert (found.question, found.digits, found.wanted, found.note) == (prompt, (), "", "")
+        assert (found.question, found.tokens, found.wanted, found.note) == (prompt, (), "", "")
 
 
 def test_of_a_refuted_claim_the_questions_that_did_not_break_are_shown():

@@ -9,22 +9,25 @@ from hypothesis import strategies as st
 from harness.base.errors import HarnessError
 from harness.specs import nodes as harness_nodes
 from harness.specs.nodes import Node, NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, reach, read_nodes
-from harness.tasks.addition.layout import Layout
+from harness.tasks.addition.task import Addition
 
-TWO = Shape(2, 3, Layout(5))
+TWO = Shape(2, 3, Addition(5))
 STEPS = range(18)
 shapes = st.builds(
-    Shape, st.integers(1, 3), st.integers(1, 3), st.builds(Layout, st.integers(1, 6), st.sampled_from(["=", "equals"]))
+    Shape,
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.builds(Addition, st.integers(1, 6), st.sampled_from(["=", "equals"])),
 )
 
 
 def shape_of(n_layers, n_heads=3, n_digits=5):
-    return Shape(n_layers, n_heads, Layout(n_digits))
+    return Shape(n_layers, n_heads, Addition(n_digits))
 
 
 def all_nodes(shape):
     kinds = [*(("head", head) for head in range(shape.n_heads)), ("mlp", 0), ("resid", 0)]
-    return [Node(s, lay, *kind) for s in range(shape.layout.n_ctx) for lay in range(shape.n_layers) for kind in kinds]
+    return [Node(s, lay, *kind) for s in range(shape.task.n_ctx) for lay in range(shape.n_layers) for kind in kinds]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_a_text_names_these_nodes_in_order(text, nodes):
 @given(shapes, st.data())
 def test_what_is_left_out_means_all_of_it(shape, data):
     """Any text of the grammar names exactly the nodes that agree with every part written."""
-    n = shape.layout.n_ctx
+    n = shape.task.n_ctx
     steps = data.draw(st.one_of(st.none(), st.lists(st.integers(0, n - 1), min_size=1, max_size=2).map(sorted)))
     layer = data.draw(st.one_of(st.none(), st.integers(0, shape.n_layers - 1)))
     heads = st.lists(st.integers(0, shape.n_heads - 1), min_size=1, unique=True)
@@ -207,13 +210,13 @@ def test_reach_is_what_causal_attention_lets_through(shape, data):
     nodes = data.draw(st.lists(st.sampled_from(all_nodes(shape)), max_size=3))
     touched = set()
     for layer in range(shape.n_layers):
-        touched = {t for s in touched for t in range(s, shape.layout.n_ctx)}
+        touched = {t for s in touched for t in range(s, shape.task.n_ctx)}
         touched |= {node.step for node in nodes if node.layer == layer}
-    names = shape.layout.names
+    names = shape.task.names
     assert reach(nodes, shape) == {names[s + 1] for s in touched if names[s + 1 : s + 2] and names[s + 1][0] == "A"}
 
 
-@pytest.mark.parametrize("shape", [TWO, Shape(1, 1, Layout(1)), Shape(3, 2, Layout(2))], ids=str)
+@pytest.mark.parametrize("shape", [TWO, Shape(1, 1, Addition(1)), Shape(3, 2, Addition(2))], ids=str)
 def test_all_nodes_are_each_there_once_in_the_order_of_computation(shape):
     found = list(harness_nodes.all_nodes(shape))
     assert sorted(found) == sorted(all_nodes(shape))
@@ -221,7 +224,7 @@ def test_all_nodes_are_each_there_once_in_the_order_of_computation(shape):
 
 
 A, B, C = Node(11, 0, "head", 1), Node(12, 0, "head", 1), Node(12, 1, "mlp")
-WITH_ROLES = Shape(2, 3, Layout(5), {"carry.A5": (B, A), "carry.A4": (C, B), "carries": (C,), "sum9.A3": ()})
+WITH_ROLES = Shape(2, 3, Addition(5), {"carry.A5": (B, A), "carry.A4": (C, B), "carries": (C,), "sum9.A3": ()})
 
 
 @pytest.mark.parametrize(

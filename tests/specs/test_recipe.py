@@ -12,7 +12,7 @@ from tiny import FIELDS, make_recipe, recipe_text, refusal
 from harness import __version__
 from harness.base.errors import SpecError
 from harness.specs.pins import recipe_hash
-from harness.specs.recipe import Recipe, load_recipe
+from harness.specs.recipe import TrainingRun, Transformer, load_recipe
 from harness.tasks.addition.layout import MAX_DIGITS
 
 
@@ -37,14 +37,18 @@ def read(tmp_path):
 def test_what_is_written_is_what_is_read(read):
     recipe = read(recipe_text(n_heads=4, equals="equals", act_fn="gelu", optimiser={"lr": 0.5}, enrichment=None))
     assert recipe == make_recipe(n_heads=4, equals="equals", act_fn="gelu", optimiser={"lr": 0.5}, enrichment=None)
-    assert (recipe.d_head, recipe.layout.n_ctx, recipe.layout.d_vocab) == (2, 14, 19)
+    assert (recipe.model.d_head, recipe.task.n_ctx, recipe.task.d_vocab) == (2, 14, 19)
     assert (recipe.shape.n_layers, recipe.shape.n_heads) == (2, 4)
-    assert (recipe.optimiser.lr, recipe.optimiser.betas, recipe.enrichment) == (0.5, [0.9, 0.98], None)
+    assert (recipe.run.optimiser.lr, recipe.run.optimiser.betas, recipe.enrichment.enrichment) == (
+        0.5,
+        [0.9, 0.98],
+        None,
+    )
 
 
 @pytest.mark.parametrize("n_digits", [1, MAX_DIGITS])
 def test_the_digits_may_go_to_both_bounds(read, n_digits):
-    assert read(recipe_text(n_digits=n_digits)).layout.n_ctx == 3 * n_digits + 3
+    assert read(recipe_text(n_digits=n_digits)).task.n_ctx == 3 * n_digits + 3
 
 
 @pytest.mark.parametrize(
@@ -108,12 +112,10 @@ OTHER = {
 
 
 def test_every_field_of_a_recipe_is_in_its_hash():
-    assert OTHER.keys() == Recipe.model_fields.keys() - {
-        "version",
-        "task",
-        "normalisation",
-        "hub",
-    }  # one value; no part
+    family = make_recipe().family
+    parts = (family.keys, Transformer, TrainingRun, family.training)
+    # The others have one value, or are no part of how it is made.
+    assert OTHER.keys() == {name for part in parts for name in part.model_fields} - {"task", "normalisation"}
     optimisers = [{"weight_decay": 0.0}, {"betas": [0.9, 0.99]}, {"warmup_steps": 0}]
     enrichments = [{"batch_share": 0.5}, {"digit_share": 0.5}, {"question_share": 0.5},
                    {"cascade_share": 0.5}, {"near_share": 0.5}, {"double_share": 0.5}]  # fmt: skip

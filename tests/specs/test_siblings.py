@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from harness.specs.nodes import Shape, all_nodes, reach, read_nodes
 from harness.specs.siblings import moved, siblings, write_nodes
-from harness.tasks.addition.layout import Layout
+from harness.tasks.addition.task import Addition
 
-SHAPE = Shape(2, 3, Layout(2))
+SHAPE = Shape(2, 3, Addition(2))
 NODES = st.lists(st.sampled_from(list(all_nodes(SHAPE))), min_size=1, max_size=12, unique=True)
 
 
@@ -27,7 +27,7 @@ def test_heads_and_steps_are_written_together():
 def test_a_move_can_be_undone_or_leaves_the_model(nodes, what, by):
     there = moved(nodes, SHAPE, **{what: by})
     if there is None:
-        inside = {"step": SHAPE.layout.n_ctx, "layer": SHAPE.n_layers, "head": SHAPE.n_heads}[what]
+        inside = {"step": SHAPE.task.n_ctx, "layer": SHAPE.n_layers, "head": SHAPE.n_heads}[what]
         assert any(
             not 0 <= getattr(node, what) + by < inside or (what == "head" and node.kind != "head") for node in nodes
         )

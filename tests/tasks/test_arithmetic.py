@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from asking import answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,8 +25,9 @@ from harness.tasks.addition.arithmetic import (
     longest_cascade,
     tokens_of,
 )
-from harness.tasks.addition.layout import MAX_DIGITS, Layout, Question
-from harness.tasks.answers import answer_loss, answers
+from harness.tasks.addition.layout import MAX_DIGITS, Question
+from harness.tasks.addition.task import Addition
+from harness.tasks.answers import answer_loss
 
 ALL_TWO_DIGITS = [Question(x, y) for x in range(100) for y in range(100)]
 
@@ -33,7 +35,7 @@ ALL_TWO_DIGITS = [Question(x, y) for x in range(100) for y in range(100)]
 @st.composite
 def tasks(draw):
     """A layout and some of its questions, with many columns that sum to 9 so that long cascades occur."""
-    layout = Layout(draw(st.integers(1, MAX_DIGITS)), draw(st.sampled_from(["=", "equals"])))
+    layout = Addition(draw(st.integers(1, MAX_DIGITS)), draw(st.sampled_from(["=", "equals"])))
     digit = st.integers(0, 9)
     column = st.one_of(st.tuples(digit, digit), digit.map(lambda d: (d, 9 - d)))
     question = st.lists(column, min_size=layout.n_digits, max_size=layout.n_digits).map(
@@ -51,7 +53,7 @@ def for_every_task(check):
         check(*task)
 
     def all_of_two_digits():
-        check(Layout(2), ALL_TWO_DIGITS)
+        check(Addition(2), ALL_TWO_DIGITS)
 
     @pytest.mark.parametrize("run", [all_of_two_digits, random_ones])
     def test(run):
@@ -144,8 +146,8 @@ def test_cascades_are_the_longest_runs_above_a_carry(layout, questions):
 def test_labels_of_a_column_depend_on_sums_alone():
     sums = torch.tensor(list(product((0, 8, 9, 10, 18), repeat=3)))
     x = torch.minimum(sums, torch.tensor(9))
-    by_sums, by_tokens = label_columns(sums), label(tokens_of(x, sums - x, Layout(3)), Layout(3))
-    swapped = label(tokens_of(sums - x, x, Layout(3)), Layout(3))
+    by_sums, by_tokens = label_columns(sums), label(tokens_of(x, sums - x, Addition(3)), Addition(3))
+    swapped = label(tokens_of(sums - x, x, Addition(3)), Addition(3))
     for name, value in by_sums._asdict().items():
         assert torch.equal(value, getattr(by_tokens, name))
         assert torch.equal(value, getattr(swapped, name))
@@ -176,21 +178,21 @@ def test_labels_of_a_column_depend_on_sums_alone():
     ],
 )
 def test_case_and_cascade_of_questions_worked_out_by_hand(text, case, length, longest):
-    layout = Layout(5)
+    layout = Addition(5)
     tokens = encode([layout.read_question(text)], layout)
     assert cases_of(tokens, layout) == [case]
     assert (cascade_length(tokens, layout).item(), longest_cascade(tokens, layout).item()) == (length, longest)
 
 
 def test_no_questions_are_no_tokens():
-    tokens = encode([], Layout(5))
+    tokens = encode([], Addition(5))
     assert tokens.shape == (0, 18)
-    assert decode(tokens, Layout(5)) == cases_of(tokens, Layout(5)) == []
+    assert decode(tokens, Addition(5)) == cases_of(tokens, Addition(5)) == []
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
 def test_loss_is_the_cross_entropy_in_float64(scale):
-    layout = Layout(5)
+    layout = Addition(5)
     generator = torch.Generator().manual_seed(7)
     truth = answers(encode(ALL_TWO_DIGITS[::37], layout), layout)
     logits = scale * torch.randn(*truth.shape, layout.d_vocab, generator=generator)
@@ -205,6 +207,6 @@ def test_loss_is_the_cross_entropy_in_float64(scale):
 
 def test_an_addend_that_does_not_fit_is_refused():
     with pytest.raises(HarnessError) as error:
-        encode([Question(9, 9), Question(7, 100)], Layout(2))
+        encode([Question(9, 9), Question(7, 100)], Addition(2))
     assert str(error.value) == "expected addends of at most 2 digits, found 7+100; use a longer layout"
-    assert encode([Question(99, 99)], Layout(2))[0, -3:].tolist() == [1, 9, 8]
+    assert encode([Question(99, 99)], Addition(2))[0, -3:].tolist() == [1, 9, 8]

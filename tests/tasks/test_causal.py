@@ -9,10 +9,10 @@ import torch
 
 from harness.base.errors import HarnessError
 from harness.tasks.addition.causal import answers_with, value_of
-from harness.tasks.addition.layout import Layout
+from harness.tasks.addition.task import Addition
 from harness.tasks.addition.variables import KINDS, Variable, read_variable
 
-LAYOUT = Layout(3)
+LAYOUT = Addition(3)
 SUMS = torch.tensor(list(itertools.product(range(19), repeat=3)))  # of all three-digit questions: 6,859
 VARIABLES = [
     Variable(column, kind) for column in range(3) for kind in KINDS if column or kind not in ("sum9", "carry_in")
@@ -109,7 +109,7 @@ def test_only_the_digits_it_says_depend_on_a_variable():
         clean = answers_with(variable, value_of(variable, SUMS), SUMS)
         changed = torch.stack([answers_with(variable, torch.full((len(SUMS),), v), SUMS) != clean for v in values])
         moved = changed.any(0).any(0).tolist()
-        assert tuple(d for d, m in zip(LAYOUT.answer_digits, moved, strict=True) if m) == variable.digits(LAYOUT)
+        assert tuple(d for d, m in zip(LAYOUT.answer_tokens, moved, strict=True) if m) == variable.answer_tokens(LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_only_the_digits_it_says_depend_on_a_variable():
 )
 def test_the_published_pairs(name, source, base, digits, published):
     """The post's answers: those digits as the model says, the others as the second question has them."""
-    layout = Layout(5)
+    layout = Addition(5)
     from_source, own = (
         torch.tensor([[int(x) + int(y) for x, y in zip(*map(str, pair), strict=True)]]) for pair in (source, base)
     )
@@ -149,10 +149,10 @@ def test_the_published_pairs(name, source, base, digits, published):
 )
 def test_what_is_no_variable(text, message):
     with pytest.raises(HarnessError) as caught:
-        read_variable(text, Layout(5))
+        read_variable(text, Addition(5))
     assert message in str(caught.value)
 
 
 def test_a_name_reads_back():
     for text in ("D2.tricase", "D4.T5", "D0.T1", "D3.carry_in"):
-        assert str(read_variable(text, Layout(5))) == text
+        assert str(read_variable(text, Addition(5))) == text

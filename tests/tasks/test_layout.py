@@ -7,28 +7,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.base.errors import HarnessError
-from harness.tasks.addition.layout import EQUALS, MAX_DIGITS, PLUS, Layout, Question
+from harness.tasks.addition.layout import EQUALS, MAX_DIGITS, PLUS, Question
+from harness.tasks.addition.task import Addition
 
 FIVE = "D4 D3 D2 D1 D0 + D'4 D'3 D'2 D'1 D'0 = A5 A4 A3 A2 A1 A0"
 WORD = "D4 D3 D2 D1 D0 + D'4 D'3 D'2 D'1 D'0 e q u a l s A5 A4 A3 A2 A1 A0"
-every_layout = pytest.mark.parametrize("layout", [Layout(n, e) for n in range(1, 21) for e in ("=", "equals")], ids=str)
-layouts = st.builds(Layout, st.integers(1, MAX_DIGITS), st.sampled_from(["=", "equals"]))
+every_layout = pytest.mark.parametrize(
+    "layout", [Addition(n, e) for n in range(1, 21) for e in ("=", "equals")], ids=str
+)
+layouts = st.builds(Addition, st.integers(1, MAX_DIGITS), st.sampled_from(["=", "equals"]))
 
 
 @pytest.mark.parametrize(
     ("layout", "names", "n_ctx", "d_vocab", "answer_start", "equals_tokens"),
-    [(Layout(5), FIVE, 18, 13, 12, (12,)), (Layout(5, "equals"), WORD, 23, 19, 17, (13, 14, 15, 16, 17, 18))],
+    [(Addition(5), FIVE, 18, 13, 12, (12,)), (Addition(5, "equals"), WORD, 23, 19, 17, (13, 14, 15, 16, 17, 18))],
 )
 def test_five_digits_stand_as_in_the_notebook(layout, names, n_ctx, d_vocab, answer_start, equals_tokens):
     assert layout.names == tuple(names.split())
     assert (layout.n_ctx, layout.d_vocab, layout.answer_start) == (n_ctx, d_vocab, answer_start)
     assert (layout.n_answer, layout.equals_tokens) == (6, equals_tokens)
-    assert layout.answer_digits == ("A5", "A4", "A3", "A2", "A1", "A0")
+    assert layout.answer_tokens == ("A5", "A4", "A3", "A2", "A1", "A0")
 
 
 def test_no_two_symbols_share_a_token():
     """The notebook gave Q and U the same one."""
-    letters = Layout(5, "equals").equals_tokens
+    letters = Addition(5, "equals").equals_tokens
     assert len({*range(10), PLUS, EQUALS, *letters}) == 12 + len("equals")
 
 
@@ -40,18 +43,18 @@ def test_no_two_symbols_share_a_token():
     ],
 )
 def test_a_digit_is_predicted_one_step_before_it_stands(equals, steps):
-    layout = Layout(5, equals)
-    assert {digit: layout.predicted_at(digit) for digit in layout.answer_digits} == steps
-    assert {digit: layout.step_of(digit) - 1 for digit in layout.answer_digits} == steps
+    layout = Addition(5, equals)
+    assert {digit: layout.predicted_at(digit) for digit in layout.answer_tokens} == steps
+    assert {digit: layout.step_of(digit) - 1 for digit in layout.answer_tokens} == steps
 
 
 @every_layout
 def test_every_size_agrees_with_the_notebooks_slices(layout):
     n, steps = layout.n_digits, range(layout.n_ctx)
     assert len(layout.names) == len(set(layout.names)) == layout.n_ctx == 3 * n + 2 + len(layout.equals)
-    assert layout.names[-(n + 1) :] == layout.answer_digits == tuple(f"A{n - i}" for i in range(n + 1))
+    assert layout.names[-(n + 1) :] == layout.answer_tokens == tuple(f"A{n - i}" for i in range(n + 1))
     assert steps[-(n + 1)] == layout.answer_start
-    assert [layout.predicted_at(digit) for digit in layout.answer_digits] == list(steps[-(n + 2) : -1])
+    assert [layout.predicted_at(digit) for digit in layout.answer_tokens] == list(steps[-(n + 2) : -1])
     assert [layout.names[k] for k in (n, 2 * n + 1)] == ["+", layout.equals[0]]
     for k in range(n):
         assert layout.step_of(f"D{k}") == n - 1 - k
@@ -70,7 +73,7 @@ def test_predicted_from_a_step_are_the_digits_still_to_come(layout):
 @pytest.mark.parametrize("n", [-1, 0, 21])
 def test_a_number_of_digits_out_of_range_is_refused(n):
     with pytest.raises(HarnessError) as caught:
-        Layout(n)
+        Addition(n)
     assert str(caught.value) == f"expected n_digits from 1 to 20, found {n}; choose one in that range"
 
 
@@ -80,23 +83,23 @@ def test_a_number_of_digits_out_of_range_is_refused(n):
 )
 def test_what_is_no_step_is_refused(name, equals):
     with pytest.raises(HarnessError, match=r"^expected a step S0 to S\d+ or a token D4 to A0, found "):
-        Layout(5, equals).step_of(name)
+        Addition(5, equals).step_of(name)
 
 
 @pytest.mark.parametrize(("name", "found"), [("S18", "S18"), ("D5", "D5"), ("", "''"), ("A0\n", r"'A0\n'")])
 def test_a_bad_step_is_named_in_the_error(name, found):
     with pytest.raises(HarnessError) as caught:
-        Layout(5).step_of(name)
+        Addition(5).step_of(name)
     expected = "expected a step S0 to S17 or a token D4 to A0"
     assert str(caught.value) == f"{expected}, found {found}; name a step or token of the layout"
 
 
 @every_layout
 def test_exactly_its_own_answer_digits_are_accepted(layout):
-    for digit in layout.answer_digits:
-        layout.check_answer_digit(digit)
+    for digit in layout.answer_tokens:
+        layout.check_answer_token(digit)
     with pytest.raises(HarnessError, match=f"^expected an answer digit A{layout.n_digits} to A0, found "):
-        layout.check_answer_digit(f"A{layout.n_digits + 1}")
+        layout.check_answer_token(f"A{layout.n_digits + 1}")
 
 
 @pytest.mark.parametrize(
@@ -111,12 +114,12 @@ def test_exactly_its_own_answer_digits_are_accepted(layout):
 )
 def test_a_bad_answer_digit_is_named_in_the_error(name, rest):
     with pytest.raises(HarnessError) as caught:
-        Layout(5).check_answer_digit(name)
+        Addition(5).check_answer_token(name)
     assert str(caught.value) == f"expected an answer digit A5 to A0, found {rest}"
 
 
 def test_leading_zeros_may_be_left_out():
-    layout = Layout(5)
+    layout = Addition(5)
     assert layout.read_question("15+45") == layout.read_question("00015+00045") == Question(15, 45)
     assert layout.write_question(Question(15, 45)) == "00015+00045"
 
@@ -158,6 +161,6 @@ TOO_LONG = "shorten it or name a fixture for more digits"
 )
 def test_what_is_no_question_is_refused(text, found, fix):
     with pytest.raises(HarnessError) as caught:
-        Layout(5).read_question(text)
+        Addition(5).read_question(text)
     expected = "expected a question of two numbers of at most 5 digits, like 15+45"
     assert str(caught.value) == f"{expected}, found {found}; {fix}"

@@ -6,19 +6,19 @@ import pytest
 
 from harness.base.errors import HarnessError
 from harness.tasks.addition.arithmetic import cases_of, encode
-from harness.tasks.addition.layout import Layout
 from harness.tasks.addition.question_sets import NAMES, named_set
+from harness.tasks.addition.task import Addition
 
 MANUAL = ("ba", "uc1", "simple_us9", "cascade_us9", "steps")
 SIZES = range(1, 21)
 
 
 def exists(name, n):
-    return name != "varied" and any(max(question) < 10**n for question in named_set(name, Layout(5)))
+    return name != "varied" and any(max(question) < 10**n for question in named_set(name, Addition(5)))
 
 
 def cases(name, n):
-    return cases_of(encode(named_set(name, Layout(n)), Layout(n)), Layout(n))
+    return cases_of(encode(named_set(name, Addition(n)), Addition(n)), Addition(n))
 
 
 def test_there_are_six_sets():
@@ -34,13 +34,13 @@ def test_there_are_six_sets():
 )
 def test_a_manual_set_holds_the_notebooks_rows_in_order(name, n, size, first, last, checksum):
     """The checksum is the sum of each addend times its row number, from 1."""
-    questions = named_set(name, Layout(n))
+    questions = named_set(name, Addition(n))
     assert (len(questions), questions[0], questions[-1]) == (size, first, last)
     assert tuple(sum(row * question[k] for row, question in enumerate(questions, 1)) for k in (0, 1)) == checksum
 
 
 def test_varied_is_64_random_questions_and_then_every_manual_set():
-    layout = Layout(5)
+    layout = Addition(5)
     varied = named_set("varied", layout)
     assert len(varied) == 172
     assert len(set(varied[:64])) == 64
@@ -49,12 +49,12 @@ def test_varied_is_64_random_questions_and_then_every_manual_set():
 
 @pytest.mark.parametrize("n", SIZES)
 def test_varied_starts_with_the_same_random_pairs_at_every_size(n):
-    longest = named_set("varied", Layout(20))[:64]
-    assert named_set("varied", Layout(n))[:64] == tuple((x % 10**n, y % 10**n) for x, y in longest)
+    longest = named_set("varied", Addition(20))[:64]
+    assert named_set("varied", Addition(n))[:64] == tuple((x % 10**n, y % 10**n) for x, y in longest)
 
 
 def test_the_random_pairs_use_all_twenty_digits():
-    written = [Layout(20).write_question(question) for question in named_set("varied", Layout(20))[:64]]
+    written = [Addition(20).write_question(question) for question in named_set("varied", Addition(20))[:64]]
     for column in (*range(20), *range(21, 41)):
         assert len({text[column] for text in written}) > 5
 
@@ -62,12 +62,12 @@ def test_the_random_pairs_use_all_twenty_digits():
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", MANUAL)
 def test_fewer_digits_keep_the_questions_that_fit_and_refuse_an_empty_set(name, n):
-    kept = tuple(question for question in named_set(name, Layout(5)) if len(str(max(question))) <= n)
+    kept = tuple(question for question in named_set(name, Addition(5)) if len(str(max(question))) <= n)
     if kept:
-        assert named_set(name, Layout(n)) == kept
+        assert named_set(name, Addition(n)) == kept
         return
     with pytest.raises(HarnessError) as caught:
-        named_set(name, Layout(n))
+        named_set(name, Addition(n))
     expected = f"expected a question set with questions for {n} digits, found {name}, whose addends are all longer"
     assert str(caught.value) == f"{expected}; choose another set or list the questions"
 
@@ -83,9 +83,9 @@ def test_only_these_sets_are_empty_for_few_digits(n, empty):
 @pytest.mark.parametrize("n", range(5, 21))
 @pytest.mark.parametrize("name", MANUAL)
 def test_more_digits_add_questions_only_to_uc1(name, n):
-    five = named_set(name, Layout(5))
-    assert named_set(name, Layout(n))[: len(five)] == five
-    assert len(named_set(name, Layout(n))) == len(five) + 5 * (name == "uc1" and n >= 10)
+    five = named_set(name, Addition(5))
+    assert named_set(name, Addition(n))[: len(five)] == five
+    assert len(named_set(name, Addition(n))) == len(five) + 5 * (name == "uc1" and n >= 10)
 
 
 @pytest.mark.parametrize("n", range(1, 21))
@@ -110,11 +110,11 @@ def test_no_question_is_all_zeros(n):
     """The notebook's row 18 of `steps` was left so."""
     for name in NAMES:
         if name == "varied" or exists(name, n):
-            assert (0, 0) not in named_set(name, Layout(n))
+            assert (0, 0) not in named_set(name, Addition(n))
 
 
 @pytest.mark.parametrize("n", SIZES)
 def test_every_addend_fits(n):
     for name in NAMES:
         if name == "varied" or exists(name, n):
-            assert max(max(question) for question in named_set(name, Layout(n))) < 10**n
+            assert max(max(question) for question in named_set(name, Addition(n))) < 10**n

@@ -17,10 +17,11 @@ from scipy import stats
 
 from harness.base.errors import HarnessError
 from harness.tasks.addition.arithmetic import add, addends, decode, encode
-from harness.tasks.addition.layout import Layout, Question
+from harness.tasks.addition.layout import Question
 from harness.tasks.addition.question_sets import NAMES, named_set
 from harness.tasks.addition.sampling import sample_strata, sample_uniform, stratum_share, tokens_for
 from harness.tasks.addition.strata import make_strata
+from harness.tasks.addition.task import Addition
 from harness.tasks.questions import NamedSet, QuestionList, Sample
 
 SIGNS = {"<9": "<", "=9": "=", ">9": ">"}
@@ -93,7 +94,7 @@ SAMPLES = [{}, {"stratify": "case"}, {"stratify": "cascade"}, {"cases": ["Simple
 
 @pytest.mark.parametrize("asked", SAMPLES, ids=str)
 def test_a_sample_depends_on_its_seed_and_on_nothing_else(asked):
-    layout = Layout(5)
+    layout = Addition(5)
     sample = Sample(40, 3, make_strata(layout, **asked))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -111,7 +112,7 @@ def test_a_sample_depends_on_its_seed_and_on_nothing_else(asked):
     st.integers(1, 20), st.sampled_from(["=", "equals"]), st.sampled_from([None, "case", "cascade"]), st.integers(0, 60)
 )
 def test_a_sample_has_the_asked_size_and_true_answers(n_digits, equals, stratify, size):
-    layout = Layout(n_digits, equals)
+    layout = Addition(n_digits, equals)
     tokens = tokens_for(Sample(size, 5, make_strata(layout, stratify=stratify)), layout)
     assert tokens.shape == (size, layout.n_ctx)
     assert torch.equal(tokens, encode(decode(tokens, layout), layout))
@@ -119,19 +120,19 @@ def test_a_sample_has_the_asked_size_and_true_answers(n_digits, equals, stratify
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_named_set_is_asked_whole_and_in_order(name):
-    layout = Layout(5)
+    layout = Addition(5)
     assert decode(tokens_for(NamedSet(name), layout), layout) == list(named_set(name, layout))
 
 
 def test_a_list_is_asked_as_written():
     questions = (Question(15, 45), Question(99999, 1), Question(15, 45))
-    assert decode(tokens_for(QuestionList(questions), Layout(5)), Layout(5)) == list(questions)
+    assert decode(tokens_for(QuestionList(questions), Addition(5)), Addition(5)) == list(questions)
 
 
 @pytest.mark.parametrize("n_digits", [1, 2, 5, 10, 20])
 @pytest.mark.parametrize("stratify", ["case", "cascade"])
 def test_every_question_of_a_stratum_meets_its_condition(n_digits, stratify):
-    layout = Layout(n_digits)
+    layout = Addition(n_digits)
     strata = make_strata(layout, stratify=stratify)
     names = CASE_NAMES[: n_digits + 1] if stratify == "case" else [f"cascade {i}" for i in range(n_digits)]
     assert [stratum.name for stratum in strata] == list(names)
@@ -143,7 +144,7 @@ def test_every_question_of_a_stratum_meets_its_condition(n_digits, stratify):
 @pytest.mark.parametrize("asked", CONDITIONS, ids=str)
 @pytest.mark.parametrize("n_digits", [5, 20])
 def test_conditions_hold_together(n_digits, asked):
-    layout = Layout(n_digits)
+    layout = Addition(n_digits)
     strata = make_strata(layout, **asked)
     assert len(strata) == 1
     assert all(meets(signs, **asked) for signs in signs_of(draw(layout, strata, 200), layout))
@@ -164,7 +165,7 @@ def test_conditions_hold_together(n_digits, asked):
 )
 def test_strata_hold_the_other_conditions_too(stratify, asked):
     """A stratum that the other conditions leave empty is dropped, not filled with other questions."""
-    layout = Layout(5)
+    layout = Addition(5)
     strata = make_strata(layout, stratify=stratify, **asked)
     names = [stratum.name.split(" with ")[0] for stratum in strata]
     every = CASE_NAMES if stratify == "case" else [f"cascade {i}" for i in range(5)]
@@ -180,7 +181,7 @@ def test_strata_hold_the_other_conditions_too(stratify, asked):
 @pytest.mark.parametrize("stratify", ["case", "cascade"])
 @pytest.mark.parametrize("n_digits", [1, 2, 3, 5])
 def test_strata_divide_all_questions(n_digits, stratify):
-    layout = Layout(n_digits)
+    layout = Addition(n_digits)
     assert sum(stratum_share(layout, s) for s in make_strata(layout, stratify=stratify)) == pytest.approx(1, abs=1e-12)
 
 
@@ -206,10 +207,10 @@ def counted(n_digits):
     ids=str,
 )
 def test_a_share_is_the_count_of_all_questions(n_digits, asked):
-    (stratum,) = make_strata(Layout(n_digits), **asked)
+    (stratum,) = make_strata(Addition(n_digits), **asked)
     expected = exact_share(n_digits, counted(n_digits), **asked)
     assert expected > 0
-    assert stratum_share(Layout(n_digits), stratum) == pytest.approx(expected, rel=1e-12)
+    assert stratum_share(Addition(n_digits), stratum) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +219,9 @@ def test_a_share_is_the_count_of_all_questions(n_digits, asked):
     ids=str,
 )
 def test_cascades_of_five_digits_are_as_rare_as_published(asked, published, within):
-    (stratum,) = make_strata(Layout(5), **asked)
-    assert stratum_share(Layout(5), stratum) == pytest.approx(published, abs=within)
-    assert stratum_share(Layout(5), stratum) == pytest.approx(exact_share(5, **asked), rel=1e-12)
+    (stratum,) = make_strata(Addition(5), **asked)
+    assert stratum_share(Addition(5), stratum) == pytest.approx(published, abs=within)
+    assert stratum_share(Addition(5), stratum) == pytest.approx(exact_share(5, **asked), rel=1e-12)
 
 
 def assert_uniform(tokens, layout, population):
@@ -245,7 +246,7 @@ def assert_uniform(tokens, layout, population):
     ids=str,
 )
 def test_within_a_stratum_all_questions_are_equally_likely(asked):
-    layout = Layout(2)
+    layout = Addition(2)
     everything = [Question(x, y) for x in range(100) for y in range(100)]
     population = [question for question in everything if meets(tri_cases(question, 2), **asked)]
     tokens = draw(layout, make_strata(layout, **asked), 10 * len(population), seed=11)
@@ -253,7 +254,7 @@ def test_within_a_stratum_all_questions_are_equally_likely(asked):
 
 
 def test_uniform_questions_are_uniform():
-    layout = Layout(2)
+    layout = Addition(2)
     everything = [Question(x, y) for x in range(100) for y in range(100)]
     assert_uniform(sample_uniform(layout, 100_000, torch.Generator().manual_seed(11)), layout, everything)
 
@@ -264,7 +265,7 @@ def test_uniform_questions_are_uniform():
 )
 def test_patterns_of_columns_are_drawn_by_their_share(asked):
     """Where a carry may stand in several places, each place is as likely as it has questions."""
-    layout, n = Layout(4), 10_000
+    layout, n = Addition(4), 10_000
     counts = {signs: count for signs, count in patterns(4).items() if meets(signs, **asked)}
     found = Counter(signs_of(draw(layout, make_strata(layout, **asked), n, seed=12), layout))
     assert set(found) == set(counts)
@@ -278,13 +279,13 @@ def test_patterns_of_columns_are_drawn_by_their_share(asked):
     ("n", "sizes"), [(10, [2] * 5), (12, [3, 3, 2, 2, 2]), (14, [3] * 4 + [2]), (3, [1, 1, 1, 0, 0]), (0, [0] * 5)]
 )
 def test_strata_are_equal_and_the_first_get_the_remainder(n, sizes):
-    layout = Layout(5)
+    layout = Addition(5)
     found = [cascade_of(signs) for signs in signs_of(draw(layout, make_strata(layout, stratify="cascade"), n), layout)]
     assert found == [i for i, size in enumerate(sizes) for _ in range(size)]
 
 
 def enriched(n, seed, batch_share, digit_share=0.4):
-    layout = Layout(5)
+    layout = Addition(5)
     generator = torch.Generator().manual_seed(seed)
     tokens = sample_uniform(layout, n, generator, sum9_batch_share=batch_share, sum9_digit_share=digit_share)
     assert torch.equal(tokens, encode(decode(tokens, layout), layout))
@@ -326,7 +327,7 @@ def test_batches_are_enriched_as_often_as_asked(batch_share):
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_questions_are_enriched_as_often_as_asked_and_each_by_its_own_measure(share):
-    layout, n = Layout(5), 20_000
+    layout, n = Addition(5), 20_000
     tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), sum9_question_share=share)
     x, y = addends(tokens, layout)
     assert x.min() >= 0 <= y.min()
@@ -344,7 +345,7 @@ def test_questions_are_enriched_as_often_as_asked_and_each_by_its_own_measure(sh
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_cascades_are_made_of_every_length_at_every_place(share):
     """Counted in columns that are changed, against the same questions drawn without cascades."""
-    layout, n = Layout(5), 20_000
+    layout, n = Addition(5), 20_000
     plain = sample_uniform(layout, n, torch.Generator().manual_seed(4))
     tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), cascade_share=share)
     (x, y), (was_x, was_y) = addends(tokens, layout), addends(plain, layout)
@@ -368,7 +369,7 @@ def test_cascades_are_made_of_every_length_at_every_place(share):
 @pytest.mark.slow
 def test_the_column_below_a_cascade_nearly_is_one_as_often_as_asked():
     """A cascade of four stands over the units: these sum to 8 and 10, where their other digit allows it."""
-    layout, n = Layout(5), 40_000
+    layout, n = Addition(5), 40_000
     generator = torch.Generator().manual_seed(4)
     tokens = sample_uniform(layout, n, generator, cascade_share=1.0, near_share=0.5)
     x, y = addends(tokens, layout)
@@ -384,7 +385,7 @@ def test_the_column_below_a_cascade_nearly_is_one_as_often_as_asked():
 
 @pytest.mark.slow
 def test_doubles_nearest_to_a_carry_are_as_many_as_asked():
-    layout, n = Layout(5), 40_000
+    layout, n = Addition(5), 40_000
     tokens = sample_uniform(layout, n, torch.Generator().manual_seed(4), double_share=0.2)
     x, y = addends(tokens, layout)
     for digit in range(10):
@@ -394,14 +395,14 @@ def test_doubles_nearest_to_a_carry_are_as_many_as_asked():
 
 
 def test_no_enriched_questions_draw_nothing_more_than_before():
-    layout, one, other = Layout(3), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
+    layout, one, other = Addition(3), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
     sample_uniform(layout, 10, one)
     sample_uniform(layout, 10, other, sum9_question_share=0.0, cascade_share=0.0, near_share=0.5, double_share=0.0)
     assert torch.equal(one.get_state(), other.get_state())
 
 
 def test_no_conditions_are_no_strata():
-    assert make_strata(Layout(5)) == ()
+    assert make_strata(Addition(5)) == ()
 
 
 @pytest.mark.parametrize(
@@ -416,7 +417,7 @@ def test_no_conditions_are_no_strata():
 )
 def test_what_the_layout_has_not_is_refused(asked, text):
     with pytest.raises(HarnessError) as caught:
-        make_strata(Layout(5), **asked)
+        make_strata(Addition(5), **asked)
     assert str(caught.value) == f"expected {text}"
 
 
@@ -434,6 +435,6 @@ def test_what_the_layout_has_not_is_refused(asked, text):
 def test_conditions_that_no_question_meets_are_refused(n_digits, asked, found):
     assert exact_share(n_digits, **asked) == 0
     with pytest.raises(HarnessError) as caught:
-        make_strata(Layout(n_digits), **asked)
+        make_strata(Addition(n_digits), **asked)
     expected = f"expected conditions that some {n_digits}-digit question meets"
     assert str(caught.value) == f"{expected}, found {found}; drop one of them"

@@ -11,7 +11,8 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN, zero
 from harness.models.fixtures import load_fixture
 from harness.specs.nodes import all_nodes
-from harness.tasks.checked_task import load_task
+from harness.tasks.batch import joined
+from harness.tasks.own_tasks import load_task
 from harness.tasks.questions import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
@@ -38,9 +39,9 @@ def written(value, n):
     return [MINUS if value < 0 else PLUS, *map(int, f"{abs(value):0{n + 1}d}")]
 
 
-def some_tokens(task, n=400):
+def some_prompts(task, n=400):
     generator = torch.Generator().manual_seed(1)
-    return torch.cat([task.training_batch(n, generator, {}), task.tokens_for(Sample(n, 2, task.spread()))])
+    return joined([task.training_batch(n, generator, {}), task.batch_for(Sample(n, 2, task.spread()))])
 
 
 def test_the_layout_is_that_of_the_published_models():
@@ -58,16 +59,18 @@ def test_the_layout_is_that_of_the_published_models():
 
 
 def test_answers_are_pythons(task):
-    tokens, n = some_tokens(task), task.task.n
-    for row in tokens.tolist():
+    prompts, n = some_prompts(task), task.task.n
+    for row in prompts.tokens.tolist():
         x, y, operation, answer = read(row, n)
         assert answer == written(x + y if operation == PLUS else x - y, n)
-    assert {PLUS, MINUS} & set(tokens[:, n].tolist()) == ({MINUS} if "mixed" not in task.title else {PLUS, MINUS})
+    assert {PLUS, MINUS} & set(prompts.tokens[:, n].tolist()) == (
+        {MINUS} if "mixed" not in task.title else {PLUS, MINUS}
+    )
 
 
 def test_cases_are_what_they_say(task):
-    tokens, n = some_tokens(task), task.task.n
-    for row, case in zip(tokens.tolist(), task.cases_of(tokens), strict=True):
+    prompts, n = some_prompts(task), task.task.n
+    for row, case in zip(prompts.tokens.tolist(), prompts.cases(), strict=True):
         x, y, operation, _ = read(row, n)
         parts = [(x % 10**k, y % 10**k) for k in range(1, n + 1)]
         if operation == PLUS:
@@ -91,13 +94,13 @@ def test_cases_are_what_they_say(task):
 
 def test_the_causal_model_is_long_subtraction_with_one_value_changed(task):
     """By whole numbers: what column k hands up changes the part above it by one, and its own digit is its own."""
-    tokens, n = some_tokens(task, 60), task.task.n
+    prompts, n = some_prompts(task, 60), task.task.n
     for k in range(n):
         for kind, values in (("base", range(10)), ("out", range(3))):
             variable = task.read_variable(f"D{k}.{kind}")
             for value in values:
-                found = task.answers_with(variable, torch.full((len(tokens),), value), tokens).tolist()
-                for row, after in zip(tokens.tolist(), found, strict=True):
+                found = task.answers_with(variable, torch.full((len(prompts),), value), prompts).tolist()
+                for row, after in zip(prompts.tokens.tolist(), found, strict=True):
                     assert after == overwritten(row, n, k, kind, value)
 
 
@@ -120,12 +123,11 @@ def overwritten(row, n, k, kind, value):
 
 
 def test_the_sign_is_a_variable_of_its_own(task):
-    tokens = some_tokens(task, 30)
+    prompts = some_prompts(task, 30)
     variable = task.read_variable("sign")
-    assert variable.digits(task) == ("sign",)
-    turned = task.answers_with(variable, 1 - task.value_of(variable, tokens), tokens)
-    answers = tokens[:, task.answer_start :]
-    assert bool(((turned == answers) == torch.tensor([False] + [True] * (task.n_answer - 1))).all())
+    assert variable.answer_tokens(task) == ("sign",)
+    turned = task.answers_with(variable, 1 - task.value_of(variable, prompts), prompts)
+    assert bool(((turned == prompts.answers) == torch.tensor([False] + [True] * (task.n_answer - 1))).all())
 
 
 @pytest.mark.parametrize(
@@ -148,20 +150,20 @@ def test_what_is_no_subtraction_is_refused(text):
 
 
 def test_the_training_questions_have_more_columns_that_hand_on(task):
-    def in_a_row(tokens):
-        kinds = torch.stack([task.value_of(task.read_variable(f"D{k}.out"), tokens) for k in range(task.task.n)])
+    def in_a_row(prompts):
+        kinds = torch.stack([task.value_of(task.read_variable(f"D{k}.out"), prompts) for k in range(task.task.n)])
         return int(((kinds[1:] == 1) & (kinds[:-1] == 1)).any(0).sum())
 
     trained = task.training_batch(2000, torch.Generator().manual_seed(3), {})
-    assert in_a_row(trained) > 5 * in_a_row(task.tokens_for(Sample(2000, 3)))
+    assert in_a_row(trained) > 5 * in_a_row(task.batch_for(Sample(2000, 3)))
 
 
 @pytest.mark.parametrize("name", ["signed_subtraction_s0", "signed_mixed_s0"])
 def test_the_engines_agree_on_the_fixtures(name):
     fixture = load_fixture(name, FIXTURES, "cpu")
-    tokens = fixture.task.tokens_for(Sample(24, 5, fixture.task.spread()))
+    prompts = fixture.task.batch_for(Sample(24, 5, fixture.task.spread()))
     nodes = [node for i, node in enumerate(all_nodes(fixture.shape)) if i % 7 == 0]
     changes = [CLEAN, *(zero({node: fixture.width(node)}) for node in nodes)]
-    for fast, slow in zip(cone.run(fixture, tokens, changes), hooked.run(fixture, tokens, changes), strict=True):
+    for fast, slow in zip(cone.run(fixture, prompts, changes), hooked.run(fixture, prompts, changes), strict=True):
         assert torch.equal(fast.predicted, slow.predicted)
-        assert torch.allclose(fast.true_logit, slow.true_logit, atol=1e-4)
+        assert torch.allclose(fast.right_logit, slow.right_logit, atol=1e-4)

@@ -25,6 +25,7 @@ from harness.specs.fixture_files import FixtureRef, fixtures_of_same_shape, reci
 from harness.specs.nodes import all_nodes
 from harness.specs.spec_files import load_file
 from harness.tasks.questions import NamedSet, PairSample, Sample
+from harness.tasks.where import CaseKeys
 from harness.training.runs import train_fixture
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
@@ -59,17 +60,16 @@ def test_it_is_trained_measured_and_described_like_any_other(trained):
 
 def test_questions_are_samples_of_cases_sets_and_texts(trained):
     task = load_fixture("own", trained, "cpu").task
-    assert task.tokens_for(NamedSet("twins")).tolist() == [[0, 0, 4, 0, 0], [1, 1, 4, 1, 1]]
+    assert task.batch_for(NamedSet("twins")).tokens.tolist() == [[0, 0, 4, 0, 0], [1, 1, 4, 1, 1]]
     for case in task.cases:
-        tokens = task.tokens_for(Sample(50, 3, task.strata(cases=[case])))
-        assert set(task.cases_of(tokens)) == {case}
-    spread = task.cases_of(task.tokens_for(Sample(10, 3, task.spread())))
+        assert set(task.batch_for(Sample(50, 3, task.strata(CaseKeys(case=case)))).cases()) == {case}
+    spread = task.batch_for(Sample(10, 3, task.spread())).cases()
     assert [spread.count(case) for case in task.cases] == [4, 3, 3]
-    tokens = task.tokens_for(Sample(50, 4))
-    assert torch.equal(tokens, task.tokens_for(Sample(50, 4)))
-    assert not torch.equal(tokens, task.tokens_for(Sample(50, 5)))
-    assert [sorted(text[:2]) for text in task.texts(tokens)] == [
-        ["abcd"[t] for t in row[3:]] for row in tokens.tolist()
+    prompts = task.batch_for(Sample(50, 4))
+    assert torch.equal(prompts.tokens, task.batch_for(Sample(50, 4)).tokens)
+    assert not torch.equal(prompts.tokens, task.batch_for(Sample(50, 5)).tokens)
+    assert [sorted(text[:2]) for text in prompts.texts()] == [
+        ["abcd"[t] for t in row[3:]] for row in prompts.tokens.tolist()
     ]
 
 
@@ -103,7 +103,7 @@ def test_each_verb_is_judged_and_by_both_engines_alike(trained, tmp_path, text, 
 
 def test_the_engines_agree_on_every_node(trained):
     fixture = load_fixture("own", trained, "cpu")
-    tokens = fixture.task.tokens_for(Sample(40, 1))
+    tokens = fixture.task.batch_for(Sample(40, 1))
     changes = [CLEAN, *(zero({node: fixture.width(node)}) for node in all_nodes(fixture.shape))]
     assert all(isinstance(change, Intervention) for change in changes)
     for fast, slow in zip(cone.run(fixture, tokens, changes), hooked.run(fixture, tokens, changes), strict=True):
@@ -114,11 +114,11 @@ def test_the_engines_agree_on_every_node(trained):
 def test_pairs_carry_the_variable_and_expect_what_python_says(trained):
     from harness.tasks.pairs import draw_pairs
 
-    layout = load_fixture("own", trained, "cpu").layout
+    layout = load_fixture("own", trained, "cpu").task
     drawn = draw_pairs(PairSample(60, 1), layout.read_variable("least"), ("low",), layout)
-    for base, i, j, expected in zip(drawn.bases.tolist(), drawn.differing.tolist(), drawn.agreeing.tolist(),
+    for base, i, j, expected in zip(drawn.bases.tokens.tolist(), drawn.differing.tolist(), drawn.agreeing.tolist(),
                                     drawn.expected.tolist(), strict=True):  # fmt: skip
-        source, same = drawn.sources[i].tolist(), drawn.sources[j].tolist()
+        source, same = drawn.sources.tokens[i].tolist(), drawn.sources.tokens[j].tolist()
         assert expected == [min(source[:2]), max(base[:2])]
         assert min(source[:2]) != min(base[:2])
         assert min(same[:2]) == min(base[:2])
@@ -184,7 +184,7 @@ def test_what_is_wrong_with_a_task_is_one_line_that_names_the_file(tmp_path, kin
         ("questions: varied", "expected twins, found varied; name a set, or write a list or a sample"),
         ("questions: [ab]", "expected a question of letters:task, found 2 tokens in ab; write 3"),
         ("questions: [xy=]", "expected a question of letters:task, found xy=; 'xy=' is not in the vocabulary"),
-        ("questions: twins", "expected an answer digit low to high, found A5; write one of high, low"),
+        ("questions: twins", "expected an answer token low to high, found A5; write one of high, low"),
     ],
 )  # fmt: skip
 def test_a_spec_is_refused_in_the_tasks_own_words(tmp_path, text, said):
@@ -204,7 +204,7 @@ def test_a_variable_that_a_task_has_not_is_refused(tmp_path):
 def test_what_is_of_addition_only_is_refused_in_one_line(trained, capsys):
     common = ["--fixtures", str(trained), "--device=cpu", "--allow-code"]
     assert main(["locate", "own", "--dry-run", *common]) == 2
-    assert "expected a model of addition, whose roles these are, found one of letters:task;" in capsys.readouterr().err
+    assert "expected a model whose task names roles to look for, found one of letters:task;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_code_is_sought_beside_the_recipe_then_in_the_fixtures_then_on_the_path(
 
     def named():
         (fixtures / "own" / "recipe.yaml").touch()
-        return recipe_of(FixtureRef("own", fixtures)).layout.title
+        return recipe_of(FixtureRef("own", fixtures)).task.title
 
     def put(place):
         name = f"task{next(names)}"

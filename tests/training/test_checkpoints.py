@@ -107,7 +107,7 @@ def test_the_pin_says_where_the_weights_come_from(imported):
 
 
 def test_an_imported_fixture_has_the_logits_of_the_checkpoint(imported):
-    tokens = tokens_for(Sample(100, 1), imported.fixture.layout)
+    tokens = tokens_for(Sample(100, 1), imported.fixture.task)
     expected = numpy_model.forward(imported.weights, tokens).logits
     np.testing.assert_allclose(imported.fixture.model(tokens).numpy(), expected, rtol=0, atol=1e-5)
 
@@ -118,7 +118,7 @@ def measured_samples(layout):
 
 
 def test_pinned_accuracy_is_that_of_the_weights(imported):
-    layout = imported.fixture.layout
+    layout = imported.fixture.task
     samples = measured_samples(layout)
     assert [accuracy.questions for accuracy in imported.pin.measured] == list(samples)
     for accuracy, sample in zip(imported.pin.measured, samples.values(), strict=True):
@@ -129,7 +129,7 @@ def test_pinned_accuracy_is_that_of_the_weights(imported):
         shares = numpy_model.softmax(logits)
         assert accuracy.n == len(tokens) == 1000
         assert accuracy.right == right.all(1).sum()
-        assert accuracy.digits_right_teacher_forced == right.sum(0).tolist()
+        assert accuracy.right_teacher_forced == right.sum(0).tolist()
         loss = -np.log(np.take_along_axis(shares, truth[..., None], -1)).mean()
         assert accuracy.loss == pytest.approx(loss, rel=1e-5)
     assert 0 < imported.pin.measured[0].right < 1000
@@ -137,7 +137,7 @@ def test_pinned_accuracy_is_that_of_the_weights(imported):
 
 @pytest.mark.slow
 def test_free_running_accuracy_is_that_of_a_run_on_all_questions(imported):
-    layout = imported.fixture.layout
+    layout = imported.fixture.task
     for accuracy, sample in zip(imported.pin.measured, measured_samples(layout).values(), strict=True):
         tokens = tokens_for(sample, layout)
         truth = tokens[:, -layout.n_answer :]
@@ -145,13 +145,13 @@ def test_free_running_accuracy_is_that_of_a_run_on_all_questions(imported):
         context[:, -layout.n_answer :] = 0
         for step in range(-layout.n_answer, 0):
             context[:, step] = numpy_model.forward(imported.weights, context).logits[:, step - 1].argmax(-1)
-        generated = hooked.generate(imported.fixture, tokens)
+        generated = hooked.generate(imported.fixture, layout.batch_of(tokens))
         assert generated.tolist() == context[:, -layout.n_answer :].tolist()
         right = generated == truth
-        assert accuracy.digits_right_free_running == right.sum(0).tolist()
+        assert accuracy.right_free_running == right.sum(0).tolist()
         assert accuracy.right == right.all(1).sum()
     uniform = imported.pin.measured[0]
-    assert uniform.digits_right_free_running != uniform.digits_right_teacher_forced
+    assert uniform.right_free_running != uniform.right_teacher_forced
 
 
 def tied(weights):

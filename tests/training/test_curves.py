@@ -13,20 +13,11 @@ from tiny import refusal
 
 from harness.base.errors import FixtureError, MeasurementError
 from harness.tasks.addition.arithmetic import encode
-from harness.tasks.addition.layout import Layout, Question
-from harness.training.curves import (
-    Curves,
-    Recorder,
-    check_partition,
-    column_names,
-    final_losses,
-    read_curves,
-    rows_of,
-    series_names,
-    task_shares,
-    to_csv_gz,
-)
-from harness.training.plots import CARD_FIGURES, FIRST_STEPS, FORMATS, draw, figures_of
+from harness.tasks.addition.layout import Question
+from harness.tasks.addition.series import check_partition
+from harness.tasks.addition.task import Addition
+from harness.training.curves import Curves, Recorder, final_losses, read_curves, rows_of, task_shares, to_csv_gz
+from harness.training.plots import FIRST_STEPS, FORMATS, card_figures, draw, figures_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -128,10 +119,10 @@ RUNS = [(seed, n, equals) for seed, n in enumerate([1, 2, 3, 4, 5, 6] * 5) for e
 
 @pytest.mark.parametrize(("seed", "n", "equals"), RUNS)
 def test_every_column_is_what_the_notebook_adds_up(seed, n, equals):
-    layout, steps = Layout(n, equals), random_steps(seed, n)
+    layout, steps = Addition(n, equals), random_steps(seed, n)
     found = rows_of(*tensors_of(steps, layout), layout)
     expected = notebook_rows(steps, n)
-    names = column_names(layout)
+    names = layout.curve_columns
     assert sorted(names) == sorted(expected[0])
     assert found.shape == (len(steps), len(names))
     wanted = [[math.nan if row[name] is None else row[name] for name in names] for row in expected]
@@ -143,10 +134,10 @@ def test_the_random_runs_have_values_carried_on_and_none_yet_and_their_cases():
     kinds = {"carried": set(), "none yet": set(), "some": set()}
     for seed, n, _ in RUNS:
         for row in notebook_rows(random_steps(seed, n), n):
-            for name in series_names(Layout(n)):
+            for name in Addition(n).series.names:
                 kind = "some" if row[f"{name}.cases"] else "none yet" if row[name] is None else "carried"
                 kinds[kind].add(name)
-    series = set(series_names(Layout(6)))
+    series = set(Addition(6).series.names)
     never, always = {"UC1.D0", "US9.D0"}, {"BA.D0"}  # no carry runs into the units
     assert kinds == {"carried": series - never - always, "none yet": series - always, "some": series - never}
 
@@ -156,13 +147,13 @@ def test_the_columns_are_named_from_the_highest_digit_down():
         "BA.all", "UC1.any", "US9.any", "BA.D4", "BA.D3", "BA.D2", "BA.D1", "BA.D0", "UC1.D4", "UC1.D3", "UC1.D2",
         "UC1.D1", "UC1.D0", "US9.D4", "US9.D3", "US9.D2", "US9.D1", "US9.D0",
     )  # fmt: skip
-    assert series_names(Layout(5)) == series
+    assert Addition(5).series.names == series
     digits = ("A5", "A4", "A3", "A2", "A1", "A0")
-    assert column_names(Layout(5)) == ("loss", "right", *digits, *series, *(f"{name}.cases" for name in series))
+    assert Addition(5).curve_columns == ("loss", "right", *digits, *series, *(f"{name}.cases" for name in series))
 
 
 def test_uc1_of_any_digit_leaves_out_questions_that_use_a_sum9_but_not_those_that_only_have_one():
-    layout = Layout(3)
+    layout = Addition(3)
     # A carry into D1, and no 9; into D1 and through its 9; into D1, and a 9 in D2 that none reaches.
     questions = [Question(115, 117), Question(145, 155), Question(415, 517)]
     losses = torch.tensor([[[1.0] * 4, [2.0] * 4, [4.0] * 4]], dtype=torch.float64)
@@ -175,7 +166,7 @@ def test_uc1_of_any_digit_leaves_out_questions_that_use_a_sum9_but_not_those_tha
 @pytest.mark.parametrize("seed", range(10))
 def test_rows_worked_out_in_parts_are_those_worked_out_at_once(seed):
     n = 2 + seed % 5
-    layout = Layout(n)
+    layout = Addition(n)
     steps = random_steps(seed, n, n_steps=20)
     tensors = tensors_of(steps, layout)
     whole = rows_of(*tensors, layout)
@@ -194,7 +185,7 @@ def test_rows_worked_out_in_parts_are_those_worked_out_at_once(seed):
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_the_sub_tasks_partition_the_digits_of_every_step(n):
-    layout = Layout(n)
+    layout = Addition(n)
     curves = curves_of(random_steps(n, n, n_steps=30, batch=4), layout)
     for k in range(n):
         together = sum(curves[f"{task}.D{k}.cases"] for task in ("BA", "UC1", "US9"))
@@ -228,11 +219,11 @@ def test_sub_tasks_that_are_no_partition_are_refused(spoil):
 
 
 def test_the_sub_tasks_that_are_counted_are_those_that_are_checked(monkeypatch):
-    from harness.training import curves
+    from harness.tasks.addition import series
 
     seen = []
-    monkeypatch.setattr(curves, "check_partition", lambda member, n_digits: seen.append((member, n_digits)))
-    layout = Layout(3)
+    monkeypatch.setattr(series, "check_partition", lambda member, n_digits: seen.append((member, n_digits)))
+    layout = Addition(3)
     rows = curves_of(random_steps(0, 3, 6, 4), layout)
     ((member, n_digits),) = seen
     assert n_digits == 3
@@ -243,12 +234,12 @@ def test_the_sub_tasks_that_are_counted_are_those_that_are_checked(monkeypatch):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("digit", [0, 2])
 def test_a_loss_that_is_not_finite_is_refused(bad, digit):
-    layout = Layout(2)
+    layout = Addition(2)
     tokens, losses, right = tensors_of(random_steps(0, 2, 4, 3), layout)
     recorder = Recorder(layout)
     for step in range(4):
         recorder.record(tokens[step], losses[step], right[step])
-    assert recorder.flush().shape == (4, len(column_names(layout)))
+    assert recorder.flush().shape == (4, len(layout.curve_columns))
     losses[2, 1, digit] = bad
     expected = "expected finite losses, found nan or infinity; lower the learning rate"
     assert refusal(MeasurementError, rows_of, tokens, losses, right, layout) == expected
@@ -263,7 +254,7 @@ def test_a_loss_that_is_not_finite_is_refused(bad, digit):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_recorder_has_the_same_table_whenever_it_is_flushed(seed):
     n = 1 + seed % 3
-    layout = Layout(n)
+    layout = Addition(n)
     tensors = tensors_of(random_steps(seed, n, n_steps=15), layout)
     expected = rows_of(*tensors, layout)
     chance = random.Random(seed)
@@ -278,7 +269,7 @@ def test_a_recorder_has_the_same_table_whenever_it_is_flushed(seed):
         table = recorder.table()
         torch.testing.assert_close(table, expected, rtol=0, atol=0, equal_nan=True)
         assert not table.requires_grad
-        assert recorder.flush().shape == (0, len(column_names(layout)))
+        assert recorder.flush().shape == (0, len(layout.curve_columns))
         torch.testing.assert_close(recorder.table(), table, rtol=0, atol=0, equal_nan=True)
         if flushed:
             so_far = torch.cat(flushed)
@@ -286,7 +277,7 @@ def test_a_recorder_has_the_same_table_whenever_it_is_flushed(seed):
 
 
 def test_a_recorder_of_nothing_has_an_empty_table():
-    assert Recorder(Layout(2)).table().shape == (0, len(column_names(Layout(2))))
+    assert Recorder(Addition(2)).table().shape == (0, len(Addition(2).curve_columns))
 
 
 # Their file.
@@ -295,7 +286,7 @@ def test_a_recorder_of_nothing_has_an_empty_table():
 @pytest.fixture
 def curves():
     """Curves of two digits, with losses from 1e-7 to 20, so that all lengths of numbers are in the file."""
-    layout = Layout(2)
+    layout = Addition(2)
     tokens, losses, right = tensors_of(random_steps(3, 2, n_steps=40, batch=2), layout)
     return Curves(layout, rows_of(tokens, losses * torch.logspace(-6, 1, 40).double()[:, None, None], right, layout))
 
@@ -307,12 +298,12 @@ def write(directory, raw):
 
 
 def test_the_file_reads_back_to_five_significant_digits(curves, tmp_path):
-    read = read_curves(write(tmp_path, to_csv_gz(curves)), curves.layout)
-    assert read.layout == curves.layout
+    read = read_curves(write(tmp_path, to_csv_gz(curves)), curves.task)
+    assert read.task == curves.task
     assert curves.values.isnan().any()
     torch.testing.assert_close(read.values, curves.values, rtol=5e-5, atol=0, equal_nan=True)
     assert not torch.allclose(read.values, curves.values, rtol=1e-6, atol=0, equal_nan=True)
-    for name in column_names(curves.layout):
+    for name in curves.task.curve_columns:
         if name.endswith(".cases"):
             assert torch.equal(read[name], curves[name])
     assert to_csv_gz(read) == to_csv_gz(curves)
@@ -321,7 +312,7 @@ def test_the_file_reads_back_to_five_significant_digits(curves, tmp_path):
 def test_the_file_is_a_table_with_steps_from_0_and_nothing_where_there_is_no_value(curves):
     lines = gzip.decompress(to_csv_gz(curves)).decode().split("\n")
     assert lines.pop() == ""
-    names = ["step", *column_names(curves.layout)]
+    names = ["step", *curves.task.curve_columns]
     assert lines[0] == ",".join(names)
     for step, line in enumerate(lines[1:]):
         row = dict(zip(names, line.split(","), strict=True))
@@ -334,8 +325,8 @@ def test_the_file_is_a_table_with_steps_from_0_and_nothing_where_there_is_no_val
 
 
 def test_a_case_count_has_all_its_digits(tmp_path):
-    layout = Layout(1)
-    values = torch.full((1, len(column_names(layout))), 1234567.0).double()
+    layout = Addition(1)
+    values = torch.full((1, len(layout.curve_columns)), 1234567.0).double()
     lines = gzip.decompress(to_csv_gz(Curves(layout, values))).decode().splitlines()
     row = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     assert (row["BA.D0"], row["BA.D0.cases"]) == ("1.2346e+06", "1234567")
@@ -344,27 +335,27 @@ def test_a_case_count_has_all_its_digits(tmp_path):
 def test_the_same_curves_are_the_same_bytes_at_any_time(curves, monkeypatch):
     first = to_csv_gz(curves)
     monkeypatch.setattr("time.time", lambda: 2e9)
-    copy = Curves(curves.layout, curves.values.clone())
+    copy = Curves(curves.task, curves.values.clone())
     assert to_csv_gz(copy) == first
     copy.values[0, 0] *= 1.01
     assert to_csv_gz(copy) != first
 
 
 def test_a_run_without_a_step_can_be_read_back(tmp_path):
-    nothing = Curves(Layout(2), Recorder(Layout(2)).table())
-    read = read_curves(write(tmp_path, to_csv_gz(nothing)), Layout(2))
+    nothing = Curves(Addition(2), Recorder(Addition(2)).table())
+    read = read_curves(write(tmp_path, to_csv_gz(nothing)), Addition(2))
     assert read.values.shape == nothing.values.shape
 
 
 def header(layout):
-    return ",".join(["step", *column_names(layout)]) + "\n"
+    return ",".join(["step", *layout.curve_columns]) + "\n"
 
 
 def row_of(layout, *first):
-    return ",".join(["0", *first, *["1"] * (len(column_names(layout)) - len(first))]) + "\n"
+    return ",".join(["0", *first, *["1"] * (len(layout.curve_columns) - len(first))]) + "\n"
 
 
-TWO = Layout(2)
+TWO = Addition(2)
 BROKEN = {
     "empty": b"",
     "empty inside": gzip.compress(b""),
@@ -381,7 +372,7 @@ BROKEN = {
     "rows that are all short": gzip.compress((header(TWO) + "0,1,2\n1,2,3\n").encode()),
     "rows that are all long": gzip.compress((header(TWO) + row_of(TWO)[:-1] + ",7\n").encode()),
     "a cell without end": gzip.compress((header(TWO) + row_of(TWO, "1" * 200_000)).encode()),
-    "five digits": gzip.compress((header(Layout(5)) + row_of(Layout(5))).encode()),
+    "five digits": gzip.compress((header(Addition(5)) + row_of(Addition(5))).encode()),
     "other columns": gzip.compress((header(TWO) + row_of(TWO)).replace("US9.any", "US9.all").encode()),
 }
 
@@ -400,12 +391,12 @@ def test_a_broken_file_is_an_error_of_one_line(raw, tmp_path):
     assert not text.endswith("found ; restore them")
 
 
-@pytest.mark.parametrize("other", [Layout(1), Layout(3), Layout(20, "equals")], ids=str)
+@pytest.mark.parametrize("other", [Addition(1), Addition(3), Addition(20, "equals")], ids=str)
 def test_curves_of_another_layout_are_refused(other, curves, tmp_path):
     path = write(tmp_path, to_csv_gz(curves))
     expected = f"{path}: expected learning curves as `harness train` writes them, found other columns; restore them"
     assert refusal(FixtureError, read_curves, path, other) == expected
-    assert len(read_curves(path, Layout(2, "equals")).values) == 40  # what is told does not depend on the equals sign
+    assert len(read_curves(path, Addition(2, "equals")).values) == 40  # what is told does not depend on the equals sign
 
 
 def test_a_file_that_is_not_there_is_an_error_that_says_who_writes_one(tmp_path):
@@ -422,7 +413,7 @@ def test_a_file_that_is_not_there_is_an_error_that_says_who_writes_one(tmp_path)
 @pytest.fixture(scope="module")
 def told():
     """Seven steps of two questions of two digits: the last five count."""
-    layout = Layout(2)
+    layout = Addition(2)
     plain, carried, nine = Question(11, 11), Question(16, 17), Question(46, 57)  # BA; UC1 in D1; US9 in D1
     batches = [
         [plain, nine], [plain, carried], [plain, carried], [plain, plain], [plain, carried], [plain, plain],
@@ -466,13 +457,13 @@ def test_the_table_of_final_losses_is_by_digit_and_sub_task(told):
 
 @pytest.mark.parametrize("n", [1, 5, 12])
 def test_digits_have_their_names_in_every_table(n):
-    curves = curves_of(random_steps(1, n, 2, 2), Layout(n))
+    curves = curves_of(random_steps(1, n, 2, 2), Addition(n))
     assert [row["digit"] for row in final_losses(curves)] == ["all", *(f"A{k}" for k in range(n, -1, -1))]
     assert not any("digit 0" in str(row) for row in final_losses(curves))
 
 
 def test_fewer_steps_than_five_are_all_there_is():
-    curves = curves_of([([Question(1, 2)], [[1, 2]], [1]), ([Question(1, 2)], [[3, 6]], [1])], Layout(1))
+    curves = curves_of([([Question(1, 2)], [[1, 2]], [1]), ([Question(1, 2)], [[3, 6]], [1])], Addition(1))
     assert (curves.final("loss"), curves.final("A1"), curves.final("BA.D0")) == (3, 2, 4)
 
 
@@ -488,7 +479,7 @@ def test_a_sentence_tells_how_often_each_sub_task_came_up(told):
 # Their figures.
 
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
-SHOWN = {n: curves_of(random_steps(n, n, 30, 8), Layout(n)) for n in (1, 2, 5)}
+SHOWN = {n: curves_of(random_steps(n, n, 30, 8), Addition(n)) for n in (1, 2, 5)}
 
 
 def texts(svg):
@@ -501,10 +492,10 @@ def test_every_series_of_a_figure_is_a_column(n):
     figures = figures_of(SHOWN[n])
     columns = [f"D{k}" for k in range(n - 1, -1, -1)]
     assert list(figures) == ["all-digits", "per-digit", "per-task", "BA", "UC1", "US9", *columns]
-    assert set(CARD_FIGURES) <= set(figures)
+    assert card_figures(SHOWN[n]) == ("all-digits", "per-digit", "per-task")
     shown = {name for series in figures.values() for name in series}
-    assert shown == set(SHOWN[n].layout.answer_digits) | set(series_names(SHOWN[n].layout)) | {"loss"}
-    assert shown <= set(column_names(SHOWN[n].layout))
+    assert shown == set(SHOWN[n].task.answer_tokens) | set(SHOWN[n].task.series.names) | {"loss"}
+    assert shown <= set(SHOWN[n].task.curve_columns)
 
 
 def test_the_figures_show_what_they_are_named_after():
@@ -552,6 +543,6 @@ def test_a_figure_names_its_lines_by_digit_and_sub_task():
 def test_a_long_run_is_also_shown_close_up(n_steps, spans):
     assert FIRST_STEPS == 1200
     values = SHOWN[1].values.repeat(n_steps // 30 + 1, 1)[:n_steps]
-    written = texts(draw(Curves(Layout(1), values), "all-digits", "svg"))
+    written = texts(draw(Curves(Addition(1), values), "all-digits", "svg"))
     assert [text for text in written if text in ("whole run", "first 1,200 steps")] == spans
     assert written.count("nats per digit") == len(spans)

@@ -32,9 +32,9 @@ from harness.specs.pins import read_pin, recipe_hash
 from harness.specs.recipe import Hardest, Optimiser
 from harness.training import runs as making
 from harness.training.accuracy import measure_accuracy
-from harness.training.curves import column_names, final_losses, read_curves, task_shares
+from harness.training.curves import final_losses, read_curves, task_shares
 from harness.training.loop import Training
-from harness.training.plots import CARD_FIGURES, figures_of
+from harness.training.plots import figures_of
 from harness.training.runs import TrainingResult, ensure_trained, train_fixture
 
 ROOT = Path("fixtures")
@@ -42,7 +42,7 @@ TINY = ROOT / "tiny"
 STEPS = 60
 QUICK = {"n_digits": 1, "n_layers": 1, "steps": STEPS, "optimiser": {"lr": 3e-3}}  # trained in a quarter of a second
 HOWS = ["missing", "resume", "fresh"]
-FIGURES = {f"curves-{figure}.png" for figure in CARD_FIGURES}
+FIGURES = {f"curves-{figure}.png" for figure in ("all-digits", "per-digit", "per-task")}
 ALL_FILES = {RECIPE, WEIGHTS, PIN, CARD, CURVES, LOCK, *FIGURES}
 
 
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(making, "CHECKPOINT_EVERY", 20)
-    monkeypatch.setattr("harness.training.plots.CARD_FIGURES", ())  # drawing takes longer than all the rest
+    monkeypatch.setattr("harness.training.plots.card_figures", lambda curves: ())  # drawing takes longer than the rest
 
 
 def write_recipe(**fields):
@@ -144,7 +144,7 @@ def rows_of(trained):
 def test_the_curves_have_a_row_for_every_step(trained):
     rows = rows_of(trained)
     assert [int(row["step"]) for row in rows] == list(range(STEPS))
-    assert [*rows[0]][1:] == list(column_names(make_recipe(**QUICK).layout))
+    assert [*rows[0]][1:] == list(make_recipe(**QUICK).task.curve_columns)
     losses = [float(row["loss"]) for row in rows]
     assert losses[0] > 2.5 > 2.35 > losses[-1]  # at first a guess among 13 words or so
 
@@ -167,7 +167,7 @@ def test_a_trained_fixture_loads_with_the_accuracy_that_is_pinned(trained):
 
 def test_the_card_has_the_final_losses_and_the_figures(trained):
     card, _, training = trained.files[CARD].decode().partition("## Training\n")
-    curves = read_curves(trained.directory / CURVES, make_recipe(**QUICK).layout)
+    curves = read_curves(trained.directory / CURVES, make_recipe(**QUICK).task)
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in training.splitlines() if line.startswith("|")]
     assert table[0] == ["digit", "loss", "BA", "UC1", "US9"]
     losses = final_losses(curves)
@@ -263,10 +263,10 @@ def test_late_steps_learn_from_the_hardest_of_what_they_draw_and_record_all_of_i
     assert all(torch.equal(weight, plain.weights[name]) for name, weight in ours.weights.items())
     copy = torch.Generator()
     copy.set_state(ours.generator.get_state())
-    pool = ours.task.training_batch(24, copy, ours.recipe.enriched)
+    pool = ours.task.training_batch(24, copy, ours.recipe.shares)
     losses = plain.losses(pool)[0].detach().mean(1).tolist()
     hardest = sorted(range(24), key=lambda question: -losses[question])[:8]
-    plain.draw_batch = lambda: pool[hardest]
+    plain.draw_batch = lambda: pool[torch.tensor(hardest)]
     ours.advance()
     plain.advance()
     assert all(torch.equal(weight, plain.weights[name]) for name, weight in ours.weights.items())
@@ -750,7 +750,7 @@ def test_what_was_trained_is_trained_anew_only_where_always(trained, copied, pol
     ensure_trained(FixtureRef("tiny", ROOT), policy, "cpu")
     assert ((TINY / WEIGHTS).read_bytes() != before) == (policy == "always")
     if policy == "always":
-        assert load().recipe.seed == 1
+        assert load().recipe.run.seed == 1
     else:
         assert "the weights are stale" in refusal(FixtureError, load)
 
@@ -814,7 +814,7 @@ def test_train_fresh_makes_new_weights(trained, copied):
     assert main(["train", "tiny", *WHERE]) == 2
     assert files() == {**copied, RECIPE: recipe_text(**QUICK, **{"seed": 1}).encode()}
     assert main(["train", "tiny", "--fresh", *WHERE]) == 0
-    assert load().recipe.seed == 1
+    assert load().recipe.run.seed == 1
 
 
 @pytest.mark.parametrize(
@@ -845,7 +845,7 @@ def test_fresh_and_resume_together_are_refused(capsys):
 def test_curves_prints_the_final_losses_and_draws_every_figure(capsys, copied):
     assert main(["curves", "tiny", "--format=png", "--out=figures", "--fixtures=fixtures"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    curves = read_curves(TINY / CURVES, make_recipe(**QUICK).layout)
+    curves = read_curves(TINY / CURVES, make_recipe(**QUICK).task)
     heading = "Final losses (mean of the last five steps, nats per digit):"
     assert lines[0] == f"tiny: {STEPS} steps. {heading}"
     assert [line.split()[:2] for line in lines[3:-2]] == [[row["digit"], row["loss"]] for row in final_losses(curves)]

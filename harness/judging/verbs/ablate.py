@@ -10,8 +10,8 @@ from harness.base.errors import MeasurementError, Problem
 from harness.base.intervals import exact_interval, mean_interval
 from harness.judging.answers import Ablated
 from harness.judging.controls import CONTROL_N, CONTROL_SEED
-from harness.judging.measurement import DigitCount, Measurement
-from harness.judging.mutants import moves, other_digits
+from harness.judging.measurement import Measurement, TokenCount
+from harness.judging.mutants import moves, other_tokens
 from harness.judging.requests import Ablation, Request, ablation_of
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import (
@@ -30,7 +30,7 @@ from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.questions import Questions, Sample
 
-Counts = Sequence[DigitCount]
+Counts = Sequence[TokenCount]
 H = TypeVar("H", bound=Hypothesis)
 
 
@@ -49,7 +49,7 @@ class AblatingVerb(Verb[H]):
         """Return the measurement, and a comparison for each answer token, for the loss and for each sibling."""
         own, *others = (answer.measurement for answer in answers)
         names = claim.siblings if claim.expect.only_here else ()
-        beside = {name: other.digits for name, other in zip(names, others, strict=True)}
+        beside = {name: other.tokens for name, other in zip(names, others, strict=True)}
         return own, self.comparisons(claim, own, beside)
 
     def comparisons(
@@ -63,7 +63,7 @@ class AblatingVerb(Verb[H]):
         """
         require_accuracy(claim, m.clean_accuracy)
         beside = (self.compare_sibling(claim, name, counts) for name, counts in (siblings or {}).items())
-        return (*(_compare_digit(claim, digit) for digit in m.digits), *_compare_loss(claim, m), *beside)
+        return (*(_compare_token(claim, token) for token in m.tokens), *_compare_loss(claim, m), *beside)
 
     def compare_sibling(self, claim: H, name: str, counts: Counts) -> Comparison:
         """Return the row of a sibling; it is contradicted if the sibling shows the same effect as the claim's nodes.
@@ -71,7 +71,7 @@ class AblatingVerb(Verb[H]):
         Same effect for `ablate`: all tokens in `fails` fail. For `keep`: all stay right with one more node ablated.
         """
         fail = not self.keeps
-        telling = [count for count in counts if count.digit in claim.telling]
+        telling = [count for count in counts if count.token in claim.telling]
         findings = {_found(claim, count, fail)[2] if count.asked else "undecided" for count in telling}
         too: Finding = (
             "contradicted" if "contradicted" in findings else "undecided" if "undecided" in findings else "holds"
@@ -80,7 +80,7 @@ class AblatingVerb(Verb[H]):
         best = (min if fail else max)(telling, key=lambda count: count.wrong / max(count.asked, 1))
         low, high, _ = _found(claim, best, fail) if best.asked else (None, None, None)
         return Comparison(
-            subject=name, kind="fails", expects="unlike" if fail else "needed", finding=opposite(too), token=best.digit,
+            subject=name, kind="fails", expects="unlike" if fail else "needed", finding=opposite(too), token=best.token,
             value=best.wrong / max(best.asked, 1), k=best.wrong, n=best.asked, low=low, high=high,
             threshold=straddled(too, low, high, _threshold(claim, fail)),
         )  # fmt: skip
@@ -105,13 +105,13 @@ class AblatingVerb(Verb[H]):
         if claim.siblings:
             own, *others = rest[: 1 + len(claim.siblings)]
             rows = [
-                self.compare_sibling(asked, name, other.digits)
+                self.compare_sibling(asked, name, other.tokens)
                 for name, other in zip(claim.siblings, others, strict=True)
             ]
         alone = self.without_siblings(claim)
         measured = zip(METHODS, rest[-len(METHODS) :], strict=True)
         methods = {method: verdict_of(alone, self.comparisons(alone, found)) for method, found in measured}
-        ranked_by = None if own is None or self.keeps else self.compare_sibling(asked, "", own.digits).value
+        ranked_by = None if own is None or self.keeps else self.compare_sibling(asked, "", own.tokens).value
         return Controls(put_back, ranked_by, tuple(rows), methods)
 
     def control_questions(self, claim: H) -> Questions:
@@ -125,7 +125,7 @@ class Ablate(AblatingVerb[Hypothesis]):
 
     def mutants(self, claim: Hypothesis) -> Iterator[Mutant]:
         """Yield the claim with other nodes, with nothing or more ablated, and with other tokens."""
-        expect, digits = claim.expect, claim.shape.layout.answer_digits
+        expect, task = claim.expect, claim.shape.task
         if expect.fails or expect.loss_above is not None:
             for kind, nodes in moves(claim.nodes, claim.shape):
                 if set(expect.fails) <= reach(nodes, claim.shape):
@@ -134,10 +134,10 @@ class Ablate(AblatingVerb[Hypothesis]):
         else:
             wide = tuple(sorted({*claim.nodes, *_wider(claim)}))
             yield Mutant("wider", replace(claim, nodes=wide, ablate=(write_nodes(wide),)))
-        for kind, fails in other_digits(expect.fails, digits):
+        for kind, fails in other_tokens(expect.fails, task):
             if set(fails) <= claim.reach:
-                may = tuple(digit for digit in expect.may_fail if digit not in fails)
-                ordered = tuple(digit for digit in digits if digit in fails)
+                may = tuple(token for token in expect.may_fail if token not in fails)
+                ordered = tuple(token for token in task.answer_tokens if token in fails)
                 yield Mutant(kind, replace(claim, expect=replace(expect, fails=ordered, may_fail=may)))
 
 
@@ -145,44 +145,49 @@ VERB = Ablate()
 
 
 def _wider(h: Hypothesis) -> Nodes:
-    """Return what is ablated besides: the stream where the nodes are, or where they are streams, at the next step."""
-    streams = [Node(node.step, node.layer, "resid") for node in h.nodes if node.kind != "resid"]
-    last = h.shape.layout.n_ctx - 1
-    following = [Node(n.step + 1, n.layer, "resid") for n in h.nodes if n.kind == "resid" and n.step < last]
-    return (*streams, *following)
+    """Return what is ablated besides: the stream where the nodes are, or where they are streams, at the next step.
+
+    Of streams at a named position: those at the other ones.
+    """
+    task = h.shape.task
+    streams = [Node(node.step, node.layer, "resid", at=node.at) for node in h.nodes if node.kind != "resid"]
+    of_streams = [node for node in h.nodes if node.kind == "resid"]
+    following = [replace(n, step=n.step + 1) for n in of_streams if not n.at and n.step < task.n_ctx - 1]
+    elsewhere = [replace(n, at=name) for n in of_streams if n.at for name in task.positions]
+    return (*streams, *following, *elsewhere)
 
 
-def _compare_digit(h: Hypothesis, count: DigitCount) -> Comparison:
-    should_fail = count.digit in h.expect.fails
+def _compare_token(h: Hypothesis, count: TokenCount) -> Comparison:
+    should_fail = count.token in h.expect.fails
     low, high = None, None
-    if count.digit not in h.reach:
+    if count.token not in h.reach:
         finding: Finding = "by construction"
         if count.wrong:
             raise MeasurementError(
                 Problem(
-                    f"{count.digit} untouched, which {h.target} cannot reach", f"{count.wrong} failures",
+                    f"{count.token} untouched, which {h.target} cannot reach", f"{count.wrong} failures",
                     "this is a defect of the engine or of the model's masking; please report it", h.path, h.line, 1,
                 )
             )  # fmt: skip
-    elif count.digit in h.expect.may_fail:
+    elif count.token in h.expect.may_fail:
         finding = "not compared"
     elif count.asked == 0:
         found = f"0 of {count.excluded} right"
         raise MeasurementError(
-            Problem(f"questions whose clean run gets {count.digit} right", found, "ask others", h.path, h.line, 1)
+            Problem(f"questions whose clean run gets {count.token} right", found, "ask others", h.path, h.line, 1)
         )
     else:
         low, high, finding = _found(h, count, should_fail)
-    expects, at_least, at_most = _expectation(h, count.digit)
+    expects, at_least, at_most = _expectation(h, count.token)
     return Comparison(
-        subject=count.digit, kind="fails", expects=expects, at_least=at_least, at_most=at_most, finding=finding,
+        subject=count.token, kind="fails", expects=expects, at_least=at_least, at_most=at_most, finding=finding,
         value=count.wrong / count.asked if count.asked else 0.0, k=count.wrong, n=count.asked, low=low, high=high,
         excluded=count.excluded, threshold=straddled(finding, low, high, _threshold(h, should_fail)),
     )  # fmt: skip
 
 
-def _found(h: Hypothesis, count: DigitCount, should_fail: bool) -> tuple[float | None, float | None, Finding]:
-    """Return the interval of a digit's failure rate (None for a census) and the finding."""
+def _found(h: Hypothesis, count: TokenCount, should_fail: bool) -> tuple[float | None, float | None, Finding]:
+    """Return the interval of a token's failure rate (None for a census) and the finding."""
     if h.questions.census:
         return None, None, _census(should_fail, count.wrong, count.wrong / count.asked, h)
     low, high = exact_interval(count.wrong, count.asked, h.confidence)
@@ -212,12 +217,12 @@ def _threshold(h: Hypothesis, should_fail: bool) -> float | None:
     return h.expect.fail_rate if should_fail else h.expect.intact_rate
 
 
-def _expectation(h: Hypothesis, digit: str) -> tuple[Expects, float | None, float | None]:
+def _expectation(h: Hypothesis, token: str) -> tuple[Expects, float | None, float | None]:
     """Return what is expected of a token, and the bounds of its failure rate."""
-    if digit in h.expect.may_fail:
+    if token in h.expect.may_fail:
         return "free", None, None
-    rate = _threshold(h, digit in h.expect.fails)
-    if digit in h.expect.fails:
+    rate = _threshold(h, token in h.expect.fails)
+    if token in h.expect.fails:
         return "some" if rate is None else "bounds", rate, None
     return "none" if rate is None else "bounds", None, rate
 

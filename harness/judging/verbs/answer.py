@@ -18,15 +18,14 @@ from harness.judging.requests import CleanAnswers, Request
 from harness.judging.verb import Verb
 from harness.judging.verdict import Comparison, straddled, within_bounds
 from harness.specs.verbs.answer import Answer
-from harness.tasks.answers import answers as answers_in
 
 
 @dataclass(frozen=True)
 class FixtureAnswers:
     """What one fixture answered."""
 
-    right: Bool[Tensor, "question subject"]
-    loss: Float[Tensor, " question"]  # nats per token that is asked about, teacher-forced
+    right: Bool[Tensor, "prompt subject"]
+    loss: Float[Tensor, " prompt"]  # nats per token that is asked about, teacher-forced
     examples: tuple[Example, ...]  # some of the questions that were answered wrong
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,17 +68,17 @@ VERB = AnswerVerb()
 
 
 def _counted(claim: Answer, found: Answered) -> FixtureAnswers:
-    layout, predicted, truth = found.fixture.layout, found.predicted, answers_in(found.tokens, found.fixture.layout)
-    right = predicted == truth
+    task, predicted, prompts = found.fixture.task, found.predicted, found.prompts
+    right = prompts.right.contains(predicted)
     whole = right.all(1)
-    places = [layout.answer_digits.index(digit) for digit in claim.digits]
+    places = [task.answer_tokens.index(token) for token in claim.tokens]
     rows = (~(right[:, places].all(1) if places else whole)).nonzero().squeeze(1)[:EXAMPLES]
-    task = found.fixture.task
+    asked = prompts[rows]
     examples = [
-        example_of(question, answered, wanted, layout, case)
-        for question, answered, wanted, case in zip(
-            task.texts(found.tokens[rows]), predicted[rows].tolist(), truth[rows].tolist(),
-            task.cases_of(found.tokens[rows]), strict=True,
+        example_of(prompt, answered, wrong, wanted, task, case)
+        for prompt, answered, wrong, wanted, case in zip(
+            asked.texts(), predicted[rows].tolist(), (~right[rows]).tolist(), asked.answers.tolist(), asked.cases(),
+            strict=True,
         )
     ]  # fmt: skip
     losses = found.clean.loss[:, places] if places else found.clean.loss

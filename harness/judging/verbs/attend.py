@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
+from harness.base.errors import MeasurementError, Problem
 from harness.base.intervals import mean_interval_within
 from harness.judging.answers import Attended
 from harness.judging.mutants import moves
@@ -17,7 +20,7 @@ from harness.judging.verdict import Comparison, require_accuracy, straddled, wit
 from harness.specs.nodes import reach
 from harness.specs.siblings import write_nodes
 from harness.specs.verbs.attend import Attend
-from harness.tasks.answers import answers as answers_in
+from harness.tasks.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -62,24 +65,64 @@ class AttendVerb(Verb[Attend]):
         """Yield the claim of other heads, and of other steps that are looked at."""
         if claim.at_least is None:
             return
+        node, steps = claim.nodes[0], [place for place in claim.places if isinstance(place, int)]
         for kind, there in moves(claim.nodes, claim.shape):
-            if reach(there, claim.shape) and max(claim.steps) <= there[0].step:
+            if reach(there, claim.shape) and (node.at or max(steps, default=0) <= there[0].step):
                 yield Mutant(kind, replace(claim, nodes=there, node_text=write_nodes(there)))
+        if node.at or len(steps) < len(claim.places):  # only steps have a next one
+            return
         for by in (-1, 1):
-            steps = tuple(step + by for step in claim.steps)
-            if min(steps) >= 0 and max(steps) <= claim.nodes[0].step:
-                yield Mutant(f"to{by:+d}", replace(claim, steps=steps, to=tuple(f"S{step}" for step in steps)))
+            moved = tuple(step + by for step in steps)
+            if min(moved) >= 0 and max(moved) <= node.step:
+                yield Mutant(f"to{by:+d}", replace(claim, places=moved, to=tuple(f"S{step}" for step in moved)))
 
 
 VERB = AttendVerb()
 
 
 def _shares(claim: Attend, found: Attended) -> AttentionShares:
-    layout = found.fixture.layout
     weights = torch.stack([found.patterns[node].double() for node in claim.nodes]).mean(0)
-    accuracy = float((found.clean.predicted == answers_in(found.tokens, layout)).all(1).double().mean())
+    accuracy = float(found.prompts.right.contains(found.clean.predicted).all(1).double().mean())
     require_accuracy(claim, accuracy)
-    shares = weights.mean(0).tolist()
-    masses = weights[:, list(claim.steps)].sum(1).tolist()
-    by_step = {f"S{step} {layout.names[step]}": round(shares[step], 4) for step in range(claim.nodes[0].step + 1)}
-    return AttentionShares(accuracy, tuple(masses), by_step)
+    steps = [place for place in claim.places if isinstance(place, int)]
+    if len(steps) == len(claim.places) and weights.shape[1] == 1 and not claim.nodes[0].at:
+        masses = weights[:, 0, steps].sum(1)
+    else:
+        masses = (weights * _looked_at(claim, found.prompts, weights)).sum(-1).mean(1)
+    return AttentionShares(accuracy, tuple(masses.tolist()), _by_place(claim, found.prompts, weights.mean(1)))
+
+
+def _looked_at(
+    claim: Attend, prompts: Batch, weights: Float[Tensor, "prompt index key"]
+) -> Bool[Tensor, "prompt index key"]:
+    """Return whether each key is one of those that the claim names.
+
+    Where the head and what it looks at are each at several positions, these are paired by index.
+
+    Raises:
+        MeasurementError: the head cannot see such a key, or the positions cannot be paired.
+    """
+    n, size, _ = weights.shape
+    node, mask = claim.nodes[0], torch.zeros_like(weights, dtype=torch.bool)
+    from_ = prompts.positions[node.at] if node.at else torch.full((n, 1), node.step)
+    for place in claim.places:
+        to = torch.full((n, 1), place) if isinstance(place, int) else prompts.positions[place]
+        if size > 1 and to.shape[1] not in (1, size):
+            expected = f"one position {place}, or {size}, as many as of {node.at}"
+            raise MeasurementError(Problem(expected, str(to.shape[1]), "name another", claim.path, claim.line, 1))
+        paired = to if size == 1 else to.expand(-1, size)
+        if bool((paired > from_).any()):
+            expected, fix = f"positions that {node} can see", "name one that stands before it, or there"
+            found = f"{place}, which comes later in some {claim.shape.task.nouns.prompts}"
+            raise MeasurementError(Problem(expected, found, fix, claim.path, claim.line, 1))
+        mask.scatter_(2, paired.unsqueeze(1) if size == 1 else paired.unsqueeze(2), value=True)
+    return mask
+
+
+def _by_place(claim: Attend, prompts: Batch, weights: Float[Tensor, "prompt key"]) -> dict[str, float]:
+    """Return the mean share on each step that the head can see, or on each named position where steps differ."""
+    node, names = claim.nodes[0], claim.shape.task.names
+    if names and not node.at:
+        shares = weights.mean(0).tolist()
+        return {f"S{step} {names[step]}": round(shares[step], 4) for step in range(node.step + 1)}
+    return {name: round(float(weights.gather(1, at).mean()), 4) for name, at in prompts.positions.items()}

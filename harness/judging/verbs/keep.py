@@ -26,7 +26,7 @@ class KeepVerb(AblatingVerb[Keep]):
 
     def mutants(self, claim: Keep) -> Iterator[Mutant]:
         """Yield the claim with other nodes kept, with nothing kept, and with one more token that stays right."""
-        kinds, digits = {node.kind for node in claim.kept}, claim.shape.layout.answer_digits
+        kinds, tokens = {node.kind for node in claim.kept}, claim.shape.task.answer_tokens
         every = [node for node in all_nodes(claim.shape) if node.kind in kinds]
 
         def keeping(kind: str, kept: Nodes) -> Mutant:
@@ -35,11 +35,11 @@ class KeepVerb(AblatingVerb[Keep]):
 
         yield from (keeping(kind, nodes) for kind, nodes in moves(claim.kept, claim.shape))
         yield keeping("keep nothing", ())
-        for digit in digits:
-            if digit not in claim.digits:
-                named = tuple(d for d in digits if d in (*claim.digits, digit))
-                expect = replace(claim.expect, may_fail=tuple(d for d in digits if d not in named))
-                yield Mutant(f"add {digit}", replace(claim, digits=named, expect=expect))
+        for token in tokens:
+            if token not in claim.tokens:
+                named = tuple(d for d in tokens if d in (*claim.tokens, token))
+                expect = replace(claim.expect, may_fail=tuple(d for d in tokens if d not in named))
+                yield Mutant(f"add {token}", replace(claim, tokens=named, expect=expect))
 
 
 VERB = KeepVerb()

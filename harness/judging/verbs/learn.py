@@ -85,10 +85,10 @@ def measure_learning(claim: Learn) -> Learned:
     found = {}
     for name in claim.group:
         path, recipe = claim.fixtures / name / CURVES, recipe_of(FixtureRef(name, claim.fixtures))
-        curves = _read(path, recipe.layout)
-        if len(curves.values) != recipe.steps:
+        curves, due = _read(path, recipe.task), recipe.training.steps if recipe.training else 0
+        if len(curves.values) != due:
             steps = f"{len(curves.values):,}"
-            raise FixtureError(Problem(f"the curves of {recipe.steps:,} steps", steps, "restore them", str(path)))
+            raise FixtureError(Problem(f"the curves of {due:,} steps", steps, "restore them", str(path)))
         for series in (*claim.first, *claim.before):
             if bool(curves[series].isnan().all()):  # a series without any loss cannot be judged as learned or not
                 raise MeasurementError(Problem(f"losses of {series}", "none in any step", "claim another", str(path)))

@@ -20,17 +20,15 @@ from harness.base.intervals import exact_interval
 from harness.judging.answers import Interchanged
 from harness.judging.controls import CONTROL_N, CONTROL_SEED
 from harness.judging.measurement import EXAMPLES, Example, example_of
-from harness.judging.mutants import moves, other_digits
+from harness.judging.mutants import moves, other_tokens
 from harness.judging.requests import Ablation, Interchange, Request
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, Controls, opposite, require_accuracy, straddled, within_bounds
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.patch import Patch
-from harness.tasks.answers import answers as answers_in
 from harness.tasks.pairs import Drawn
 from harness.tasks.positions import Positions
 from harness.tasks.questions import PairSample, Sample
-from harness.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Patched:
     n: int  # bases
     excluded: int  # pairs, of both kinds, one of whose questions the clean model gets wrong
     clean_accuracy: float  # of all questions in the pairs
-    as_expected: Bool[Tensor, "pair digit"]  # of pairs that differ
+    as_expected: Bool[Tensor, "pair answer"]  # of pairs that differ
     unchanged: Bool[Tensor, " pair"]  # of pairs that agree: no token changed
     examples: dict[str, tuple[Example, ...]]  # token, or "agreeing" → pairs that did not do what was expected
 
@@ -87,20 +85,20 @@ class PatchVerb(Verb[Patch]):
 
     def mutants(self, claim: Patch) -> Iterator[Mutant]:
         """Yield the claim with other nodes, with none, and with other tokens."""
-        digits = claim.shape.layout.answer_digits
+        tokens = claim.shape.task.answer_tokens
 
         def possible(changed: Patch) -> bool:
-            can = changed.reach & set(claim.variable.digits(claim.shape.layout))
-            return bool(changed.digits) and set(changed.digits) <= can
+            can = changed.reach & set(claim.variable.answer_tokens(claim.shape.task))
+            return bool(changed.tokens) and set(changed.tokens) <= can
 
         for kind, nodes in moves(claim.nodes, claim.shape):
             there = replace(claim, nodes=nodes, node_text=write_nodes(nodes))
             if possible(there):
                 yield Mutant(kind, there)
         yield Mutant("no-op", replace(claim, nodes=(), node_text="nothing"))
-        for kind, named in other_digits(claim.digits, digits):
-            may = tuple(digit for digit in claim.may_change if digit not in named)
-            changed = replace(claim, digits=tuple(digit for digit in digits if digit in named), may_change=may)
+        for kind, named in other_tokens(claim.tokens, claim.shape.task):
+            may = tuple(token for token in claim.may_change if token not in named)
+            changed = replace(claim, tokens=tuple(token for token in tokens if token in named), may_change=may)
             if possible(changed):
                 yield Mutant(kind, changed)
 
@@ -110,7 +108,7 @@ VERB = PatchVerb()
 
 def interchange_of(claim: Patch, siblings: Iterable[Nodes] = ()) -> Interchange:
     """Return the interchange that a claim asks for, of its nodes and of others."""
-    return Interchange(claim.ref, claim.questions, claim.variable, claim.digits, (claim.nodes, *siblings))
+    return Interchange(claim.ref, claim.questions, claim.variable, claim.tokens, (claim.nodes, *siblings))
 
 
 def _controlled(claim: Patch) -> Patch:
@@ -118,16 +116,16 @@ def _controlled(claim: Patch) -> Patch:
     return replace(claim, gate=0.0, questions=questions)
 
 
-def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tensor, "pair digit"]]]:
+def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tensor, "pair answer"]]]:
     """Return the counts of the claim's nodes; and of each further set of nodes which tokens came out as expected.
 
     Raises:
         MeasurementError: the clean model is not accurate enough.
     """
-    drawn, layout = found.drawn, found.fixture.layout
-    truth = answers_in(drawn.bases, layout)
-    source_right = (found.source.predicted == answers_in(drawn.sources, layout)).all(1)
-    base_right = (found.base.predicted == truth).all(1)
+    drawn, task = found.drawn, found.fixture.task
+    truth = drawn.bases.answers
+    source_right = drawn.sources.right.contains(found.source.predicted).all(1)
+    base_right = drawn.bases.right.contains(found.base.predicted).all(1)
     accuracy = float(torch.cat([source_right, base_right]).double().mean())
     require_accuracy(claim, accuracy)
 
@@ -139,10 +137,10 @@ def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tenso
     agreeing = found.agreeing.predicted
     as_expected, unchanged = differing == drawn.expected, (agreeing == truth).all(1)
     examples = {
-        digit: _examples(drawn, drawn.differing, differing, drawn.expected, both[0] & ~as_expected[:, i], layout)
-        for i, digit in enumerate(layout.answer_digits)
+        token: _examples(drawn, drawn.differing, differing, drawn.expected, both[0] & ~as_expected[:, i], task)
+        for i, token in enumerate(task.answer_tokens)
     }
-    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, both[1] & ~unchanged, layout)
+    examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, both[1] & ~unchanged, task)
     own = Patched(len(drawn.bases), excluded, accuracy, as_expected[both[0]], unchanged[both[1]], examples)
     return own, [(other == drawn.expected)[both[0]] for other in others]
 
@@ -150,39 +148,43 @@ def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tenso
 def _examples(
     drawn: Drawn,
     donors: Int[Tensor, " pair"],
-    predicted: Int[Tensor, "pair digit"],
-    wanted: Int[Tensor, "pair digit"],
+    predicted: Int[Tensor, "pair answer"],
+    wanted: Int[Tensor, "pair answer"],
     rows: Bool[Tensor, " pair"],
-    layout: Positions,
+    task: Positions,
 ) -> tuple[Example, ...]:
     """Return the first few of these pairs, with what came out and what was expected."""
     chosen = rows.nonzero().squeeze(1)[:EXAMPLES]
-    asked = (task_of(layout).texts(tokens) for tokens in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
-    shown = zip(*asked, predicted[chosen].tolist(), wanted[chosen].tolist(), strict=True)
-    return tuple(example_of(base, found, right, layout, source=source) for source, base, found, right in shown)
+    asked = (prompts.texts() for prompts in (drawn.sources[donors[chosen]], drawn.bases[chosen]))
+    shown = zip(
+        *asked, predicted[chosen].tolist(), (predicted != wanted)[chosen].tolist(), wanted[chosen].tolist(), strict=True
+    )
+    return tuple(
+        example_of(base, found, wrong, right, task, source=source) for source, base, found, wrong, right in shown
+    )
 
 
-def compare_sibling(claim: Patch, name: str, as_expected: Bool[Tensor, "pair digit"]) -> Comparison:
+def compare_sibling(claim: Patch, name: str, as_expected: Bool[Tensor, "pair answer"]) -> Comparison:
     """Return the row of a sibling: how often all the claim's tokens follow it. If they do, it is contradicted."""
-    right = as_expected[:, [claim.shape.layout.answer_digits.index(digit) for digit in claim.digits]].all(1)
+    right = as_expected[:, [claim.shape.task.answer_tokens.index(token) for token in claim.tokens]].all(1)
     row = _follows(claim, name, right)
     return replace(row, expects="unlike", at_least=None, finding=opposite(row.finding))
 
 
 def _rows(claim: Patch, found: Patched) -> Iterator[Comparison]:
-    digits = claim.shape.layout.answer_digits
-    for i, digit in enumerate(digits):
+    tokens = claim.shape.task.answer_tokens
+    for i, token in enumerate(tokens):
         right = found.as_expected[:, i]
-        if digit in claim.digits:
-            yield _follows(claim, digit, right)
-        elif digit in claim.may_change:
+        if token in claim.tokens:
+            yield _follows(claim, token, right)
+        elif token in claim.may_change:
             k, n = int((~right).sum()), len(right)
-            yield Comparison(subject=digit, kind="changes", expects="free", finding="not compared",
+            yield Comparison(subject=token, kind="changes", expects="free", finding="not compared",
                              value=_share(k, n), k=k, n=n)  # fmt: skip
         else:
-            yield _stays(claim, digit, right)
-    if len(claim.digits) > 1:
-        places = [digits.index(digit) for digit in claim.digits]
+            yield _stays(claim, token, right)
+    if len(claim.tokens) > 1:
+        places = [tokens.index(token) for token in claim.tokens]
         yield _follows(claim, "jointly", found.as_expected[:, places].all(1))
     yield _stays(claim, "agreeing", found.unchanged)
 

@@ -1,4 +1,4 @@
-"""``ablate``, the claim that some answer digits fail if some nodes are ablated: keys, claim class and parser."""
+"""``ablate``, the claim that some answer tokens fail if some nodes are ablated: keys, claim class and parser."""
 
 from __future__ import annotations
 
@@ -9,37 +9,41 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from harness.specs.claim import Claim, How, bounds_in_words
-from harness.specs.keys import DEFAULT_GATE, ClaimModel, DigitName, NodeNames, QuestionsModel, Rate, RunsModel, Seed
-from harness.specs.methods import METHODS, Method
-from harness.specs.nodes import Node, reach, read_nodes
-from harness.specs.parsing import (
-    DEFAULT_REFERENCE,
-    FAIL_RATE,
-    INTACT_RATE,
-    ClaimParser,
-    as_text,
-    as_tuple,
+from harness.specs.keys import (
+    DEFAULT_GATE,
+    AnswerToken,
+    ClaimModel,
+    CorruptModel,
+    MethodKey,
+    NodeNames,
+    QuestionsModel,
+    Rate,
+    RunsModel,
+    Seed,
 )
+from harness.specs.methods import CORRUPT, EVERY_METHOD, METHODS
+from harness.specs.nodes import Node, reach, read_nodes
+from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE, ClaimParser, as_text, as_tuple
 from harness.specs.siblings import Nodes, named_siblings
-from harness.tasks.questions import Questions, Sample
+from harness.tasks.questions import Counterparts, Questions, Sample, Source
 
 
 class ExpectModel(RunsModel):
-    """Which answer digits fail; every digit not named must stay right."""
+    """Which answer tokens fail; every token not named must stay right."""
 
-    fails: list[DigitName] = Field(description="these digits fail; [] when nothing may")
-    may_fail: list[DigitName] = Field([], description="these digits may fail or not")
+    fails: list[AnswerToken] = Field(description="these tokens fail; [] when nothing may")
+    may_fail: list[AnswerToken] = Field([], description="these tokens may fail or not")
     fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
     intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
-    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
-    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
+    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer token, mean")
     only_here: bool = Field(False, description="no other head there, and no other step, makes all of `fails` fail too")
 
 
 class AblatingModel(ClaimModel):
     """What claims share whose nodes are ablated."""
 
-    method: Method = Field("mean", description="what replaces a node's value")
+    method: MethodKey = Field("mean", description="what replaces a node's value; {corrupt: NAME}: its counterpart's")
     reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
     seed: Seed | None = Field(None, description="of the donors, for `resample`")
     questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
@@ -52,16 +56,16 @@ class HypothesisModel(AblatingModel):
 
     ablate: NodeNames = Field(description="the nodes to ablate: S11L0H2, S12L0H0+H1, S0-S7, or a list")
     one_at_a_time: bool = Field(
-        False, description="each node on its own; a digit fails on a question if any one node breaks it"
+        False, description="each node on its own; a token fails on a question if any one node breaks it"
     )
-    expect: ExpectModel = Field(description="what happens to the digits")
+    expect: ExpectModel = Field(description="what happens to the tokens")
 
 
 @dataclass(frozen=True)
 class Expect:
     """What an ablation claim expects.
 
-    In a census a rate may be None: then `fails` fail at least once, and the other digits never fail.
+    In a census a rate may be None: then `fails` fail at least once, and the other tokens never fail.
     """
 
     fails: tuple[str, ...]
@@ -80,7 +84,7 @@ class Expect:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis(Claim):
-    """An ablation claim: these digits fail if these nodes are ablated."""
+    """An ablation claim: these tokens fail if these nodes are ablated."""
 
     verb: ClassVar[str] = "ablate"
     questions: Questions
@@ -88,24 +92,25 @@ class Hypothesis(Claim):
     nodes: tuple[Node, ...]
     one_at_a_time: bool
     method: How
+    counterpart: str = ""  # of method `corrupt`: which one
     reference: Questions
     seed: int
     expect: Expect
 
     @cached_property
     def reach(self) -> frozenset[str]:
-        """The answer digits that the intervention could change; all others stay by construction."""
+        """The answer tokens that the intervention could change; all others stay by construction."""
         return reach(self.nodes, self.shape)
 
     @cached_property
     def compared(self) -> tuple[str, ...]:
-        """The answer digits whose failure counts are compared, highest first: reachable and not in `may_fail`."""
-        digits = self.shape.layout.answer_digits
-        return tuple(d for d in digits if d in self.reach and d not in self.expect.may_fail)
+        """The answer tokens whose failure counts are compared, highest first: reachable and not in `may_fail`."""
+        tokens = self.shape.task.answer_tokens
+        return tuple(d for d in tokens if d in self.reach and d not in self.expect.may_fail)
 
     @property
     def comparisons(self) -> int:
-        """How many comparisons share the confidence; with `only_here`, each sibling adds one per digit in `telling`."""
+        """How many comparisons share the confidence; with `only_here`, each sibling adds one per token in `telling`."""
         own = len(self.compared) + (self.expect.says_loss and bool(self.reach))
         return own + (len(self.siblings) * len(self.telling) if self.expect.only_here else 0)
 
@@ -116,12 +121,12 @@ class Hypothesis(Claim):
 
     @property
     def telling(self) -> tuple[str, ...]:
-        """The digits that are measured to compare a sibling with these nodes."""
+        """The tokens that are measured to compare a sibling with these nodes."""
         return self.expect.fails
 
     @cached_property
     def siblings(self) -> dict[str, Nodes]:
-        """Other sets of nodes for which the claim could hold too, by name; empty if no digit is to fail."""
+        """Other sets of nodes for which the claim could hold too, by name; empty if no token is to fail."""
         return named_siblings(self.nodes, self.telling, self.shape) if self.telling else {}
 
     @property
@@ -140,9 +145,11 @@ class Hypothesis(Claim):
         return self.expect.may_fail
 
     @property
-    def replaced_by(self) -> Questions | None:
-        """The questions whose activations replace those of the nodes; None for zero ablation."""
-        method = METHODS.get(self.method)
+    def replaced_by(self) -> Source | None:
+        """The prompts whose activations replace those of the nodes; None for zero ablation."""
+        if self.method == CORRUPT:
+            return Counterparts(self.questions, self.counterpart, self.seed)
+        method = EVERY_METHOD.get(self.method)
         return None if method and not method.needs_reference else self.reference
 
     @property
@@ -158,17 +165,17 @@ class Hypothesis(Claim):
     @property
     def expected(self) -> str:
         """What is expected, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
-        expect = self.expect
+        expect, noun = self.expect, self.shape.task.nouns.token
         fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
-        others = len(expect.fails) + len(expect.may_fail) < self.shape.layout.n_answer
+        others = len(expect.fails) + len(expect.may_fail) < self.shape.task.n_answer
         parts = []
         if fails:
             rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
             parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
         if may:
-            parts.append(f"{may} may" if fails else f"only {may} may fail" if others else "any digit may fail")
+            parts.append(f"{may} may" if fails else f"only {may} may fail" if others else f"any {noun} may fail")
         if others and expect.intact_rate is not None:
-            parts.append(f"{'others' if parts else 'every digit fails'} < {100 * expect.intact_rate:g}%")
+            parts.append(f"{'others' if parts else f'every {noun} fails'} < {100 * expect.intact_rate:g}%")
         elif not parts:
             parts.append("nothing fails")
         parts += ["only here"] if expect.only_here else []
@@ -180,40 +187,40 @@ class AblatingParser(ClaimParser):
 
     def _ablating(self, model: AblatingModel) -> dict[str, Any]:
         """Return the fields that ``ablate`` and ``keep`` share, as keyword arguments."""
-        self._unused(model)
+        corrupt = model.method.corrupt if isinstance(model.method, CorruptModel) else ""
+        method = CORRUPT if isinstance(model.method, CorruptModel) else model.method
+        self._unused(model, method)
         reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
         if isinstance(reference, Sample) and reference.auto:
             self._report(("reference", "n"), "a number (a reference settles nothing)", "auto", "write n: 1000")
         return self.common(model) | {
-            "questions": self._questions(model.questions, "questions"), "method": model.method, "reference": reference,
-            "seed": model.seed or 0, "gate": model.gate, "by_construction": model.by_construction,
+            "questions": self._questions(model.questions, "questions"), "method": method, "counterpart": corrupt,
+            "reference": reference, "seed": model.seed or 0, "gate": model.gate,
+            "by_construction": model.by_construction,
         }  # fmt: skip
 
-    def _unused(self, model: AblatingModel) -> None:
-        method = METHODS[model.method]
-        if not method.needs_reference and model.reference is not None:
+    def _unused(self, model: AblatingModel, method: str) -> None:
+        needs = EVERY_METHOD[method]
+        if not needs.needs_reference and model.reference is not None:
             others = " or ".join(name for name, entry in METHODS.items() if entry.needs_reference)
-            self._report(
-                "reference", f"no reference with method {model.method}", "one", f"remove it, or choose {others}"
-            )
-        if not method.needs_seed and model.seed is not None:
+            self._report("reference", f"no reference with method {method}", "one", f"remove it, or choose {others}")
+        if not needs.needs_seed and model.seed is not None:
             seeded = " or ".join(name for name, entry in METHODS.items() if entry.needs_seed)
-            self._report("seed", f"a seed only with method {seeded}", f"method {model.method}", "remove it")
+            self._report("seed", f"a seed only with method {seeded}", f"method {method}", "remove it")
 
     def _possible(self, h: Hypothesis) -> None:
         """Refuse a claim that no model of this shape could satisfy, or that is wrongly called true by construction."""
-        layout = self.shape.layout
-        for digit in h.expect.fails:
-            if digit not in h.reach:
-                reachable = (
-                    f"only {', '.join(d for d in layout.answer_digits if d in h.reach)}" if h.reach else "no digit"
-                )
+        task, nouns = self.shape.task, self.shape.task.nouns
+        for token in h.expect.fails:
+            if token not in h.reach:
+                reached = ", ".join(d for d in task.answer_tokens if d in h.reach)
+                reachable = f"only {reached}" if reached else f"no {nouns.token}"
                 self._report(
-                    ("expect", "fails"), f"digits that {h.target} can reach ({reachable})", digit,
-                    f"{digit} is predicted at S{layout.predicted_at(digit)}; claim a digit it can reach",
+                    ("expect", "fails"), f"{nouns.tokens} that {h.target} can reach ({reachable})", token,
+                    f"{token} is predicted at S{task.predicted_at(token)}; claim a {nouns.token} it can reach",
                 )  # fmt: skip
         if not h.reach and h.expect.loss_above is not None:
-            found = f"{h.target}, which reaches no digit"
+            found = f"{h.target}, which reaches no {nouns.token}"
             self._report(("expect", "loss_above"), "a loss that the nodes can change", found, "remove it")
         if h.true_by_construction and h.xfail is not None:
             expected = "no xfail on what the model's shape settles"
@@ -231,14 +238,15 @@ class AblatingParser(ClaimParser):
     def _decidable(self, h: Hypothesis) -> None:
         if h.true_by_construction:
             return
-        intact = [digit for digit in h.compared if digit not in h.expect.fails]
+        intact = [token for token in h.compared if token not in h.expect.fails]
         fail_rate = h.expect.fail_rate if h.expect.fails else None
         intact_rate = h.expect.intact_rate if intact else None
         if not isinstance(h.questions, Sample):
             for key, rate, impossible in (("fail_rate", fail_rate, 1), ("intact_rate", intact_rate, 0)):
                 if rate == impossible:
                     side = "above" if impossible else "below"
-                    fix = "leave it out: then a digit in `fails` fails at least once, the others never"
+                    noun = self.shape.task.nouns.token
+                    fix = f"leave it out: then a {noun} in `fails` fails at least once, the others never"
                     self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
             return
         least = 2 if h.expect.says_loss else 1  # a single loss has no variance
@@ -267,25 +275,25 @@ class AblateParser(AblatingParser):
         return as_text(model.ablate) + (" (one at a time)" if model.one_at_a_time else "")
 
     def _expect(self, model: ExpectModel, census: bool) -> Expect:
-        digits = self.shape.layout.answer_digits
+        tokens, nouns = self.shape.task.answer_tokens, self.shape.task.nouns
         seen: set[str] = set()
         for key, names in (("fails", model.fails), ("may_fail", model.may_fail)):
             for i, name in enumerate(names):
                 if name in seen:
-                    self._report(("expect", key, i), "each digit once", f"{name} again", "keep one of them")
+                    self._report(("expect", key, i), f"each {nouns.token} once", f"{name} again", "keep one of them")
                 seen.add(name)
-        if set(digits) <= set(model.may_fail) and model.loss_below is None and model.loss_above is None:
-            self._report("expect", "something that could fail", "every digit in may_fail", "claim something")
+        if set(tokens) <= set(model.may_fail) and model.loss_below is None and model.loss_above is None:
+            self._report("expect", "something that could fail", f"every {nouns.token} in may_fail", "claim something")
         self._loss_bounds(model)
         if model.fail_rate is not None and not model.fails:
             self._report(
                 ("expect", "fail_rate"),
-                "digits in `fails` that the rate is about",
+                f"{nouns.tokens} in `fails` that the rate is about",
                 "none",
                 "remove fail_rate",
             )
         return Expect(
-            tuple(d for d in digits if d in model.fails), tuple(d for d in digits if d in model.may_fail),
+            tuple(d for d in tokens if d in model.fails), tuple(d for d in tokens if d in model.may_fail),
             model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,
             model.intact_rate if model.intact_rate is not None or census else INTACT_RATE,
             model.loss_below, model.loss_above, model.only_here,

@@ -8,22 +8,26 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from harness.base.intervals import least_n, least_n_of_mean
-from harness.base.validation import Strict, expecting
+from harness.base.validation import Strict, expecting, one_or_many
 from harness.specs.claim import Claim, bounds_in_words
 from harness.specs.keys import (
+    AnswerToken,
     AtLeast,
     AtMost,
     ClaimModel,
-    DigitName,
     FixtureNames,
     QuestionsModel,
-    one_or_many,
 )
+from harness.specs.nodes import Shape
 from harness.specs.parsing import (
     ClaimParser,
     as_text,
 )
 from harness.tasks.questions import Questions, Sample
+
+
+def _tokens(shape: Shape | None) -> str:
+    return "tokens" if shape is None else shape.task.nouns.tokens
 
 
 class AnsweredModel(Strict):
@@ -35,19 +39,22 @@ class AnsweredModel(Strict):
         None, description="accuracy less that of the fixtures in `than`, fraction"
     )
     gain_at_most: Annotated[float, Field(ge=-1, lt=1)] | None = Field(None, description="the same, at most")
-    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
-    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer digit, mean")
+    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
+    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
 
 
 class AnswerModel(ClaimModel):
     """A claim about how well the clean model answers, or several of them."""
 
     answer: Annotated[
-        Annotated[Literal["whole"], Tag("one")] | Annotated[list[DigitName], Field(min_length=1), Tag("many")],
+        Annotated[Literal["whole"], Tag("one")] | Annotated[list[AnswerToken], Field(min_length=1), Tag("many")],
         Discriminator(one_or_many),
-        expecting("`whole`, or a list of digits", lambda value: value == "whole" or isinstance(value, list)),
-    ] = Field(description="what must be right: the answer as a `whole`, or each of these digits")
-    free_running: bool = Field(False, description="the model reads its own digits, not the true ones")
+        expecting(
+            lambda shape: f"`whole`, or a list of {_tokens(shape)}",
+            lambda value: value == "whole" or isinstance(value, list),
+        ),
+    ] = Field(description="what must be right: the answer as a `whole`, or each of these tokens")
+    free_running: bool = Field(False, description="the model reads its own tokens, not the true ones")
     than: FixtureNames | None = Field(None, description="the fixtures that `gain_at_…` compares with")
     questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
     expect: AnsweredModel = Field(description="bounds on accuracy, gain or loss")
@@ -59,7 +66,7 @@ class Answer(Claim):
 
     verb: ClassVar[str] = "answer"
     questions: Questions
-    digits: tuple[str, ...]  # that must be right, each by itself; empty: the whole answer
+    tokens: tuple[str, ...]  # that must be right, each by itself; empty: the whole answer
     free_running: bool
     group: tuple[str, ...]
     group_text: str  # as written in the spec; empty: the fixture of the file
@@ -72,8 +79,8 @@ class Answer(Claim):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """What is counted as right or wrong on a question: the whole answer, or each named digit."""
-        return self.digits or ("whole",)
+        """What is counted as right or wrong on a question: the whole answer, or each named token."""
+        return self.tokens or ("whole",)
 
     @property
     def says_loss(self) -> bool:
@@ -93,14 +100,14 @@ class Answer(Claim):
 
     @property
     def target(self) -> str:
-        """Which digits are compared, of which fixtures, against which others."""
+        """Which tokens are compared, of which fixtures, against which others."""
         whom = f" of {self.group_text}" if self.group_text else ""
         against = f" against {self.than_text}" if self.than else ""
-        return f"{', '.join(self.digits) or 'answers'}{whom}{against}"
+        return f"{', '.join(self.tokens) or 'answers'}{whom}{against}"
 
     @property
     def how(self) -> str:
-        """``free-running`` if the model reads its own digits, else ``clean``."""
+        """``free-running`` if the model reads its own tokens, else ``clean``."""
         return "free-running" if self.free_running else "clean"
 
     @property
@@ -130,7 +137,8 @@ class AnswerParser(ClaimParser):
     def read(self, model: AnswerModel) -> Answer:
         """Return the claim for one validated spec entry."""
         questions, expect = self._questions(model.questions, "questions"), model.expect
-        digits = () if isinstance(model.answer, str) else tuple(dict.fromkeys(model.answer))
+        noun = self.shape.task.nouns.token
+        tokens = () if isinstance(model.answer, str) else tuple(dict.fromkeys(model.answer))
         gain = expect.gain_at_least is not None or expect.gain_at_most is not None
         accuracy = expect.accuracy_at_least is not None or expect.accuracy_at_most is not None
         loss = expect.loss_below is not None or expect.loss_above is not None
@@ -140,12 +148,14 @@ class AnswerParser(ClaimParser):
             self._report("expect", "with `than`, a gain", "another bound", "write gain_at_least or gain_at_most")
         elif not (gain or accuracy or loss):
             self._report("expect", "something that could fail", "no bound", "add accuracy_at_least, say")
-        if len(digits) > 1 and model.than is not None:
-            self._report("answer", "`whole`, or one digit, with `than`", f"{len(digits)} digits", "write a claim each")
+        if len(tokens) > 1 and model.than is not None:
+            self._report(
+                "answer", f"`whole`, or one {noun}, with `than`", f"{len(tokens)} {noun}s", "write a claim each"
+            )
         self._loss_bounds(expect)
-        if model.free_running and not digits:
+        if model.free_running and not tokens:
             found = "`whole`, on which it agrees with the teacher-forced one: both read the same up to the first error"
-            self._report("answer", "digits, with free_running", found, "name digits, or remove free_running")
+            self._report("answer", f"{noun}s, with free_running", found, f"name {noun}s, or remove free_running")
         if model.free_running and loss:
             self._report("expect", "no loss of a free-running model", "a bound", "remove it, or free_running")
         group = self.group_of(model.fixtures, "fixtures")
@@ -153,7 +163,7 @@ class AnswerParser(ClaimParser):
         if both := sorted(set(group) & set(than)):
             self._report("than", "other fixtures than those that are compared with them", both[0], "drop it")
         claim = Answer(
-            **self.common(model), questions=questions, gate=0.0, digits=digits, free_running=model.free_running,
+            **self.common(model), questions=questions, gate=0.0, tokens=tokens, free_running=model.free_running,
             group=group, group_text=as_text(model.fixtures), than=than, than_text=as_text(model.than),
             at_least=expect.gain_at_least if than else expect.accuracy_at_least,
             at_most=expect.gain_at_most if than else expect.accuracy_at_most,

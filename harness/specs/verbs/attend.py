@@ -53,14 +53,14 @@ class AttendModel(ClaimModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Attend(Claim):
-    """A claim about the attention pattern of heads at one step: the mean share of attention to the given steps."""
+    """A claim about the attention pattern of heads at one position: the mean share of attention to given ones."""
 
     verb: ClassVar[str] = "attend"
     questions: Questions
     node_text: str  # as written in the spec
     nodes: tuple[Node, ...]
     to: tuple[str, ...]  # the attended steps, as named in the spec
-    steps: tuple[int, ...]
+    places: tuple[int | str, ...]  # the same: a step, or the name of a position that each prompt has elsewhere
     at_least: float | None
     at_most: float | None
 
@@ -98,18 +98,19 @@ class AttendParser(ClaimParser):
     def read(self, model: AttendModel) -> Attend:
         """Return the claim for one validated spec entry."""
         questions, expect = self._questions(model.questions, "questions"), model.expect
-        nodes, layout = read_nodes(model.attend.node, self.shape), self.shape.layout
+        nodes, task = read_nodes(model.attend.node, self.shape), self.shape.task
         node = nodes[0]
-        if any(other.kind != "head" or other.step != node.step for other in nodes):
+        if any(other.kind != "head" or (other.step, other.at) != (node.step, node.at) for other in nodes):
             self._report(("attend", "node"), "heads of one step, like S12L0H0", model.attend.node, "name some")
         elif idle := [other for other in nodes if not reach([other], self.shape)]:
-            self._report(("attend", "node"), "a head that something reads", f"{idle[0]}, which reaches no digit",
-                         "name another")  # fmt: skip
-        steps = tuple(dict.fromkeys(layout.step_of(name) for name in model.attend.to))
-        for i, name in enumerate(model.attend.to):
-            if layout.step_of(name) > node.step:
+            found = f"{idle[0]}, which reaches no {task.nouns.token}"
+            self._report(("attend", "node"), "a head that something reads", found, "name another")
+        named = {name: name if name in task.positions else task.step_of(name) for name in model.attend.to}
+        places: tuple[int | str, ...] = tuple(dict.fromkeys(named.values()))
+        for i, name in enumerate(model.attend.to if not node.at else ()):
+            if isinstance(step := named[name], int) and step > node.step:
                 self._report(("attend", "to", i), f"steps up to S{node.step}, which {node} can see", name, "drop it")
-        if set(steps) >= set(range(node.step + 1)):
+        if not node.at and set(places) >= set(range(node.step + 1)):
             self._report(("attend", "to"), "some of the steps that the head can see", "all", "drop some")
         if (expect.mass_at_least is None) == (expect.mass_at_most is None):
             found = "none" if expect.mass_at_least is None else "both"
@@ -120,7 +121,7 @@ class AttendParser(ClaimParser):
         return Attend(
             **self.common(model), questions=questions, gate=model.gate, node_text=model.attend.node, nodes=nodes,
             to=tuple(model.attend.to),
-            steps=steps, at_least=expect.mass_at_least, at_most=expect.mass_at_most,
+            places=places, at_least=expect.mass_at_least, at_most=expect.mass_at_most,
         )  # fmt: skip
 
     def about(self, model: AttendModel) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from harness.base.validation import Strict
 from harness.specs.keys import (
-    DigitName,
+    AnswerToken,
     NodeNames,
     Rate,
     RunsModel,
@@ -30,29 +30,31 @@ class KeepModel(Strict):
 
     heads: NodeNames | None = Field(None, description="the heads that stay; all other heads are ablated")
     mlps: NodeNames | None = Field(None, description="the MLPs that stay; all other MLPs are ablated")
-    digits: list[DigitName] = Field([], description="the digits that stay right; all of them unless named")
+    tokens: list[AnswerToken] = Field(
+        [], alias="digits", description="the tokens that stay right; all of them unless named"
+    )
 
 
 class KeptModel(RunsModel):
-    """How right the digits stay."""
+    """How right the tokens stay."""
 
     intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
-    only_here: bool = Field(False, description="each node is needed: without it, some digit does not stay right")
+    only_here: bool = Field(False, description="each node is needed: without it, some token does not stay right")
 
 
 class KeepClaimModel(AblatingModel):
     """A sufficiency claim: these nodes are enough."""
 
     keep: KeepModel = Field(description="what is left")
-    expect: KeptModel = Field(KeptModel(), description="how right the digits stay")
+    expect: KeptModel = Field(KeptModel(), description="how right the tokens stay")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keep(Hypothesis):
-    """A sufficiency claim: these digits stay right although all other nodes of the same kind are ablated."""
+    """A sufficiency claim: these tokens stay right although all other nodes of the same kind are ablated."""
 
     verb: ClassVar[str] = "keep"
-    digits: tuple[str, ...]  # the digits that stay right; all others may fail
+    tokens: tuple[str, ...]  # the tokens that stay right; all others may fail
     kept: Nodes
 
     @property
@@ -67,8 +69,8 @@ class Keep(Hypothesis):
 
     @property
     def telling(self) -> tuple[str, ...]:
-        """The digits that are measured to see if a kept node is needed: all of them staying right means it is not."""
-        return self.digits
+        """The tokens that are measured to see if a kept node is needed: all of them staying right means it is not."""
+        return self.tokens
 
     @cached_property
     def siblings(self) -> dict[str, Nodes]:
@@ -78,10 +80,10 @@ class Keep(Hypothesis):
     @property
     def expected(self) -> str:
         """What is expected, in short: ``A4 fails < 1%``."""
-        whole = self.digits == self.shape.layout.answer_digits
+        whole = self.tokens == self.shape.task.answer_tokens
         rate = "never fail" if self.expect.intact_rate is None else f"fail < {100 * self.expect.intact_rate:g}%"
         each = "; each is needed" if self.expect.only_here else ""
-        return f"{'all digits' if whole else ', '.join(self.digits)} {rate}{each}"
+        return f"{f'all {self.shape.task.nouns.tokens}' if whole else ', '.join(self.tokens)} {rate}{each}"
 
 
 class KeepParser(AblatingParser):
@@ -91,7 +93,7 @@ class KeepParser(AblatingParser):
 
     def read(self, model: KeepClaimModel) -> Keep:
         """Return the claim for one validated spec entry."""
-        layout = self.shape.layout
+        task = self.shape.task
         shared = self._ablating(model)
         texts: list[str] = []
         kept: set[Node] = set()
@@ -109,14 +111,14 @@ class KeepParser(AblatingParser):
             self._report("keep", "heads or mlps to keep", "neither", "name the nodes that suffice")
         elif not cut:
             self._report("keep", "fewer nodes than there are", "all of them", "drop some")
-        digits = tuple(d for d in layout.answer_digits if d in model.keep.digits) or layout.answer_digits
-        may_fail = tuple(d for d in layout.answer_digits if d not in digits)
+        tokens = tuple(d for d in task.answer_tokens if d in model.keep.tokens) or task.answer_tokens
+        may_fail = tuple(d for d in task.answer_tokens if d not in tokens)
         rate = model.expect.intact_rate
         least = rate if rate is not None or shared["questions"].census else INTACT_RATE
         expect = Expect((), may_fail, None, least, only_here=model.expect.only_here)
         claim = Keep(
             **shared, ablate=tuple(texts), nodes=tuple(sorted(cut)), one_at_a_time=False, expect=expect,
-            digits=digits, kept=tuple(sorted(kept)),
+            tokens=tokens, kept=tuple(sorted(kept)),
         )  # fmt: skip
         self._possible(claim)
         self._decidable(claim)

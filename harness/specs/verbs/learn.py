@@ -19,15 +19,14 @@ from harness.specs.parsing import (
     ClaimParser,
     as_text,
 )
-from harness.tasks.addition.curve_names import TASKS, loss_names
 
 
 class LearnedFirstModel(Strict):
     """Which losses fall for good below a bound first: each of `first` before each of `before`."""
 
-    first: list[Text] = Field(min_length=1, description="series of the learning curves: A0, UC1.D2, …")
+    first: list[Text] = Field(min_length=1, description="series of the learning curves, as their first row names them")
     before: list[Text] = Field(min_length=1, description="series that fall later")
-    below: Annotated[float, Field(gt=0)] = Field(description="nats per digit, mean over 20 steps")
+    below: Annotated[float, Field(gt=0)] = Field(description="nats per token, mean over 20 steps")
 
 
 class ShareModel(Strict):
@@ -50,7 +49,7 @@ class Learn(Claim):
     verb: ClassVar[str] = "learn"
     first: tuple[str, ...]  # series of the learning curves
     before: tuple[str, ...]
-    below: float  # nats per digit
+    below: float  # nats per token
     group: tuple[str, ...]
     group_text: str  # as written in the spec
     share_above: float  # the order holds in more than this share of training runs
@@ -89,9 +88,8 @@ class LearnParser(ClaimParser):
 
     def read(self, model: LearnModel) -> Learn:
         """Return the claim for one validated spec entry."""
-        # No carry enters the units column, so these series are always empty.
-        never = {f"{task}.D0" for task in TASKS[1:]}
-        known = [name for name in loss_names(self.shape.layout) if name not in never]
+        series = self.shape.task.series
+        known = [name for name in self.shape.task.loss_names if name not in series.never]
         for key, names in (("first", model.learn.first), ("before", model.learn.before)):
             for i, name in enumerate(names):
                 if name not in known:

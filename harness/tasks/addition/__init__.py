@@ -1,11 +1,4 @@
-"""Addition, the task that ships: its layout, arithmetic, causal model, sampling and question sets."""
+"""Addition: its layout, arithmetic, causal model, sampling, question sets, sub-tasks, roles, and keys of files."""
 
-# The modules that other rooms may import.
-__all__ = [
-    "arithmetic",
-    "curve_names",
-    "layout",
-    "question_sets",
-    "strata",
-    "variables",
-]
+# The modules that other rooms may import: none. They ask the task.
+__all__: list[str] = []

@@ -23,14 +23,14 @@ from harness.tasks.positions import AnyQuestion
 class Labels(NamedTuple):
     """What each column of a question needs, as the notebook's generator defines it."""
 
-    base_add: Int[Tensor, "question column"]  # BA: the column's sum modulo 10, no carry
-    make_carry: Bool[Tensor, "question column"]  # MC1: the column, with the incoming carry, makes a carry
-    sum9: Bool[Tensor, "question column"]  # MS9: the column sums to 9, no carry
-    use_carry: Bool[Tensor, "question column"]  # UC1: a carry comes in
-    use_sum9: Bool[Tensor, "question column"]  # US9: a carry comes in and the column sums to 9
+    base_add: Int[Tensor, "prompt column"]  # BA: the column's sum modulo 10, no carry
+    make_carry: Bool[Tensor, "prompt column"]  # MC1: the column, with the incoming carry, makes a carry
+    sum9: Bool[Tensor, "prompt column"]  # MS9: the column sums to 9, no carry
+    use_carry: Bool[Tensor, "prompt column"]  # UC1: a carry comes in
+    use_sum9: Bool[Tensor, "prompt column"]  # US9: a carry comes in and the column sums to 9
 
 
-def encode(questions: Iterable[AnyQuestion], layout: Layout) -> Int[Tensor, "question pos"]:
+def encode(questions: Iterable[AnyQuestion], layout: Layout) -> Int[Tensor, "prompt pos"]:
     """Return the tokens of `questions` with their true answers.
 
     Raises:
@@ -47,8 +47,8 @@ def encode(questions: Iterable[AnyQuestion], layout: Layout) -> Int[Tensor, "que
 
 
 def tokens_of(
-    x: Int[Tensor, "question column"], y: Int[Tensor, "question column"], layout: Layout
-) -> Int[Tensor, "question pos"]:
+    x: Int[Tensor, "prompt column"], y: Int[Tensor, "prompt column"], layout: Layout
+) -> Int[Tensor, "prompt pos"]:
     """Return the tokens of the questions ``x + y`` (digits, highest first) with their true answers."""
     n = layout.n_digits
     tokens = torch.empty(len(x), layout.n_ctx, dtype=torch.int64)
@@ -60,7 +60,7 @@ def tokens_of(
     return tokens
 
 
-def add(x: Int[Tensor, "question column"], y: Int[Tensor, "question column"]) -> Int[Tensor, "question digit"]:
+def add(x: Int[Tensor, "prompt column"], y: Int[Tensor, "prompt column"]) -> Int[Tensor, "prompt answer"]:
     """Return the digits of ``x + y``, one more than the addends have, highest first."""
     labels = label_columns(x + y)
     digits = (labels.base_add + labels.use_carry) % 10
@@ -68,14 +68,14 @@ def add(x: Int[Tensor, "question column"], y: Int[Tensor, "question column"]) ->
 
 
 def addends(
-    tokens: Int[Tensor, "question pos"], layout: Layout
-) -> tuple[Int[Tensor, "question column"], Int[Tensor, "question column"]]:
+    tokens: Int[Tensor, "prompt pos"], layout: Layout
+) -> tuple[Int[Tensor, "prompt column"], Int[Tensor, "prompt column"]]:
     """Return the digits of both addends."""
     n = layout.n_digits
     return tokens[:, :n], tokens[:, n + 1 : 2 * n + 1]
 
 
-def decode(tokens: Int[Tensor, "question pos"], layout: Layout) -> list[Question]:
+def decode(tokens: Int[Tensor, "prompt pos"], layout: Layout) -> list[Question]:
     """Return the questions in `tokens`."""
     x, y = addends(tokens.cpu(), layout)
     return [
@@ -84,7 +84,7 @@ def decode(tokens: Int[Tensor, "question pos"], layout: Layout) -> list[Question
     ]
 
 
-def label_columns(sums: Int[Tensor, "question column"]) -> Labels:
+def label_columns(sums: Int[Tensor, "prompt column"]) -> Labels:
     """Return the labels of questions, given their column sums ``Dn + D'n`` (0 to 18)."""
     carry = torch.zeros(len(sums), dtype=torch.bool)
     make, use = torch.empty_like(sums, dtype=torch.bool), torch.empty_like(sums, dtype=torch.bool)
@@ -96,13 +96,13 @@ def label_columns(sums: Int[Tensor, "question column"]) -> Labels:
     return Labels(base_add=sums % 10, make_carry=make, sum9=nine, use_carry=use, use_sum9=use & nine)
 
 
-def label(tokens: Int[Tensor, "question pos"], layout: Layout) -> Labels:
+def label(tokens: Int[Tensor, "prompt pos"], layout: Layout) -> Labels:
     """Return the sub-task labels of every column of `tokens`."""
     x, y = addends(tokens, layout)
     return label_columns(x + y)
 
 
-def longest_cascade(tokens: Int[Tensor, "question pos"], layout: Layout) -> Int[Tensor, " question"]:
+def longest_cascade(tokens: Int[Tensor, "prompt pos"], layout: Layout) -> Int[Tensor, " prompt"]:
     """Return how many sum-9 columns the farthest carry runs through; -1 where no column makes a carry.
 
     A carry is made where the column's own digits sum to 10 or more; it runs through the sum-9 columns
@@ -119,12 +119,12 @@ def longest_cascade(tokens: Int[Tensor, "question pos"], layout: Layout) -> Int[
     return longest
 
 
-def cascade_length(tokens: Int[Tensor, "question pos"], layout: Layout) -> Int[Tensor, " question"]:
+def cascade_length(tokens: Int[Tensor, "prompt pos"], layout: Layout) -> Int[Tensor, " prompt"]:
     """Return the length of each question's longest cascade, 0 where there is none."""
     return longest_cascade(tokens, layout).clamp(min=0)
 
 
-def cases_of(tokens: Int[Tensor, "question pos"], layout: Layout) -> list[Case]:
+def cases_of(tokens: Int[Tensor, "prompt pos"], layout: Layout) -> list[Case]:
     """Return the notebook's case of each question."""
     index = (longest_cascade(tokens, layout) + 1).clamp(max=len(CASES) - 1)
     return [CASES[i] for i in index.tolist()]

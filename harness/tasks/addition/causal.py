@@ -27,7 +27,7 @@ from harness.tasks.addition.arithmetic import label_columns
 from harness.tasks.addition.variables import Variable
 
 
-def value_of(variable: Variable, sums: Int[Tensor, "question column"]) -> Int[Tensor, " question"]:
+def value_of(variable: Variable, sums: Int[Tensor, "prompt column"]) -> Int[Tensor, " prompt"]:
     """Return the value of a variable on questions with these column sums ``Dn + D'n``, highest column first."""
     column, kind = sums.shape[1] - 1 - variable.column, variable.kind
     own = sums[:, column]
@@ -44,15 +44,15 @@ def value_of(variable: Variable, sums: Int[Tensor, "question column"]) -> Int[Te
     return own + carries(sums[:, column + 1 : column + variable.level])[:, 0] if variable.level > 1 else own
 
 
-def carries(sums: Int[Tensor, "question column"]) -> Int[Tensor, "question column+1"]:
+def carries(sums: Int[Tensor, "prompt column"]) -> Int[Tensor, "prompt column+1"]:
     """Return the carry out of the highest column, then the carry that comes into each column, highest first."""
     labels = label_columns(sums)
     return torch.cat([labels.make_carry[:, :1], labels.use_carry], dim=1).long()
 
 
 def answers_with(
-    variable: Variable, values: Int[Tensor, " question"], sums: Int[Tensor, "question column"]
-) -> Int[Tensor, "question digit"]:
+    variable: Variable, values: Int[Tensor, " prompt"], sums: Int[Tensor, "prompt column"]
+) -> Int[Tensor, "prompt answer"]:
     """Return the digits of the answers, highest first, when `variable` is overwritten with `values`."""
     last = sums.shape[1] - 1
     before = value_of(variable, sums)

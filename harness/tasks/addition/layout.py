@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from harness.base.errors import HarnessError
 from harness.base.text import shorten
-from harness.tasks.positions import AnyQuestion, Positions
+from harness.tasks.positions import AnyQuestion, Nouns, Positions
 
 MAX_DIGITS = 20
 PLUS, MINUS, EQUALS = 10, 11, 12
@@ -46,6 +46,16 @@ class Layout(Positions):
             raise HarnessError.of(f"n_digits from 1 to {MAX_DIGITS}", str(self.n_digits), "choose one in that range")
 
     @property
+    def nouns(self) -> Nouns:
+        """A question, and the digits of its answer."""
+        return Nouns("question", "digit")
+
+    @property
+    def answer_start(self) -> int:
+        """Step of the first answer digit."""
+        return self.n_ctx - self.n_answer
+
+    @property
     def equals_tokens(self) -> tuple[int, ...]:
         """Tokens between the question and the answer."""
         return (EQUALS,) if self.equals == "=" else tuple(WORD_EQUALS[letter] for letter in self.equals)
@@ -71,7 +81,7 @@ class Layout(Positions):
         return (*"0123456789+-=", *(WORD_EQUALS if self.equals == "equals" else ()))
 
     @cached_property
-    def answer_digits(self) -> tuple[str, ...]:
+    def answer_tokens(self) -> tuple[str, ...]:
         """``A5 … A0``, highest first; one digit more than an addend has, for the final carry."""
         return tuple(f"A{k}" for k in range(self.n_digits, -1, -1))
 
@@ -80,7 +90,7 @@ class Layout(Positions):
         """The name of the token at each step: ``D4 … D0 + D'4 … D'0 = A5 … A0``."""
         places = range(self.n_digits - 1, -1, -1)
         return (
-            *(f"D{k}" for k in places), "+", *(f"D'{k}" for k in places), *self.equals, *self.answer_digits,
+            *(f"D{k}" for k in places), "+", *(f"D'{k}" for k in places), *self.equals, *self.answer_tokens,
         )  # fmt: skip
 
     @cached_property

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.tasks.addition.arithmetic import decode, encode, label, tokens_of
-from harness.tasks.addition.curve_names import TASKS
 from harness.tasks.addition.layout import Layout, Question
 from harness.tasks.addition.question_sets import named_set
-from harness.tasks.addition.strata import TRI_CASES, make_strata, next_states
-from harness.tasks.questions import NamedSet, QuestionList, Questions, Stratum, shares
+from harness.tasks.addition.series import SUBTASKS
+from harness.tasks.addition.strata import TRI_CASES, Stratum, make_strata, next_states
+from harness.tasks.questions import NamedSet, QuestionList, Questions, shares
 
 _PAIRS = [
     torch.tensor([(x, y) for x in range(10) for y in range(10) if (x + y > 9) - (x + y < 9) == sign])
@@ -44,7 +44,7 @@ def sample_uniform(
     cascade_share: float = 0.0,
     near_share: float = 0.0,
     double_share: float = 0.0,
-) -> Int[Tensor, "question pos"]:
+) -> Int[Tensor, "prompt pos"]:
     """Return `n` questions with independent, uniform digits, as the notebook's generator draws a batch.
 
     The shares change some of these questions. All random numbers come from `generator`.
@@ -80,7 +80,7 @@ def sample_uniform(
 
 
 def _make_cascades(
-    digits: Int[Tensor, "addend question column"], share: float, near_share: float, generator: torch.Generator
+    digits: Int[Tensor, "addend prompt column"], share: float, near_share: float, generator: torch.Generator
 ) -> None:
     """Change `digits` in place: make cascades in `share` of the questions, and set the column below in `near_share`."""
     _, n, n_digits = digits.shape
@@ -95,10 +95,10 @@ def _make_cascades(
 
 
 def _make_sums(
-    digits: Int[Tensor, "addend question column"],
-    chosen: Bool[Tensor, "question column"],
-    total: Int[Tensor, "*question column"],
-    second: Bool[Tensor, "question 1"],
+    digits: Int[Tensor, "addend prompt column"],
+    chosen: Bool[Tensor, "prompt column"],
+    total: Int[Tensor, "*prompt column"],
+    second: Bool[Tensor, "prompt 1"],
 ) -> None:
     """Make the chosen columns sum to `total`, if they can: change the second addend where `second`, else the first."""
     digits[1] = torch.where(chosen & second, (total - digits[0]).clamp(0, 9), digits[1])
@@ -107,15 +107,13 @@ def _make_sums(
 
 def sample_strata(
     layout: Layout, strata: Sequence[Stratum], n: int, generator: torch.Generator
-) -> Int[Tensor, "question pos"]:
+) -> Int[Tensor, "prompt pos"]:
     """Return `n` questions, equally many from each stratum (the first strata get the remainder)."""
     sizes = shares(n, len(strata))
     return torch.cat([_sample_stratum(layout, *part, generator) for part in zip(strata, sizes, strict=True)])
 
 
-def _sample_stratum(
-    layout: Layout, stratum: Stratum, n: int, generator: torch.Generator
-) -> Int[Tensor, "question pos"]:
+def _sample_stratum(layout: Layout, stratum: Stratum, n: int, generator: torch.Generator) -> Int[Tensor, "prompt pos"]:
     """Return `n` questions drawn uniformly, with replacement, from those in `stratum`."""
     n_digits = layout.n_digits
     table, share = _automaton(n_digits, stratum)
@@ -169,7 +167,7 @@ def stratum_share(layout: Layout, stratum: Stratum) -> float:
     return _automaton(layout.n_digits, stratum)[1]
 
 
-def tokens_for(questions: Questions, layout: Layout) -> Int[Tensor, "question pos"]:
+def tokens_for(questions: Questions, layout: Layout) -> Int[Tensor, "prompt pos"]:
     """Return the tokens of the questions that a spec asks for; a sample is determined by its seed."""
     if isinstance(questions, NamedSet):
         return encode(named_set(questions.name, layout), layout)
@@ -191,7 +189,7 @@ def example_questions(layout: Layout) -> dict[str, tuple[Question, ...]]:
     none = [Stratum("UC1", frozenset({0}), free[0].columns)]
     cascades = [Stratum("US9", frozenset({n}), free[0].columns) for n in range(1, min(layout.n_digits, EXAMPLES + 1))]
     found = {}
-    for name, strata in zip(TASKS, (free, none, cascades), strict=True):
+    for name, strata in zip(SUBTASKS, (free, none, cascades), strict=True):
         if strata:
             tokens = sample_strata(layout, strata, DRAWN * len(strata), torch.Generator().manual_seed(SEED))
             # Take the strata in turn, the shortest cascade first.
@@ -202,8 +200,8 @@ def example_questions(layout: Layout) -> dict[str, tuple[Question, ...]]:
     return found
 
 
-def _classes(tokens: Int[Tensor, "question pos"], layout: Layout) -> dict[str, Bool[Tensor, " question"]]:
+def _classes(tokens: Int[Tensor, "prompt pos"], layout: Layout) -> dict[str, Bool[Tensor, " prompt"]]:
     """Return, for each class, which questions belong to it, by the labels of the notebook's generator."""
     labels = label(tokens, layout)
     uses, nine = labels.use_carry.any(1), labels.use_sum9.any(1)
-    return dict(zip(TASKS, (~uses, uses & ~nine, nine), strict=True))
+    return dict(zip(SUBTASKS, (~uses, uses & ~nine, nine), strict=True))

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.base.errors import HarnessError
 from harness.base.text import shorten
 from harness.tasks.addition.layout import Layout
-from harness.tasks.questions import (
-    Stratify,
-    Stratum,
-    TriCase,
-)
 
-TRI_CASES = ("<9", "=9", ">9")  # the sum of a column's digits, without a carry
+TriCase = Literal["<9", "=9", ">9"]  # the sum of a column's digits, without a carry
+TRI_CASES: tuple[TriCase, ...] = ("<9", "=9", ">9")
 Case = Literal["BA", "MC1", "SimpleUS9", "CascadeUS9"]
 # Ordered by the longest cascade: no carry, a carry that stops at once, one column, several columns.
 CASES: tuple[Case, ...] = ("BA", "MC1", "SimpleUS9", "CascadeUS9")
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The questions whose longest cascade (-1: no carry at all) and columns are among those given."""
+
+    name: str
+    longest: frozenset[int]
+    columns: tuple[frozenset[str], ...]  # allowed tri-cases, units first
+
+    @property
+    def short(self) -> str:
+        """Its name; of a cascade, the length alone."""
+        return self.name.removeprefix("cascade ")
 
 
 def lengths_of_case(case: Case, layout: Layout) -> frozenset[int]:
@@ -56,7 +67,7 @@ def make_strata(
     cases: Sequence[Case] = (),
     cascades: Sequence[int] = (),
     columns: dict[str, TriCase] | None = None,
-    stratify: Stratify | None = None,
+    stratify: str | None = None,
 ) -> tuple[Stratum, ...]:
     """Return the strata of a description: questions must meet all conditions, and `stratify` splits them.
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from harness.base.errors import HarnessError
 from harness.base.text import did_you_mean, shorten
 from harness.tasks.addition.layout import Layout
-from harness.tasks.contract import AnyVariable
 from harness.tasks.positions import Positions
 
 KINDS = ("base_add", "carry", "sum9", "tricase", "carry_in")
@@ -17,7 +16,7 @@ _SUM = re.compile(r"T([1-9][0-9]*)")
 
 
 @dataclass(frozen=True)
-class Variable(AnyVariable):
+class Variable:
     """A variable of one column, counted from the units: ``D2.tricase``, ``D4.T1``."""
 
     column: int
@@ -27,12 +26,12 @@ class Variable(AnyVariable):
     def __str__(self) -> str:
         return f"D{self.column}.{self.kind}{self.level or ''}"
 
-    def digits(self, layout: Positions) -> tuple[str, ...]:
+    def answer_tokens(self, task: Positions) -> tuple[str, ...]:
         """Return the answer digits that depend on the variable, highest first."""
         if self.kind == "base_add":
             return (f"A{self.column}",)
         lowest = self.column + (self.kind in ("carry", "sum9", "tricase"))
-        return tuple(digit for digit in layout.answer_digits if int(digit[1:]) >= lowest)
+        return tuple(digit for digit in task.answer_tokens if int(digit[1:]) >= lowest)
 
 
 def read_variable(text: object, layout: Layout) -> Variable:

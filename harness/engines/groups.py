@@ -1,0 +1,136 @@
+"""Groups of a batch's prompts that are alike: of one length, with answers and named positions at the same steps.
+
+Engines run one group at a time. Within a group nothing is filled up, every name stands for a step, and an intervention
+is the same for all prompts; so an engine need not know that prompts differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.base.errors import MeasurementError, Problem
+from harness.engines.interventions import Intervention
+from harness.models.fixtures import Fixture
+from harness.specs.nodes import Node
+from harness.tasks.batch import Batch
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts of a batch that are alike."""
+
+    fixture: Fixture
+    rows: Int[Tensor, " prompt"] | None  # which prompts of the batch; None: all of them
+    batch: Batch  # these prompts, without filling
+    asked: tuple[int, ...]  # the steps that predict the answers
+    steps: Mapping[str, tuple[int, ...]]  # of each named position that is asked for
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @property
+    def tokens(self) -> Int[Tensor, "prompt pos"]:
+        """The tokens of the prompts."""
+        return self.batch.tokens
+
+    def nodes(self, node: Node) -> tuple[Node, ...]:
+        """Return a node at the steps at which it is in these prompts.
+
+        Raises:
+            MeasurementError: the prompts have no such step.
+        """
+        if node.at:
+            return tuple(replace(node, step=step, at="") for step in self.steps[node.at])
+        if node.step >= self.tokens.shape[1]:
+            found = f"{self.fixture.task.nouns.prompts} of {self.tokens.shape[1]} tokens"
+            raise MeasurementError(Problem(f"S{node.step} in each of them", found, "name the position", str(node)))
+        return (node,)
+
+    def reaches(self, node: Node) -> bool:
+        """Return whether a change of `node`, at a step, can change an answer in these prompts."""
+        if node.layer == self.fixture.shape.n_layers - 1:
+            return node.step in self.asked
+        return node.step <= self.asked[-1]
+
+    def bound(self, change: Intervention) -> Intervention:
+        """Return an intervention on the whole batch as one on these prompts, its nodes at steps."""
+        donors = change.donors if change.donors is None or self.rows is None else change.donors[self.rows]
+        if not any(node.at for node in change.values):
+            for node in change.values:
+                self.nodes(node)  # refuses a step that is not there
+            return change if donors is change.donors else Intervention(change.values, donors)
+        values: dict[Node, Tensor] = {}
+        for node, rows in sorted(change.values.items()):  # steps first: a name that stands for one comes after it
+            there = self.nodes(node)
+            values |= dict(zip(there, _split(rows, len(there), self.fixture.width(node)), strict=True))
+        return Intervention(values, donors)
+
+
+def _split(rows: Float[Tensor, "row d"], n: int, width: int) -> Sequence[Float[Tensor, "row width"]]:
+    """Return the value for each of `n` positions; one value serves all of them."""
+    if rows.shape[-1] == width:
+        return [rows] * n
+    if rows.shape[-1] != n * width:
+        found = f"{rows.shape[-1] // width} in the reference"
+        raise MeasurementError(Problem(f"as many positions of a name everywhere, {n}", found, "name another reference"))
+    return torch.split(rows, width, dim=-1)
+
+
+def groups(fixture: Fixture, batch: Batch, names: Collection[str] = ()) -> Iterator[Group]:
+    """Yield the groups of a batch; prompts differ also if one of the positions `names` is elsewhere.
+
+    Raises:
+        MeasurementError: there are no prompts, or they do not have one of the positions.
+    """
+    if not len(batch):
+        raise MeasurementError(Problem(f"at least one {fixture.task.nouns.prompt}", "none", "ask some"))
+    names = sorted(names)
+    if missing := [name for name in names if name not in batch.positions]:
+        raise MeasurementError(Problem(f"the position {missing[0]} in each of them", "none", "name another"))
+    where = [batch.positions[name] for name in names]
+    key = torch.cat([batch.lengths[:, None], batch.places, *where], dim=1)
+    if bool((key == key[0]).all()):
+        yield _group(fixture, None, batch, key[0], names)
+        return
+    kinds, kind = torch.unique(key, dim=0, return_inverse=True)
+    for i, one in enumerate(kinds):
+        rows = (kind == i).nonzero().squeeze(1)
+        yield _group(fixture, rows, batch[rows], one, names)
+
+
+def _group(fixture: Fixture, rows: Tensor | None, batch: Batch, key: Tensor, names: Iterable[str]) -> Group:
+    length, *rest = key.tolist()
+    n_answer = batch.places.shape[1]
+    asked, rest = rest[:n_answer], rest[n_answer:]
+    steps = {}
+    for name in names:
+        size = batch.positions[name].shape[1]
+        steps[name], rest = tuple(rest[:size]), rest[size:]
+    trimmed = batch if batch.tokens.shape[1] == length else replace(batch, tokens=batch.tokens[:, :length])
+    return Group(fixture, rows, trimmed, tuple(place - 1 for place in asked), steps)
+
+
+def shared_steps(batch: Batch) -> int:
+    """Return how many steps every prompt has."""
+    return int(batch.lengths.min()) if len(batch) else 0
+
+
+def names_in(nodes: Iterable[Node]) -> set[str]:
+    """Return the names of the positions at which `nodes` are."""
+    return {node.at for node in nodes if node.at}
+
+
+def order_of(rows: Sequence[Tensor | None]) -> Int[Tensor, " prompt"] | None:
+    """Return which prompt of the batch each of the groups' prompts is; None if they are in its order."""
+    return None if any(part is None for part in rows) else torch.cat([part for part in rows if part is not None])
+
+
+def in_order_of(parts: Sequence[Tensor], order: Int[Tensor, " prompt"] | None) -> Tensor:
+    """Return the values of all groups' prompts in the order of the batch; `order` is that of :func:`order_of`."""
+    whole = torch.cat(list(parts))
+    return whole if order is None else torch.empty_like(whole).index_copy_(0, order.to(whole.device), whole)
