@@ -26,7 +26,7 @@ from harness.tasks.questions import Sample
 Part = Literal["heads", "mlps"]
 KINDS = {"heads": "head", "mlps": "mlp"}
 MOST_WRONG = 0.004  # largest share of the questions that may fail at any token
-ASKED_N, ASKED_SEED, ASKED_RATE = 500, 31, 0.03  # of the claim; its questions are not those of the search
+ASKED_N, ASKED_SEED, ASKED_RATE = 500, 31, 0.03  # of the claim; its prompts are not those of the search
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,21 @@ class MinimalSet:
     live: int  # nodes that reach an answer token
     accuracy: float  # of the clean run, on the questions of the search
     searched_on: str
-    spread_key: str  # for the questions of the claim
+    seed: int  # of the prompts of the search
+    method: Method
+    spread_key: str  # for the prompts of the claim
 
     def claim(self) -> str:
         """Return the claim that the kept nodes suffice, as an entry of a spec."""
+        seed = ASKED_SEED + (self.seed == ASKED_SEED)
         size, nodes = len(self.kept), textwrap.fill(write_nodes(self.kept), 96).replace("\n", "\n        ")
         return (
             f"  - id: {size}-{self.part}-suffice\n"
             f"    claim: {size} of the {self.live} {self.part} that anything reads carry the whole answer.\n"
             f"    source: here (harness minimal, {self.searched_on})\n"
             f"    keep:\n      {self.part}: [{nodes}]\n"
-            f"    questions: {{n: {ASKED_N}, seed: {ASKED_SEED}{self.spread_key}}}\n"
+            + ("" if self.method == "mean" else f"    method: {self.method}\n")
+            + f"    questions: {{n: {ASKED_N}, seed: {seed}{self.spread_key}}}\n"
             f"    expect: {{intact_rate: {ASKED_RATE}}}\n"
             + (f"    gate: {0.9 * self.accuracy:.1f}\n" if self.accuracy < DEFAULT_GATE else "")
         )
@@ -94,5 +98,5 @@ def find_minimal(
             searched_on = f"{n} {fixture.task.nouns.prompts} of seed {seed}"
             return MinimalSet(
                 ref.name, part, tuple(sorted(left)), len(live), accuracy, searched_on,
-                fixture.task.spread_key,
+                seed, method, fixture.task.spread_key,
             )  # fmt: skip
