@@ -141,6 +141,17 @@ class Workbench:
         self.gather(requests)
         return [self._answer(request) for request in requests]
 
+    def tried(self, requests: Sequence[Request]) -> list[Any]:
+        """Return the answer to each request, or in its place the error that it came to."""
+        self.gather(requests)
+        found: list[Any] = []
+        for request in requests:
+            try:
+                found.append(self._answer(request))
+            except HarnessError as error:
+                found.append(error)
+        return found
+
     def _answer(self, request: Request) -> Ablated | Attended | Answered | Interchanged:
         match request:
             case Ablation():

@@ -7,6 +7,9 @@ There are three controls:
   not specific. A claim can be supported and not specific.
 - Methods: mean, zero and resample ablation give their verdicts side by side.
 
+What cannot be measured of siblings or methods, because there is no donor say, is told in their place: controls change
+no verdict. Only a value that was put back and changed something is an error of the claim.
+
 Each sibling is measured on :data:`CONTROL_N` questions that fit the claim's description; all claims with the same
 description share them. A census is measured whole. Siblings of `keep` get the claim's own questions, because
 :data:`CONTROL_N` questions are too few to show that a node can be spared. The methods are compared on the claim's own
@@ -34,7 +37,7 @@ def measure_controls(claim: Claim, bench: Workbench) -> Controls | None:
 
     Raises:
         FixtureError: the model cannot be loaded.
-        MeasurementError: a value that was put back changed something, or what was measured means nothing.
+        MeasurementError: a value that was put back changed something.
     """
     verb = verb_named(claim.verb)
     requests = verb.control_requests(claim)
@@ -44,7 +47,7 @@ def measure_controls(claim: Claim, bench: Workbench) -> Controls | None:
     (back,) = bench.answer(requests[:1])  # first: where it fails, nothing else means anything
     put_back = require_unchanged(claim, back.measurement)
     with placed_at(claim):
-        return verb.controls(claim, put_back, bench.answer(requests[1:]))
+        return verb.controls(claim, put_back, bench.tried(requests[1:]))
 
 
 def require_unchanged(claim: Claim, back: Measurement) -> int:

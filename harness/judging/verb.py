@@ -53,11 +53,8 @@ class Verb(ABC, Generic[C]):
     def controls(self, claim: C, put_back: int, answers: Sequence[Any]) -> Controls:
         """Return what the controls showed.
 
-        Values were put back on `put_back` questions, and nothing changed; `answers` are those to all the
-        :meth:`control_requests` but the first.
-
-        Raises:
-            MeasurementError: what was measured means nothing.
+        Values were put back on `put_back` prompts, and nothing changed; `answers` are those to all the
+        :meth:`control_requests` but the first, each perhaps the error that it came to.
         """
         raise NotImplementedError(f"{claim.verb} has control requests, and does not compare what comes of them")
 

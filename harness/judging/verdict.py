@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.base.errors import MeasurementError, Problem
+from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.base.intervals import n_to_settle
 from harness.specs.claim import Claim
 from harness.tasks.questions import PairsError
@@ -50,7 +50,7 @@ class Comparison:
     token: str = ""  # of a sibling: the answer token that tells it from the claim's nodes
     groups: tuple[float, float] | None = None  # of a gain: the accuracy of each group of fixtures
     nodes: tuple[str, ...] = ()  # of a run: the nodes that the claim's roles have there
-    absent: str = ""  # of a run: why the claim cannot be asked of it
+    absent: str = ""  # of a run or a sibling: why nothing was measured
 
     @property
     def sibling(self) -> bool:
@@ -141,6 +141,12 @@ def opposite(finding: Finding) -> Finding:
     return swapped.get(finding, finding)
 
 
+def unmeasured(subject: str, kind: Kind, expects: Expects, error: HarnessError) -> Comparison:
+    """Return the row of a sibling that could not be measured."""
+    why = str(error.problems[0])
+    return Comparison(subject=subject, kind=kind, expects=expects, finding="undecided", value=0.0, absent=why)
+
+
 @dataclass(frozen=True)
 class Controls:
     """The results of the controls of one claim."""
@@ -148,7 +154,7 @@ class Controls:
     put_back: int  # questions on which every node got its own clean value, and nothing changed
     own: float | None  # the rank value of the claim's nodes: the lowest failure rate of its tokens, or a follow rate
     siblings: tuple[Comparison, ...]  # "contradicted": the sibling shows the same effect
-    methods: dict[str, Verdict]
+    methods: dict[str, Verdict | Literal["error"]]  # "error": by that method it cannot be measured
 
     @property
     def rank(self) -> int | None:

@@ -81,6 +81,8 @@ def observed(row: Record, record: Record | None = None) -> str:
     if row["kind"] == "run":
         run = (record or {}).get("measurement", {}).get("by_run", {}).get(row["subject"])
         return str(row["absent"]) if run is None else observed_in_short(run)
+    if row["absent"]:
+        return str(row["absent"])
     if row["k"] is not None:
         return f"{row['token']} {row['k']}/{row['n']}".strip()
     if row["groups"] is not None:

@@ -11,8 +11,9 @@ from harness.judging.bench import Workbench
 from harness.judging.controls import measure_controls
 from harness.judging.evaluation import gather, judge
 from harness.judging.records import record_of
-from harness.reporting.failure import failure_text
+from harness.reporting.failure import controls_line, failure_text
 from harness.reporting.summary import not_specific
+from harness.tasks.positions import Nouns
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -130,3 +131,15 @@ def test_planned_or_not_the_controls_are_the_same(tmp_path, fixtures, bench):
     planned = Workbench("cpu")
     gather(claims, planned, controls=True)
     assert [measure_controls(c, planned) for c in claims] == [measure_controls(c, Workbench("cpu")) for c in claims]
+
+
+@pytest.mark.parametrize("name", ["hooks", "cone"])
+def test_what_a_control_cannot_measure_changes_no_verdict(tmp_path, fixtures, name):
+    """A reference of one question that is asked too: `resample` has no donor for it, which the claim does not need."""
+    text = "ablate: S3L0M\nquestions: [1+2, 8+7, 9+9]\nreference: [1+2]\nexpect: {{fails: [A1]}}"
+    (claim,) = read(tmp_path, fixtures, text)
+    alone, controlled = (judge(claim, Workbench("cpu", name), controls=controls) for controls in (False, True))
+    assert alone.verdict == controlled.verdict == "supported"
+    assert alone.comparisons == controlled.comparisons
+    assert controlled.controls.methods["resample"] == "error"
+    assert "resample: error" in controls_line(controlled.controls.as_dict(), Nouns())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from harness.base.errors import MeasurementError, Problem
+from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.base.intervals import exact_interval, mean_interval
 from harness.judging.answers import Ablated
 from harness.judging.controls import CONTROL_N, CONTROL_SEED
@@ -19,9 +19,11 @@ from harness.judging.verdict import (
     Controls,
     Expects,
     Finding,
+    Verdict,
     opposite,
     require_accuracy,
     straddled,
+    unmeasured,
     verdict_of,
 )
 from harness.specs.methods import METHODS
@@ -97,22 +99,28 @@ class AblatingVerb(Verb[H]):
         ranked = (ablation_of(claim, nodes=nodes, questions=asked, details=False) for nodes in sets)
         return [back, *ranked, *(ablation_of(claim, method=method, details=False) for method in METHODS)]
 
-    def controls(self, claim: H, put_back: int, answers: Sequence[Ablated]) -> Controls:
+    def controls(self, claim: H, put_back: int, answers: Sequence[Ablated | HarnessError]) -> Controls:
         """Return what the controls showed."""
-        rest = [answer.measurement for answer in answers]
         asked = replace(claim, questions=self.control_questions(claim))
-        own, rows = None, []
-        if claim.siblings:
-            own, *others = rest[: 1 + len(claim.siblings)]
-            rows = [
-                self.compare_sibling(asked, name, other.tokens)
-                for name, other in zip(claim.siblings, others, strict=True)
-            ]
+        names = ["", *claim.siblings] if claim.siblings else []
+        ranked = [self._ranked(asked, name, found) for name, found in zip(names, answers, strict=False)]
+        methods = dict(zip(METHODS, (self._by_method(claim, found) for found in answers[len(names) :]), strict=True))
+        ranked_by = ranked[0].value if ranked and not ranked[0].absent and not self.keeps else None
+        return Controls(put_back, ranked_by, tuple(ranked[1:]), methods)
+
+    def _ranked(self, asked: H, name: str, found: Ablated | HarnessError) -> Comparison:
+        if isinstance(found, HarnessError):
+            return unmeasured(name, "fails", "needed" if self.keeps else "unlike", found)
+        return self.compare_sibling(asked, name, found.measurement.tokens)
+
+    def _by_method(self, claim: H, found: Ablated | HarnessError) -> Verdict | Literal["error"]:
+        """Return the verdict by another method, on what it found."""
         alone = self.without_siblings(claim)
-        measured = zip(METHODS, rest[-len(METHODS) :], strict=True)
-        methods = {method: verdict_of(alone, self.comparisons(alone, found)) for method, found in measured}
-        ranked_by = None if own is None or self.keeps else self.compare_sibling(asked, "", own.tokens).value
-        return Controls(put_back, ranked_by, tuple(rows), methods)
+        return (
+            "error"
+            if isinstance(found, HarnessError)
+            else verdict_of(alone, self.comparisons(alone, found.measurement))
+        )
 
     def control_questions(self, claim: H) -> Questions:
         """Return the questions of the controls: of a sample, fewer, which all claims with its description share."""

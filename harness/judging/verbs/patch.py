@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from harness.base.errors import HarnessError
 from harness.base.intervals import exact_interval
 from harness.judging.answers import Interchanged
 from harness.judging.controls import CONTROL_N, CONTROL_SEED
@@ -23,7 +24,15 @@ from harness.judging.measurement import EXAMPLES, Example, example_of
 from harness.judging.mutants import moves, other_tokens
 from harness.judging.requests import Ablation, Interchange, Request
 from harness.judging.verb import Mutant, Verb
-from harness.judging.verdict import Comparison, Controls, opposite, require_accuracy, straddled, within_bounds
+from harness.judging.verdict import (
+    Comparison,
+    Controls,
+    opposite,
+    require_accuracy,
+    straddled,
+    unmeasured,
+    within_bounds,
+)
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.patch import Patch
 from harness.tasks.pairs import Drawn
@@ -76,10 +85,14 @@ class PatchVerb(Verb[Patch]):
         back = Ablation(claim.ref, claim.nodes, "itself", asked, asked, details=False)
         return [back, interchange_of(_controlled(claim), claim.siblings.values())]
 
-    def controls(self, claim: Patch, put_back: int, answers: Sequence[Interchanged]) -> Controls:
+    def controls(self, claim: Patch, put_back: int, answers: Sequence[Interchanged | HarnessError]) -> Controls:
         """Return what the controls showed."""
-        claim = _controlled(claim)
-        own, others = counted(claim, answers[0])
+        claim, (found,) = _controlled(claim), answers
+        if isinstance(found, HarnessError):
+            return Controls(
+                put_back, None, tuple(unmeasured(n, "follows", "unlike", found) for n in claim.siblings), {}
+            )
+        own, others = counted(claim, found)
         rows = tuple(compare_sibling(claim, name, right) for name, right in zip(claim.siblings, others, strict=True))
         return Controls(put_back, compare_sibling(claim, "", own.as_expected).value if rows else None, rows, {})
 
