@@ -36,7 +36,7 @@ class ExpectModel(RunsModel):
     fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
     intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
     loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
-    loss_above: Annotated[float, Field(ge=0)] | None = Field(None, description="nats per answer token, mean")
+    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
     only_here: bool = Field(False, description="no other head there, and no other step, makes all of `fails` fail too")
 
 

@@ -13,6 +13,8 @@ from harness.specs.claim import Claim
 from harness.specs.keys import (
     DEFAULT_GATE,
     AnswerToken,
+    AtLeast,
+    AtMost,
     ClaimModel,
     NodeNames,
     PairText,
@@ -53,8 +55,8 @@ class PairSampleModel(Strict):
 class FollowModel(RunsModel):
     """How often the tokens follow, and the others keep their value."""
 
-    follow_rate: Rate | None = Field(None, description="`digits` follow at more than this rate (sample: 0.9)")
-    intact_rate: Rate | None = Field(None, description="the others change at less than this rate (sample: 0.01)")
+    follow_rate: AtLeast | None = Field(None, description="`digits` follow at more than this rate (sample: 0.9)")
+    intact_rate: AtMost | None = Field(None, description="the others change at less than this rate (sample: 0.01)")
     may_change: list[AnswerToken] = Field([], description="these tokens may change or not")
     only_here: bool = Field(False, description="no other head there, and no other step, makes the tokens follow too")
 
