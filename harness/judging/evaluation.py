@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.base.errors import MeasurementError, Problem
 from harness.base.files import version_of
 from harness.base.intervals import error_at
 from harness.judging.across import Runs, compare_runs, controls_of_runs, share_of
@@ -132,6 +133,7 @@ def _judge_runs(claim: AcrossRuns, bench: Workbench, controls: bool) -> Result:
 
 def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: Sequence[Setting]) -> Result:
     """Return the result of a claim about several fixtures, made from the results for each fixture."""
+    _refuse_copies(claim, settings)
     claim = replace(claim, members=tuple(result.hypothesis for result in results.values()))  # as they were asked
     verdicts = {name: result.verdict for name, result in results.items()}
     share = share_of(claim, verdicts)
@@ -144,6 +146,21 @@ def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: 
         sum(result.seconds for result in results.values()),
         controls_of_runs(claim, {name: result.controls for name, result in results.items()}, verdicts),
     )  # fmt: skip
+
+
+def _refuse_copies(claim: AcrossRuns, settings: Sequence[Setting]) -> None:
+    """Refuse a group in which the same weights stand under two names, for it is one training run.
+
+    Raises:
+        MeasurementError: two fixtures have the same weights.
+    """
+    seen: dict[str, str] = {}
+    for setting in settings:
+        if (other := seen.setdefault(setting.weights_sha256, setting.fixture)) != setting.fixture:
+            found = f"the weights of {other} again, as those of {setting.fixture}"
+            raise MeasurementError(
+                Problem("each training run once", found, "leave one of them out", claim.path, claim.line, 1)
+            )
 
 
 @lru_cache(maxsize=1)

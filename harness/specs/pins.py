@@ -47,6 +47,7 @@ class Trained(Strict):
     threads: int
     torch: str
     harness: str
+    curves_sha256: Sha256 | None = Field(None, description="of the learning curves; pins from before 0.2 have none")
 
 
 class Pin(Strict):

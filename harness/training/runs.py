@@ -211,6 +211,7 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
     raw = serialise(weights)
     digest = hashlib.sha256(raw).hexdigest()
     fixture = fixture_of(name, recipe, digest, weights, training.device)
+    made = to_csv_gz(curves)
     pin = Pin(
         version=1,
         name=name,
@@ -219,11 +220,11 @@ def _pin(training: Training, name: str, directory: Path) -> Pin:
         trained=Trained(
             steps=training.step, seconds=round(training.seconds, 1), loss=curves.final("loss"),
             device=device_name(training.device), threads=torch.get_num_threads(), torch=torch.__version__,
-            harness=__version__,
+            harness=__version__, curves_sha256=hashlib.sha256(made).hexdigest(),
         ),
         measured=measure_accuracy(fixture),
     )  # fmt: skip
-    files = {CURVES: to_csv_gz(curves), CARD: model_card(recipe, pin, curves).encode(), WEIGHTS: raw}
+    files = {CURVES: made, CARD: model_card(recipe, pin, curves).encode(), WEIGHTS: raw}
     replace_fixture_files(directory, {**files, **_figures(curves)}, pin)
     return pin
 

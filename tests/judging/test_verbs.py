@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -355,6 +356,7 @@ def runs(path, orders):
         values = torch.zeros(STEPS, len(names), dtype=torch.float64)
         for name, step in (("A0", first), ("A2", second)):
             values[:step, names.index(name)] = 1
+        values[0, names.index("A1")] = i  # no two runs are the same
         (path / f"run{i}" / CURVES).write_bytes(to_csv_gz(Curves(layout, values)))
 
 
@@ -387,6 +389,27 @@ def test_curves_of_fewer_steps_than_the_recipes_are_refused(tmp_path):
     text = "learn: {first: [A0], before: [A2], below: 0.1}\nfixtures: run*"
     with pytest.raises(FixtureError, match=r"run5.*expected the curves of 300 steps, found 299"):
         judge(read(tmp_path, text, tmp_path, "run0"), Workbench("cpu"))
+
+
+def test_a_run_under_two_names_is_an_error(tmp_path):
+    runs(tmp_path, [(50, 100)] * 8)
+    (tmp_path / "run6" / CURVES).write_bytes((tmp_path / "run2" / CURVES).read_bytes())
+    text = "learn: {first: [A0], before: [A2], below: 0.1}\nfixtures: run*"
+    with pytest.raises(
+        MeasurementError, match=r"each training run once, found the curves of run2 again, as those of run6"
+    ):
+        judge(read(tmp_path, text, tmp_path, "run0"), Workbench("cpu"))
+
+
+def test_curves_of_another_run_than_the_pinned_one_are_refused(tmp_path):
+    names = [f"quick_d5_l2_s{i}" for i in range(8)]
+    for name in names:
+        shutil.copytree(FIXTURES / name, tmp_path / name)
+    text = 'learn: {first: [A0], before: [A1], below: 0.1}\nfixtures: "quick_d5_l2_s*"'
+    assert judge(read(tmp_path, text, tmp_path, names[0]), Workbench("cpu")).comparisons[0].n == 8
+    (tmp_path / names[3] / CURVES).write_bytes((tmp_path / names[4] / CURVES).read_bytes())
+    with pytest.raises(FixtureError, match=r"quick_d5_l2_s3.*expected learning curves of sha256 \w+, found sha256"):
+        judge(read(tmp_path, text, tmp_path, names[0]), Workbench("cpu"))
 
 
 def test_imported_weights_have_no_learning_curves(tmp_path):

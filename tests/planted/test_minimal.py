@@ -53,7 +53,10 @@ def test_nobody_to_search_in(fixtures, bench):
 
 def test_the_claim_cuts_by_the_method_of_the_search_and_asks_others_whatever_its_seed(fixtures, tmp_path, capsys):
     for seed in ("31", "32"):
-        assert main(["minimal", "planted", "--method", "zero", "--seed", seed, "--n", "200", "--fixtures", str(fixtures)]) == 0
+        assert (
+            main(["minimal", "planted", "--method", "zero", "--seed", seed, "--n", "200", "--fixtures", str(fixtures)])
+            == 0
+        )
         (tmp_path / "s.yaml").write_text(capsys.readouterr().out, "utf-8")
         (claim,) = load_file(tmp_path / "s.yaml", fixtures)
         assert claim.method == "zero"

@@ -133,6 +133,12 @@ def _gain(claim: Answer, found: Answers) -> Comparison:
         raise MeasurementError(
             Problem(f"a gain that could exceed {claim.at_most:g}", seen, fix, claim.path, claim.line, 1)
         )
+    if claim.at_least is not None and 1 - room + claim.at_least <= 0:
+        fix = "ask easier questions, or claim the reverse with gain_at_most"
+        seen = f"{claim.than_text} right on {1 - room:.2%}, which leaves nothing to lose"
+        raise MeasurementError(
+            Problem(f"a gain that could fall below {claim.at_least:g}", seen, fix, claim.path, claim.line, 1)
+        )
     differences = (ours - theirs).tolist()
     gain = sum(differences) / len(differences)
     low, high = None, None

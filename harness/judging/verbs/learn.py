@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +19,8 @@ from harness.base.intervals import exact_interval
 from harness.judging.requests import Request
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, straddled, within_bounds
-from harness.specs.fixture_files import CURVES, FixtureRef, recipe_of
+from harness.specs.fixture_files import CURVES, PIN, FixtureRef, recipe_of
+from harness.specs.pins import read_pin
 from harness.specs.verbs.learn import Learn
 from harness.training.curves import read_curves
 
@@ -83,8 +86,10 @@ def measure_learning(claim: Learn) -> Learned:
         MeasurementError: a series has no loss in any step.
     """
     found = {}
+    seen: dict[str, str] = {}
     for name in claim.group:
         path, recipe = claim.fixtures / name / CURVES, recipe_of(FixtureRef(name, claim.fixtures))
+        _check_curves(FixtureRef(name, claim.fixtures), path, seen)
         curves, due = _read(path, recipe.task), recipe.training.steps if recipe.training else 0
         if len(curves.values) != due:
             steps = f"{len(curves.values):,}"
@@ -94,6 +99,28 @@ def measure_learning(claim: Learn) -> Learned:
                 raise MeasurementError(Problem(f"losses of {series}", "none in any step", "claim another", str(path)))
         found[name] = {series: learned_at(curves[series], claim.below) for series in (*claim.first, *claim.before)}
     return Learned(found)
+
+
+def _check_curves(ref: FixtureRef, path: Path, seen: dict[str, str]) -> None:
+    """Refuse curves that are not those of the pinned run, or those of a run that was counted already.
+
+    Raises:
+        FixtureError: the curves are of another run.
+        MeasurementError: the same run stands under two names.
+    """
+    if not path.exists():  # whoever reads them says so
+        return
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    pin = read_pin(ref) if (ref.directory / PIN).exists() else None
+    pinned = pin.trained.curves_sha256 if pin and pin.trained else None
+    if pinned not in (None, digest):
+        fix = "restore them from version control"
+        raise FixtureError(Problem(f"learning curves of sha256 {pinned}", f"sha256 {digest}", fix, str(path)))
+    if (other := seen.setdefault(digest, ref.name)) != ref.name:
+        expected, fix = "each training run once", "leave one of them out"
+        raise MeasurementError(
+            Problem(expected, f"the curves of {other} again, as those of {ref.name}", fix, str(path))
+        )
 
 
 _read = once_per_version(32)(read_curves)  # several claims use the same runs
