@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.base.errors import MeasurementError, Problem
 from harness.engines.interventions import Intervention
 from harness.models.fixtures import Fixture
-from harness.specs.nodes import Node
+from harness.specs.nodes import Node, Shape
 from harness.tasks.batch import Batch
 
 
@@ -58,16 +58,23 @@ class Group:
         return node.step <= self.asked[-1]
 
     def bound(self, change: Intervention) -> Intervention:
-        """Return an intervention on the whole batch as one on these prompts, its nodes at steps."""
+        """Return an intervention on the whole batch as one on these prompts, its nodes at steps.
+
+        Raises:
+            MeasurementError: the prompts have no such step, or two nodes are one here, and get different values.
+        """
         donors = change.donors if change.donors is None or self.rows is None else change.donors[self.rows]
         if not any(node.at for node in change.values):
             for node in change.values:
                 self.nodes(node)  # refuses a step that is not there
             return change if donors is change.donors else Intervention(change.values, donors)
         values: dict[Node, Tensor] = {}
-        for node, rows in sorted(change.values.items()):  # steps first: a name that stands for one comes after it
+        for node, rows in sorted(change.values.items()):
             there = self.nodes(node)
-            values |= dict(zip(there, _split(rows, len(there), self.fixture.width(node)), strict=True))
+            for at, value in zip(there, _split(rows, len(there), self.fixture.width(node)), strict=True):
+                if not torch.equal(values.setdefault(at, value), value):
+                    expected = f"one value for {at}, which {node} is in some {self.fixture.task.nouns.prompts}"
+                    raise MeasurementError(Problem(expected, "two", "name each position once"))
         return Intervention(values, donors)
 
 
@@ -113,6 +120,22 @@ def _group(fixture: Fixture, rows: Tensor | None, batch: Batch, key: Tensor, nam
         steps[name], rest = tuple(rest[:size]), rest[size:]
     trimmed = batch if batch.tokens.shape[1] == length else replace(batch, tokens=batch.tokens[:, :length])
     return Group(fixture, rows, trimmed, tuple(place - 1 for place in asked), steps)
+
+
+def reaches_an_answer(nodes: Iterable[Node], batch: Batch, shape: Shape) -> bool:
+    """Return whether a change of some of `nodes` can change an answer of some prompt.
+
+    Where all prompts of the task are alike, that follows from the nodes alone, and is known when a claim is read.
+    """
+    asked = batch.places - 1
+    for node in nodes:
+        if not node.at and shape.task.answer_steps:
+            return True
+        at = batch.positions[node.at] if node.at else torch.full_like(asked[:, :1], node.step)
+        last = node.layer == shape.n_layers - 1
+        if bool(((at[:, :, None] == asked[:, None, :]) if last else at <= asked[:, -1:]).any()):
+            return True
+    return False
 
 
 def shared_steps(batch: Batch) -> int:

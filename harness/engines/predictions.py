@@ -109,5 +109,5 @@ def batches(n: int, size: int) -> Iterator[slice]:
         MeasurementError: `n` is 0.
     """
     if n == 0:
-        raise MeasurementError(Problem("at least one question", "none", "ask some"))
+        raise MeasurementError(Problem("at least one prompt", "none", "ask some"))
     return (slice(start, min(start + size, n)) for start in range(0, n, size))

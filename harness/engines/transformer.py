@@ -97,7 +97,7 @@ def initial_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Ten
 def answer_logits(
     weights: Weights, tokens: Int[Tensor, "prompt pos"], sizes: Sizes
 ) -> Float[Tensor, "prompt answer vocab"]:
-    """Return the logits at the steps that predict the answer tokens, highest token first."""
+    """Return the logits at the steps that predict the answer tokens, in order."""
     *_, last = run_layers(weights, tokens, sizes)
     return unembed(weights, at_asked(last.resid_post, sizes))
 

@@ -67,7 +67,7 @@ class Draft:
     method: Method
     measured: Sample
     asked: dict[str, Any]  # the questions of the claim, as written in a spec
-    seen: tuple[Seen, ...]  # highest token first
+    seen: tuple[Seen, ...]  # in the order of the answer's tokens
     clean_accuracy: float
     token: str  # what the task calls a token of the answer
 

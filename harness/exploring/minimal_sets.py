@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.base.errors import MeasurementError, Problem
 from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
@@ -69,6 +70,9 @@ def find_minimal(
         MeasurementError: the measurement is invalid.
     """
     fixture = bench.fixture(ref)
+    if not fixture.task.names:
+        expected = f"a task whose {fixture.task.nouns.prompts} are all as long, for all other nodes are cut"
+        raise MeasurementError(Problem(expected, fixture.task.title, "look with harness sweep, and claim with ablate"))
     questions = Sample(n, seed, fixture.task.spread())
     prompts = bench.prompts(ref, questions)
     every = [node for node in all_nodes(fixture.shape) if node.kind == KINDS[part]]

@@ -22,6 +22,7 @@ class Ablated:
 
     measurement: Measurement
     seconds: float
+    reaches: bool = True  # whether one of the nodes can change an answer of one of the prompts
 
 
 class Answered(NamedTuple):

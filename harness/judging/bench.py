@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.base.errors import HarnessError
 from harness.engines import interventions
 from harness.engines.engine import Engine, engine_for, free_running
+from harness.engines.groups import reaches_an_answer, shared_steps
 from harness.engines.interventions import CLEAN, Intervention
 from harness.engines.predictions import Outcome
 from harness.judging.answers import Ablated, Answered, Attended, Interchanged
@@ -112,8 +113,10 @@ class Workbench:
         wanted = self._wanted.setdefault(where, {})
         wanted.update(dict.fromkeys(nodes))
         if where not in self._values or not self._values[where][0].issuperset(nodes):
-            _, found = self.engine(ref).capture(self.fixture(ref), self.prompts(ref, source), wanted, self.chunk)
-            self._values[where] = frozenset(wanted), found
+            prompts = self.prompts(ref, source)
+            together = _in_all(prompts, wanted) | set(nodes)
+            _, found = self.engine(ref).capture(self.fixture(ref), prompts, sorted(together), self.chunk)
+            self._values[where] = frozenset(together), found
             while len(self._values) > VALUES_KEPT:
                 del self._values[next(iter(self._values))]
         found = self._values[where][1]
@@ -175,9 +178,8 @@ class Workbench:
         where = (request.model, request.questions)
         fixture, prompts = self.fixture(request.model), self.prompts(*where)
         if where not in self._attended or not self._attended[where][1].keys() >= set(request.nodes):
-            self._attended[where] = self.engine(request.model).attention(
-                fixture, prompts, self._heads[where], self.chunk
-            )
+            together = _in_all(prompts, self._heads[where]) | set(request.nodes)
+            self._attended[where] = self.engine(request.model).attention(fixture, prompts, together, self.chunk)
         clean, patterns = self._attended[where]
         return Attended(fixture, prompts, clean.check(fixture.name), {node: patterns[node] for node in request.nodes})
 
@@ -262,8 +264,15 @@ class Workbench:
             if ablation not in found:
                 share = clean_seconds / len(group) + seconds[ablation]
                 measurement = tallies[ablation].finish(details=self._gathered.get(ablation, True))
-                found[ablation] = Ablated(measurement, took * share / whole)
+                reaches = reaches_an_answer(ablation.nodes, prompts, fixture.shape)
+                found[ablation] = Ablated(measurement, took * share / whole, reaches)
         return found
+
+
+def _in_all(prompts: Batch, nodes: Iterable[Node]) -> set[Node]:
+    """Return the nodes that every prompt has: another claim's step that some prompt lacks is that claim's error."""
+    shared = shared_steps(prompts)
+    return {node for node in nodes if node.step < shared}
 
 
 def _groups(ablation: Ablation, fixture: Fixture) -> Iterator[tuple[tuple[Node, ...], str]]:

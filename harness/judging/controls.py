@@ -51,14 +51,15 @@ def measure_controls(claim: Claim, bench: Workbench) -> Controls | None:
 
 
 def require_unchanged(claim: Claim, back: Measurement) -> int:
-    """Return on how many questions every node got the value that it has.
+    """Return on how many prompts every node got the value that it has.
 
     Raises:
         MeasurementError: that changed an answer.
     """
     changed = {count.token: count.wrong for count in back.tokens if count.wrong}
     if changed:
-        found = ", ".join(f"{token} on {n} questions" for token, n in changed.items())
+        prompts = claim.shape.task.nouns.prompts
+        found = ", ".join(f"{token} on {n} {prompts}" for token, n in changed.items())
         raise MeasurementError(
             Problem(
                 f"nothing to change when {claim.target} gets the values that it has", found,

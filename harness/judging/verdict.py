@@ -97,7 +97,8 @@ def require_accuracy(claim: Claim, accuracy: float) -> None:
     if accuracy < claim.gate:
         raise MeasurementError(
             Problem(
-                f"a clean accuracy of at least {claim.gate:g} on these questions", f"{accuracy:.4f}",
+                f"a clean accuracy of at least {claim.gate:g} on these {claim.shape.task.nouns.prompts}",
+                f"{accuracy:.4f}",
                 f"train {claim.fixture} further, or set `gate` if the claim is about a model that fails here",
                 claim.path, claim.line, 1,
             )

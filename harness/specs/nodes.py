@@ -110,11 +110,15 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         if isinstance(text, str) and text in shape.roles:
             raise HarnessError.of(_GRAMMAR, f"the role {text}", f'write "[{text}]", in quotes')
         near = text.upper().replace(" ", "") if isinstance(text, str) else ""
-        fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else _SPELLING
-        raise HarnessError.of(_GRAMMAR, shorten(text), fix)
+        places = shape.task.positions
+        grammar = f"nodes like L0H1@{places[0]} or S11L0H2" if places else _GRAMMAR
+        spelling = f"{_SPELLING}; or a position after @: {', '.join(places)}" if places else _SPELLING
+        fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else spelling
+        raise HarnessError.of(grammar, shorten(text), fix)
     layer, part = match[3], match[4]
     if match[1] is None and not shape.task.names:
-        fix = f"write {text}@ and one of {', '.join(shape.task.positions)}"
+        known = ", ".join(shape.task.positions)
+        fix = f"write {text}@ and one of {known}" if known else "give the task `positions`, or write a step"
         raise HarnessError.of(f"a position, as {shape.task.nouns.prompts} differ in length", shorten(text), fix)
     steps, layers = _places(match, text, shape)
 
@@ -194,7 +198,7 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
         raise RoleNotFoundError.of(
             f"nodes that have the role {match[4]}", "none", "claim another; its roles.yaml says why"
         )
-    there = [node for node in bound if node.step in steps and node.layer in layers]
+    there = [node for node in bound if (match[1] is None or node.step in steps) and node.layer in layers]
     if not there:
         elsewhere = ", ".join(map(str, bound))
         raise RoleElsewhereError.of(f"nodes of {match[4]} there", f"{elsewhere} in {text}", f"write [{match[4]}]")

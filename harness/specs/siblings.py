@@ -15,7 +15,7 @@ def moved(nodes: Iterable[Node], shape: Shape, *, step: int = 0, layer: int = 0,
     """Return the nodes shifted by these offsets; None if one does not exist or `head` would shift a non-head."""
     found = []
     for node in nodes:
-        if step and node.at:  # a position that goes by a name has no next one
+        if step and (node.at or not shape.task.names):  # neither a name nor a step of unlike prompts has a next one
             return None
         there = replace(node, step=node.step + step, layer=node.layer + layer, head=node.head + head)
         inside = (node.at or 0 <= there.step < shape.task.n_ctx) and 0 <= there.layer < shape.n_layers

@@ -136,6 +136,7 @@ def ending_with_answers(task: Writer, tokens: Int[Tensor, "prompt pos"], n_answe
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """Return one batch of all the prompts; the batches are of one task."""
+    batches = [batch for batch in batches if len(batch)] or batches[:1]
     first, *others = batches
     if not others:
         return first

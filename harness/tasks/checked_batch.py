@@ -22,6 +22,7 @@ class BatchMaker:
         self.positions, self.writer = positions, writer
         self.own, self.file, self.wrong = positions.task, positions.file, positions.wrong
         self.n_answer = positions.n_answer
+        self._before: dict[str, int] = {}  # what must be the same of every batch, or they could not be joined
 
     def batch_of(self, questions: Any, n: int | None = None, what: str = "sample") -> Batch:
         """Return the batch of questions that a call of the user's code, `what`, returned.
@@ -85,22 +86,30 @@ class BatchMaker:
         if type(self.own).right_tokens is Task.right_tokens:
             return TokenSets(answers.unsqueeze(-1))
         found: Any = call(self.file, "right_tokens", self.own.right_tokens, rows.clone())
+        if isinstance(found, tuple) and len(found) != 2:
+            raise self.wrong("tokens, or tokens and weights, from right_tokens", f"{len(found)} values", "return two")
         ids, weights = found if isinstance(found, tuple) else (found, None)
         ids = self._sets(ids, "right_tokens", answers.shape)
         first = (ids == answers.unsqueeze(-1)).long().argmax(-1, keepdim=True)
         if not torch.equal(ids.gather(-1, first).squeeze(-1), answers):
             raise self.wrong("the tokens of answer among those of right_tokens", "others", "correct one of them")
+        in_order = ids.sort(-1).values
+        if bool(((in_order.diff(dim=-1) == 0) & (in_order[..., 1:] != PAD)).any()):
+            raise self.wrong("each token once from right_tokens", "one twice", "correct it")
         order = torch.arange(ids.shape[-1]).expand_as(ids).clone()
         order.scatter_(-1, first, 0)
         order[..., :1] = first
         if weights is not None:
             if not isinstance(weights, Tensor) or weights.shape != ids.shape or not weights.is_floating_point():
                 raise self.wrong("a weight for each token from right_tokens", "others", "correct them")
+            if not bool((torch.isfinite(weights) & (weights > 0))[ids != PAD].all()):
+                raise self.wrong("weights above 0 from right_tokens", "others", "correct them")
             weights = weights.gather(-1, order)
         return TokenSets(ids.gather(-1, order), weights)
 
     def _wrong(self, rows: Tensor) -> TokenSets | None:
         found = call(self.file, "wrong_tokens", self.own.wrong_tokens, rows.clone())
+        self._as_before("wrong tokens from wrong_tokens always or never", int(found is not None))
         if found is None:
             return None
         return TokenSets(self._sets(found, "wrong_tokens", torch.Size((len(rows), self.n_answer))))
@@ -125,10 +134,15 @@ class BatchMaker:
             at = at.unsqueeze(-1) if isinstance(at, Tensor) and at.ndim == 1 else at
             most = at.shape[-1] if isinstance(at, Tensor) and at.ndim == 2 else 1
             at = self.whole(at, f"positions_of, {name},", (len(rows), most), None)
+            self._as_before(f"as many positions of {name} from every call of positions_of", most)
             if not bool(((at >= 0) & (at < lengths)).all()):
                 raise self.wrong(f"positions of {name} inside of each question", "others", "correct positions_of")
             named[name] = at
         return named
+
+    def _as_before(self, expected: str, what: int) -> None:
+        if self._before.setdefault(expected, what) != what:
+            raise self.wrong(expected, "another answer than before", "correct it")
 
     def whole(
         self, found: object, what: str, shape: tuple[int, ...], most: int | None = -1, *, least: int = 0

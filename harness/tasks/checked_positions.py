@@ -13,6 +13,7 @@ from harness.tasks.user_task import Task
 
 LONGEST = 20  # letters of a name
 _CURVES = ("step", "loss", "right")  # names of other columns of the learning curves; no answer token may use them
+_NOUN = re.compile(r"(?!(?:head|layer|step|to)$)[a-z][a-z ]*")  # it also names mutants, as these words do: digit+1
 
 
 class CheckedPositions(Positions):
@@ -22,7 +23,7 @@ class CheckedPositions(Positions):
         self.task, self.reference, self.file = task, reference, file
         with calling(file, f"the attributes of {reference}"):
             self._vocabulary = tuple(task.vocabulary)
-            self._names = () if task.longest else tuple(task.names)
+            self._names = tuple(getattr(task, "names", ())) if task.longest else tuple(task.names)
             self._answer_names = tuple(task.answer_names)
             self._positions = tuple(task.positions)
             self._counterparts = tuple(task.counterparts)
@@ -36,11 +37,19 @@ class CheckedPositions(Positions):
     def _check_answer(self) -> None:
         """Check the attributes that say which tokens are the answer, and how long a question may be."""
         task = self.task
+        if self._names and task.longest:
+            raise self.wrong("`names`, or `longest`", "both", "drop one: with `names`, all questions are as long")
         if self._answer_names:
             self._check_longest(len(self._names) or task.longest)
+            if self._names and self.ends_with_answer and self._names[-len(self._answer_names) :] != self._answer_names:
+                found = " ".join(map(shorten, self._answer_names))
+                raise self.wrong("the last of `names` as `answer_names`", found, "drop `answer_names`")
             return
         if not self._names:
-            raise self.wrong("`names`, or `longest` and `answer_names`", "neither", "say what the steps are called")
+            found = "`longest` alone" if task.longest else "neither"
+            raise self.wrong("`names`, or `longest` and `answer_names`", found, "say what the steps are called")
+        if not self.ends_with_answer:
+            raise self.wrong("`answer_names` beside answer_places", "none", "say what the answer's tokens are called")
         n_answer = getattr(task, "n_answer", None)
         if not isinstance(n_answer, int) or isinstance(n_answer, bool) or not 0 < n_answer < len(self._names):
             raise self.wrong(f"`n_answer` from 1 to {len(self._names) - 1}", shorten(n_answer), "correct it")
@@ -87,8 +96,9 @@ class CheckedPositions(Positions):
             if not tokens or not set(tokens) <= set(self.answer_tokens):
                 wrong = next((shorten(token) for token in tokens if token not in self.answer_tokens), "none")
                 raise self.wrong(f"answer names that depend on {name}", wrong, "correct `variables`")
-        if len(self._nouns) != 2 or not all(isinstance(noun, str) and noun and is_plain(noun) for noun in self._nouns):
-            raise self.wrong("two words in `nouns`, for a prompt and for a token", shorten(self._nouns), "correct it")
+        if len(self._nouns) != 2 or not all(isinstance(n, str) and _NOUN.fullmatch(n) for n in self._nouns):
+            expected = "two words of small letters in `nouns`, for a prompt and for a token,"
+            raise self.wrong(expected, shorten(self._nouns), "correct it")
 
     def wrong(self, expected: str, found: str, fix: str) -> FixtureError:
         """Return the error for a mistake in the user's task."""

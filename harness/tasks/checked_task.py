@@ -211,6 +211,8 @@ class CheckedTask(CheckedPositions, AnyTask):
         if not alike or any(not torch.equal(found.positions[at], batch.positions[at]) for at in self.positions):
             expected = f"questions as long, with the same positions, from {what}"
             raise self.wrong(expected, "others", "let it change tokens alone")
+        if bool((found.asked == batch.asked).all(1).any()):
+            raise self.wrong(f"other questions from {what}", "the same", "let it change a token that is read")
         return found
 
     def _overwritten(self, variable: AnyVariable, values: Tensor, batch: Batch) -> Tensor:
@@ -252,4 +254,9 @@ class CheckedTask(CheckedPositions, AnyTask):
                 if self.read_question(text) != question:
                     raise self.wrong(f"read_question to read {shorten(text)}, which write_question wrote,",
                                       "another question", "correct one of them")  # fmt: skip
+        for name in self.counterparts:
+            once, twice = (self.counterparts_of(first, name, SEED) for _ in range(2))
+            if not torch.equal(once.tokens, twice.tokens):
+                raise self.wrong(f"the same counterparts {name} again, of a generator with the same seed,",
+                                  "others", "draw from the generator alone")  # fmt: skip
         self._tried = True

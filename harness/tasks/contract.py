@@ -159,7 +159,7 @@ class AnyTask(Positions):
 
     @abstractmethod
     def training_batch(self, n: int, generator: torch.Generator, shares: Mapping[str, float]) -> Batch:
-        """Return `n` prompts to train on; `shares` are those of the recipe's :class:`Enrichment`."""
+        """Return `n` prompts to train on; `shares` say how much of each kind the recipe adds."""
 
     @abstractmethod
     def varied(self, n: int, generator: torch.Generator) -> Batch:

@@ -141,7 +141,8 @@ class Positions(ABC):
             return self.names.index(name)
         steps, fix = f"a step S0 to S{self.n_ctx - 1}", "name a step or token of the layout"
         if not self.names:
-            raise HarnessError.of(f"{steps} or a position {', '.join(self.positions)}", shorten(name), "name one")
+            also = f" or a position {', '.join(self.positions)}" if self.positions else ""
+            raise HarnessError.of(f"{steps}{also}", shorten(name), "name one")
         raise HarnessError.of(f"{steps} or a token {self.names[0]} to {self.names[-1]}", shorten(name), fix)
 
     def check_answer_token(self, name: object) -> None:

@@ -1,6 +1,6 @@
 """The families of tasks, by the name that a recipe gives. Imports no torch.
 
-A family is a module's object, written as text, so that only what a recipe names is imported. To add one, write it in a
+A family is a module's object, written as text, and imported when it is first asked for. To add one, write it in a
 folder of its own, and add its line here.
 """
 

@@ -1,8 +1,9 @@
 """The base class of a user's own task, for a small Python file. See docs/own-model.md. Imports no torch.
 
-A question is a row of token numbers (indices into the vocabulary). Its answer is the row that follows: ``n_answer``
-tokens. Everything else is optional, and claims that need what a task does not have are refused; all other claims can be
-made. Questions may differ in length; then rows are filled up with -1 on the right.
+A question is a row of token numbers (indices into the vocabulary). Its answer is the row that follows, ``n_answer``
+tokens; or it stands inside the question, where ``answer_places`` says. Everything else is optional, and claims that
+need what a task does not have are refused; all other claims can be made. Questions may differ in length; then rows are
+filled up with -1 on the right.
 """
 
 from __future__ import annotations
@@ -51,14 +52,19 @@ class Task(ABC):
     def right_tokens(
         self, questions: Int[Tensor, "n question_pos"]
     ) -> Int[Tensor, "n answer_pos token"] | tuple[Tensor, Float[Tensor, "n answer_pos token"]]:
-        """Return the tokens that are right, filled up with -1; with weights, if their probabilities are not to add up.
+        """Return the tokens that are right, filled up with -1, each once.
+
+        With weights above 0, each probability counts so much in the sum of the loss.
 
         By default, only those of :meth:`answer`.
         """
         return self.answer(questions).unsqueeze(-1)
 
     def wrong_tokens(self, questions: Int[Tensor, "n question_pos"]) -> Int[Tensor, "n answer_pos token"] | None:
-        """Return the tokens that the right ones are measured against, filled up with -1; None: there are none."""
+        """Return the tokens that the right ones are measured against, filled up with -1; None: there are none.
+
+        Their logits are recorded with each run; no verb compares them yet.
+        """
         return None
 
     def answer_places(self, questions: Int[Tensor, "n question_pos"]) -> Int[Tensor, "n answer_pos"] | None:
@@ -77,7 +83,10 @@ class Task(ABC):
     def counterpart(
         self, name: str, questions: Int[Tensor, "n question_pos"], generator: torch.Generator
     ) -> Int[Tensor, "n question_pos"]:
-        """Return the counterpart of each question, of the same length; a task with `counterparts` must define this."""
+        """Return the counterpart of each question: another one, of the same length, with all positions where they were.
+
+        A task with `counterparts` must define this.
+        """
         raise NotImplementedError("the task has `counterparts`, and no `counterpart`")
 
     def training_batch(self, n: int, generator: torch.Generator) -> Int[Tensor, "n question_pos"]:

@@ -88,7 +88,7 @@ class Training:
         """
         logits = self._answer_logits(prompts)
         right = prompts.right.contains(logits.detach().argmax(-1)).all(-1)
-        if prompts.right.ids.shape[-1] == 1:
+        if prompts.right.ids.shape[-1] == 1 and prompts.right.weights is None:
             return answer_loss(logits, prompts.answers), right
         log_probs = log_softmax(logits.double(), dim=-1).gather(-1, prompts.right.ids.clamp(min=0))
         return set_loss(log_probs, prompts.right), right

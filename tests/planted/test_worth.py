@@ -83,7 +83,7 @@ def test_without_the_options_nothing_is_said_of_them(run, pytester):
 
 
 def test_mutants_are_scored_and_survivors_listed(run, pytester):
-    result = run("--harness-mutate")
+    result = run("--harness-mutate", "--harness-html=page.html")
     assert result.ret == 0
     # Of a head: layer, step (of S3 both ways), no-op, digit, a digit dropped and one added; of head 0 at S4 less.
     result.stdout.fnmatch_lines([
@@ -97,6 +97,9 @@ def test_mutants_are_scored_and_survivors_listed(run, pytester):
     assert [s["reason"] for s in mutants["head-0"]["survivors"]] == ["both addends are needed"]
     killed = sum(len(found["killed"]) for found in mutants.values() if found)
     assert f"{killed} of {killed + 1} mutants killed" in text
+    assert "survives: head+1 (S4L0H1: A0 fails &gt; 5%; others &lt; 1%" in (pytester.path / "page.html").read_text(
+        "utf-8"
+    )
 
 
 def test_coverage_lists_what_no_supported_claim_names(run, pytester):

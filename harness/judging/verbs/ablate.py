@@ -49,6 +49,10 @@ class AblatingVerb(Verb[H]):
 
     def compare(self, claim: H, answers: Sequence[Ablated]) -> tuple[Measurement, tuple[Comparison, ...]]:
         """Return the measurement, and a comparison for each answer token, for the loss and for each sibling."""
+        if claim.reach and not answers[0].reaches:
+            expected = f"a {claim.shape.task.nouns.prompt} in which {claim.target} comes before an answer"
+            fix = "name a position from which it can be read"
+            raise MeasurementError(Problem(expected, "none", fix, claim.path, claim.line, 1))
         own, *others = (answer.measurement for answer in answers)
         names = claim.siblings if claim.expect.only_here else ()
         beside = {name: other.tokens for name, other in zip(names, others, strict=True)}
@@ -141,7 +145,8 @@ class Ablate(AblatingVerb[Hypothesis]):
             yield Mutant("no-op", replace(claim, method="itself"))
         else:
             wide = tuple(sorted({*claim.nodes, *_wider(claim)}))
-            yield Mutant("wider", replace(claim, nodes=wide, ablate=(write_nodes(wide),)))
+            if wide != claim.nodes:
+                yield Mutant("wider", replace(claim, nodes=wide, ablate=(write_nodes(wide),)))
         for kind, fails in other_tokens(expect.fails, task):
             if set(fails) <= claim.reach:
                 may = tuple(token for token in expect.may_fail if token not in fails)
@@ -182,8 +187,11 @@ def _compare_token(h: Hypothesis, count: TokenCount) -> Comparison:
     elif count.asked == 0:
         found = f"0 of {count.excluded} right"
         raise MeasurementError(
-            Problem(f"questions whose clean run gets {count.token} right", found, "ask others", h.path, h.line, 1)
-        )
+            Problem(
+                f"{h.shape.task.nouns.prompts} whose clean run gets {count.token} right", found, "ask others",
+                h.path, h.line, 1,
+            )
+        )  # fmt: skip
     else:
         low, high, finding = _found(h, count, should_fail)
     expects, at_least, at_most = _expectation(h, count.token)

@@ -148,14 +148,28 @@ def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tenso
     excluded = sum(int((a & ~c).sum()) for a, c in zip(asked, both, strict=True))
     differing, *others = (outcome.predicted for outcome in found.differing)
     agreeing = found.agreeing.predicted
-    as_expected, unchanged = differing == drawn.expected, (agreeing == truth).all(1)
+    as_expected, unchanged = came_out_as_expected(claim, drawn, differing), drawn.bases.right.contains(agreeing).all(1)
     examples = {
         token: _examples(drawn, drawn.differing, differing, drawn.expected, both[0] & ~as_expected[:, i], task)
         for i, token in enumerate(task.answer_tokens)
     }
     examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, both[1] & ~unchanged, task)
     own = Patched(len(drawn.bases), excluded, accuracy, as_expected[both[0]], unchanged[both[1]], examples)
-    return own, [(other == drawn.expected)[both[0]] for other in others]
+    return own, [came_out_as_expected(claim, drawn, other)[both[0]] for other in others]
+
+
+def came_out_as_expected(
+    claim: Patch, drawn: Drawn, predicted: Int[Tensor, "pair answer"]
+) -> Bool[Tensor, "pair answer"]:
+    """Return which tokens came out as expected: those of the claim follow the source, all others are right in the base.
+
+    Where the source's own answer is expected, each token that is right there follows, unless it is right in the base.
+    """
+    sources, right_before = drawn.sources[drawn.differing.clamp(min=0)], drawn.bases.right.contains(predicted)
+    like_source = (sources.answers == drawn.expected) & sources.right.contains(predicted) & ~right_before
+    follows = (predicted == drawn.expected) | like_source
+    claimed = torch.tensor([token in claim.tokens for token in claim.shape.task.answer_tokens])
+    return follows.where(claimed, right_before)
 
 
 def _examples(

@@ -104,7 +104,7 @@ class Hypothesis(Claim):
 
     @cached_property
     def compared(self) -> tuple[str, ...]:
-        """The answer tokens whose failure counts are compared, highest first: reachable and not in `may_fail`."""
+        """The answer tokens whose failure counts are compared, in order: reachable and not in `may_fail`."""
         tokens = self.shape.task.answer_tokens
         return tuple(d for d in tokens if d in self.reach and d not in self.expect.may_fail)
 
@@ -159,8 +159,8 @@ class Hypothesis(Claim):
 
     @property
     def how(self) -> str:
-        """The ablation method."""
-        return self.method
+        """The ablation method, and which counterpart it takes values from."""
+        return f"{self.method} {self.counterpart}".rstrip()
 
     @property
     def expected(self) -> str:

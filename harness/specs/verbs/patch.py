@@ -86,7 +86,7 @@ class Patch(Claim):
     node_text: str
     nodes: tuple[Node, ...]
     variable: AnyVariable
-    tokens: tuple[str, ...]  # the tokens that follow, highest first
+    tokens: tuple[str, ...]  # the tokens that follow, in order
     may_change: tuple[str, ...]
     follow_rate: float | None  # None (census only): the tokens always follow
     intact_rate: float | None  # None (census only): the others never change
