@@ -19,6 +19,13 @@ def is_plain(text: str) -> bool:
     return not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
+def visible(text: str) -> str:
+    """Return `text` with control characters written as in Python, ``\\n``, and ``''`` for empty text."""
+    if text and is_plain(text):
+        return text
+    return "".join(one if is_plain(one) else repr(one)[1:-1] for one in text) or "''"
+
+
 def in_ascii(text: object) -> str:
     """Return a hint about the first non-ASCII (look-alike) character of `text`; empty if there is none."""
     for letter in text if isinstance(text, str) else "":

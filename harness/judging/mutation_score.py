@@ -16,6 +16,7 @@ from harness.specs.claim import AcrossRuns, Claim
 from harness.tasks.questions import PairSample, Sample
 
 Rows = tuple[Comparison, ...]
+INEXCUSABLE = {"no-op", "keep nothing"}  # a claim that holds where nothing is done says nothing, whatever the reason
 
 
 def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Mutation:
@@ -29,7 +30,8 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
         if verdict == "supported":
             m = mutant.claim
             about = f"{m.target} of {m.fixture}" if m.fixture != claim.fixture else m.target
-            survivors.append(Survivor(mutant.kind, reasons.get(mutant.kind), about, m.expected, rows))
+            reason = None if mutant.kind in INEXCUSABLE else reasons.get(mutant.kind)
+            survivors.append(Survivor(mutant.kind, reason, about, m.expected, rows))
         elif verdict in ("refuted", "inconclusive"):
             killed.append(mutant.kind)
     stale = sorted(set(reasons) - {survivor.kind for survivor in survivors})

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from harness.base.errors import FixtureError, HarnessError, Problem
 from harness.base.own_code import call, calling
-from harness.base.text import is_plain, shorten
+from harness.base.text import is_plain, shorten, visible
 from harness.tasks.positions import POSITION, STEP, AnyQuestion, Nouns, Positions
 from harness.tasks.user_task import Task
 
 LONGEST = 20  # letters of a name
 _CURVES = ("step", "loss", "right")  # names of other columns of the learning curves; no answer token may use them
-_NOUN = re.compile(r"(?!(?:head|layer|step|to)$)[a-z][a-z ]*")  # it also names mutants, as these words do: digit+1
+_NOUN = re.compile(r"(?!(?:head|layer|step|to)$)[a-z][a-z ]*")  # it also names mutants, as these words do
 
 
 class CheckedPositions(Positions):
@@ -22,7 +22,7 @@ class CheckedPositions(Positions):
     def __init__(self, task: Task, reference: str, file: str) -> None:
         self.task, self.reference, self.file = task, reference, file
         with calling(file, f"the attributes of {reference}"):
-            self._vocabulary = tuple(task.vocabulary)
+            self._vocabulary = tuple(task.vocabulary)  # any text; a tokenizer's may repeat, or break a line
             self._names = tuple(getattr(task, "names", ())) if task.longest else tuple(task.names)
             self._answer_names = tuple(task.answer_names)
             self._positions = tuple(task.positions)
@@ -61,8 +61,11 @@ class CheckedPositions(Positions):
             raise self.wrong(f"`longest` of at least {least}", shorten(longest), "count the answer in")
 
     def _check_names(self) -> None:
+        if other := [word for word in self._vocabulary if not isinstance(word, str)]:
+            raise self.wrong("text in `vocabulary`", shorten(other[0]), "correct it")
+        self._vocabulary = tuple(map(visible, self._vocabulary))
         groups: list[tuple[str, Sequence[object]]] = [
-            ("vocabulary", self._vocabulary), ("names", self._names), ("answer_names", self._answer_names),
+            ("names", self._names), ("answer_names", self._answer_names),
             ("positions", self._positions), ("counterparts", self._counterparts), ("cases", self._cases),
             ("question_sets", tuple(self._texts)), ("variables", tuple(self._feeds)),
         ]  # fmt: skip
@@ -71,7 +74,7 @@ class CheckedPositions(Positions):
             for word in words:
                 if not isinstance(word, str) or not word or not is_plain(word):
                     raise self.wrong(f"printable text in `{what}`", shorten(word), "correct it")
-                if what != "vocabulary" and (len(word) > LONGEST or any(map(str.isspace, word))):
+                if len(word) > LONGEST or any(map(str.isspace, word)):
                     raise self.wrong(
                         f"at most {LONGEST} letters, none of them blank, in `{what}`", shorten(word), "shorten it"
                     )
@@ -111,7 +114,7 @@ class CheckedPositions(Positions):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The text of each token."""
+        """The text of each token, without what a terminal or a table would act on."""
         return self._vocabulary
 
     @property
@@ -191,4 +194,4 @@ class CheckedPositions(Positions):
 
     def write_question(self, question: AnyQuestion) -> str:
         """Return the text of a question."""
-        return str(call(self.file, "write_question", self.task.write_question, question))
+        return visible(str(call(self.file, "write_question", self.task.write_question, question)))

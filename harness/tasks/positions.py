@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.base.errors import HarnessError
-from harness.base.text import did_you_mean, shorten
+from harness.base.text import did_you_mean, shorten, visible
 
 STEP = re.compile(r"S(0|[1-9][0-9]*)")
 POSITION = r"[A-Za-z][A-Za-z0-9_.+'-]{0,19}"  # the name of a position: END, S1+1
@@ -39,8 +39,12 @@ class Nouns:
 
 
 def spell(tokens: Iterable[int], vocabulary: Sequence[str]) -> str:
-    """Return the text of tokens: joined, or separated by spaces if the vocabulary has entries longer than a letter."""
-    return ("" if all(len(token) == 1 for token in vocabulary) else " ").join(vocabulary[token] for token in tokens)
+    """Return the text of tokens: joined, or separated by spaces if the vocabulary has entries longer than a letter.
+
+    What a terminal or a table would act on is escaped.
+    """
+    join = "" if all(len(token) == 1 for token in vocabulary) else " "
+    return join.join(visible(vocabulary[token]) for token in tokens)
 
 
 class Positions(ABC):

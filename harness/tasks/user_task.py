@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from harness.base.text import visible
 from harness.tasks.positions import spell
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Task(ABC):
 
     name: str = ""  # name of the task in reports; by default, the recipe's reference
     nouns: tuple[str, str] = ("prompt", "token")  # what reports call a question, and a token of the answer
-    vocabulary: Sequence[str]  # the text of each token
+    vocabulary: Sequence[str]  # the text of each token; where two have the same, a question's text means the first
     names: Sequence[str]  # the name of the token at each step, all different: D1 D0 - D'1 D'0 = A1 A0
     n_answer: int  # the number of answer tokens: the last of `names`
     # Of questions that differ in length, in place of `names`: the most tokens of one with its answer, and the names of
@@ -107,7 +108,8 @@ class Task(ABC):
             return [self._token(word) for word in text.split()]
         rest, tokens = text, []
         while rest:
-            longest = max((token for token in self.vocabulary if rest.startswith(token)), key=len, default=rest)
+            texts = map(visible, self.vocabulary)
+            longest = max((text for text in texts if rest.startswith(text)), key=len, default=rest)
             tokens.append(self._token(longest))
             rest = rest[len(longest) :]
         return tokens
@@ -127,6 +129,7 @@ class Task(ABC):
         raise NotImplementedError("the task has `variables`, and no `answers_with`")
 
     def _token(self, written: str) -> int:
-        if written not in self.vocabulary:
+        texts = list(map(visible, self.vocabulary))
+        if written not in texts:
             raise ValueError(f"{written!r} is not in the vocabulary")
-        return list(self.vocabulary).index(written)
+        return texts.index(written)

@@ -81,6 +81,16 @@ def test_a_survivor_may_have_a_reason_and_a_reason_must_have_a_survivor(tmp_path
     assert found.stale == ("no-op",)
 
 
+def test_that_it_holds_where_nothing_is_done_has_no_excuse(tmp_path, fixtures, bench):
+    text = (
+        "ablate: S4L0H0\nquestions: {sample}\n"
+        "expect: {{fails: [], may_fail: [A1, A0], loss_above: 1.0e-9}}\nsurvivors: {{no-op: a loss is never 0}}"
+    )
+    (claim,) = read(tmp_path, fixtures, text)
+    found = judge_mutants(claim, bench, [])
+    assert ("no-op", None) in [(survivor.kind, survivor.reason) for survivor in found.survivors]
+
+
 @pytest.mark.slow
 def test_other_weights_kill_what_is_so_of_these_alone(tmp_path, fixtures):
     """The other model has the two copying heads in each other's place, and adds just as well."""

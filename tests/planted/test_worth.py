@@ -97,9 +97,7 @@ def test_mutants_are_scored_and_survivors_listed(run, pytester):
     assert [s["reason"] for s in mutants["head-0"]["survivors"]] == ["both addends are needed"]
     killed = sum(len(found["killed"]) for found in mutants.values() if found)
     assert f"{killed} of {killed + 1} mutants killed" in text
-    assert "survives: head+1 (S4L0H1: A0 fails &gt; 5%; others &lt; 1%" in (pytester.path / "page.html").read_text(
-        "utf-8"
-    )
+    assert "survives: head+1 (S4L0H1: A0 " in (pytester.path / "page.html").read_text("utf-8")
 
 
 def test_coverage_lists_what_no_supported_claim_names(run, pytester):

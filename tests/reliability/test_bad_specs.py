@@ -236,6 +236,7 @@ ELSEWHERE = {
     "a position, as {shape": "prompts of unequal length, in test_unlike_prompts.py",
     "a position {', '": "named positions, in test_unlike_prompts.py",
     "a layer, a head, M or R": "named positions, in test_unlike_prompts.py",
+    "('keep', key) nodes at steps": "prompts of unequal length, in test_unlike_prompts.py",
     "_GRAMMAR an empty list": "nodes without any, in test_nodes.py; the spec says so first",
     "weights pinned in": "no weights, in test_fixtures.py",
     "a directory of fixtures": "no such directory, in test_fixtures.py",

@@ -18,15 +18,18 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN, Intervention, zero
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
+from harness.judging.requests import CleanAnswers
 from harness.judging.verdict import row_of
 from harness.models.fixtures import load_fixture
 from harness.reporting.words import observed
 from harness.specs.fixture_files import FixtureRef, fixtures_of_same_shape, recipe_of
 from harness.specs.nodes import all_nodes
 from harness.specs.spec_files import load_file
-from harness.tasks.questions import NamedSet, PairSample, Sample
+from harness.tasks.questions import NamedSet, PairSample, QuestionList, Sample
 from harness.tasks.where import CaseKeys
 from harness.training.runs import train_fixture
+
+VOCABULARY = 'vocabulary = "abcd="'
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
 
@@ -122,6 +125,20 @@ def test_pairs_carry_the_variable_and_expect_what_python_says(trained):
         assert expected == [min(source[:2]), max(base[:2])]
         assert min(source[:2]) != min(base[:2])
         assert min(same[:2]) == min(base[:2])
+
+
+def test_a_vocabulary_may_repeat_a_text_and_have_what_no_terminal_shows(tmp_path):
+    """A tokenizer's texts do: what would break a line is escaped, in prompts, answers and patterns alike."""
+    assert VOCABULARY in TASK
+    directory = write_own(tmp_path, task=TASK.replace(VOCABULARY, r'vocabulary = ("\n", "b", "\x1b", "", "=", "b")'))
+    pin_random(directory)
+    asked = QuestionList(((0, 1, 4), (2, 3, 4)))
+    task = load_fixture("own", tmp_path, "cpu").task
+    assert task.vocabulary == ("\\n", "b", "\\x1b", "''", "=", "b")
+    assert task.batch_for(asked).texts() == ["\\n b =", "\\x1b '' ="]
+    assert [task.read_question(text) for text in task.batch_for(asked).texts()] == list(asked.questions)
+    found = Workbench("cpu").answer([CleanAnswers(FixtureRef("own", tmp_path), asked)])[0]
+    assert found.predicted.shape == (2, 2)
 
 
 # What is wrong with a task: a part of its text, what stands there instead, and what is said of it.

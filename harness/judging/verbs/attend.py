@@ -113,7 +113,8 @@ def _looked_at(
         paired = to if size == 1 else to.expand(-1, size)
         if bool((paired > from_).any()):
             expected, fix = f"positions that {node} can see", "name one that stands before it, or there"
-            found = f"{place}, which comes later in some {claim.shape.task.nouns.prompts}"
+            named = f"S{place}" if isinstance(place, int) else place
+            found = f"{named}, which comes later in some {claim.shape.task.nouns.prompts}"
             raise MeasurementError(Problem(expected, found, fix, claim.path, claim.line, 1))
         mask.scatter_(2, paired.unsqueeze(1) if size == 1 else paired.unsqueeze(2), value=True)
     return mask

@@ -106,9 +106,11 @@ class KeepParser(AblatingParser):
             if not those:
                 self._report(("keep", key), f"some {key}", ", ".join(as_tuple(named)), "name nodes of that kind")
             elif not task.names or any(node.at for node in those):
-                expected = "nodes at steps that all prompts share, for all others are cut"
-                found = f"{', '.join(as_tuple(named))}, which is elsewhere in each {task.nouns.prompt}"
-                self._report(("keep", key), expected, found, "claim it with ablate")
+                self._report(
+                    ("keep", key), "nodes at steps that all prompts share, for all others are cut",
+                    f"{', '.join(as_tuple(named))}, which is elsewhere in each {task.nouns.prompt}",
+                    "claim it with ablate",
+                )  # fmt: skip
             kept |= those
             cut |= {node for node in all_nodes(self.shape) if node.kind == kind} - those
         if not texts:
