@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.base.intervals import ERROR
-from harness.judging.records import NOT_JUDGED, Record, judged
+from harness.base.text import percent
+from harness.judging.records import NOT_JUDGED, Record, judged, runs_of
 from harness.reporting.words import observed_in_short
 
+ACCURATE = 0.99  # clean accuracy from which nothing is said of it beside the verdict
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
 
 
@@ -61,7 +63,7 @@ def not_specific(record: Record) -> bool:
 
 
 def shown_verdict(record: Record) -> str:
-    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, undeclared, recorded."""
+    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, undeclared, recorded, clean accuracy."""
     suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
     if not_specific(record):
         suffix = f", not specific{suffix}"
@@ -69,7 +71,15 @@ def shown_verdict(record: Record) -> str:
         suffix = " (undeclared)"
     if is_recorded(record):
         suffix += " (recorded)"
+    if (accuracy := least_accuracy(record)) < ACCURATE:
+        suffix += f" (clean {percent(accuracy)})"
     return f"{record['verdict']}{suffix}"
+
+
+def least_accuracy(record: Record) -> float:
+    """Return the clean accuracy on what a claim asked, of several runs the lowest; 1 where none was measured."""
+    measured = [one.get("measurement") or {} for one, _ in runs_of(record)]
+    return min((float(found.get("clean_accuracy", 1)) for found in measured), default=1.0)
 
 
 def skipped_lines(records: Sequence[Record]) -> list[str]:

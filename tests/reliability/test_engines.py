@@ -1,8 +1,8 @@
-"""Two engines: every claim that ships, by the fast one and by TransformerLens's hooks
+"""Two engines: claims that ship, by the fast one and by TransformerLens's hooks
 
-Claims that ablate or look at attention, asked of at most 300 questions each. Verdicts and all counts are the same ones;
-shares of attention differ by less than 1e-5, losses by less than 1e-4. What patches or keeps is compared by
-`test_same_answer.py`.
+Claims of one model that ablate or look at attention, asked of at most 300 questions each. Verdicts and all counts are
+the same ones; shares of attention differ by less than 1e-5, losses by less than 1e-4. What patches or keeps is compared
+by `test_same_answer.py`.
 """
 
 from __future__ import annotations
