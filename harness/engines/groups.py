@@ -72,9 +72,10 @@ class Group:
         for node, rows in sorted(change.values.items()):
             there = self.nodes(node)
             for at, value in zip(there, _split(rows, len(there), self.fixture.width(node)), strict=True):
-                if not torch.equal(values.setdefault(at, value), value):
+                if at in values and not torch.equal(values[at], value):
                     expected = f"one value for {at}, which {node} is in some {self.fixture.task.nouns.prompts}"
                     raise MeasurementError(Problem(expected, "two", "name each position once"))
+                values[at] = value
         return Intervention(values, donors)
 
 
