@@ -74,7 +74,7 @@ def test_every_ablation(fixture, engine):
     rows, start = {"varied": slice(None)}, 64
     for name in ("ba", "uc1", "simple_us9", "cascade_us9", "steps"):
         size = len(ORACLE["question_sets"][name])
-        assert torch.equal(varied[start : start + size], layout.encode(named_set(name, layout)))
+        assert torch.equal(varied[start : start + size].tokens, layout.encode(named_set(name, layout)).tokens)
         rows[name] = slice(start, start + size)
         start += size
     assert start == len(varied)

@@ -302,8 +302,8 @@ def test_both_engines_see_the_same_attention():
             assert outcome.predicted.tolist() == expected_outcome.predicted.tolist()
             found, expected = found[node], expected[node]
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-            torch.testing.assert_close(found.sum(1), torch.ones(11))
-            assert not found[:, node.step + 1 :].any()
+            torch.testing.assert_close(found.sum(2), torch.ones(11, 1))
+            assert not found[:, :, node.step + 1 :].any()
 
 
 def test_attention_to_some_steps_is_the_sum_of_theirs(tmp_path, fixtures):

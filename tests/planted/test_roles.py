@@ -296,7 +296,7 @@ def test_a_report_does_not_differ_from_itself(judged, capsys):
 def test_after_retraining_the_difference_says_which_claim_was_lost_and_which_role_moved(judged, copied, capsys):
     old = judged("old")
     shutil.rmtree(copied / "run_s0")
-    write_run(copied, "run_s0", order=[2, 0, 1], roles=False)
+    write_run(copied, "run_s0", order=[2, 1, 0], roles=False)
     text = "version: 1\nroles: {base_add: {A0: S4L0H1+H2}, carry: {A1: S3L0H1+H2}}\n"
     (copied / "run_s0" / "roles.yaml").write_text(text, "utf-8")
     new = judged("new")
