@@ -80,7 +80,8 @@ def run(
             outcomes = clean.under(live, prompts)
             for given, outcome, found in zip(interventions, outcomes, parts, strict=True):
                 found.append(outcome if given.nodes else clean.outcome)
-    return [join(found, order_of(rows)) for found in parts]
+    order = order_of(rows)
+    return [join(found, order) for found in parts]
 
 
 @torch.inference_mode()

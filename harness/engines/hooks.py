@@ -72,7 +72,8 @@ def run(
                 begun = time.perf_counter()
                 outcome = _outcome(group, prompts, _replacing(change, prompts), clean)
                 found.append(replace(outcome, seconds=time.perf_counter() - begun))
-    return [join(found, order_of(rows)) for found in parts]
+    order = order_of(rows)
+    return [join(found, order) for found in parts]
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.base.errors import MeasurementError, Problem
+from harness.engines.groups import in_order_of
 from harness.tasks.answers import set_loss
 from harness.tasks.batch import PAD, TokenSets
 
@@ -87,14 +88,9 @@ def _of_sets(logits: Tensor, sets: TokenSets) -> Float[Tensor, "... answer token
 
 def join(parts: Sequence[Outcome], rows: Int[Tensor, " prompt"] | None = None) -> Outcome:
     """Return one outcome with the prompts of all parts, on the CPU; `rows` says which prompt of it each one is."""
-
-    def whole(tensors: list[Tensor]) -> Tensor:
-        found = torch.cat(tensors).cpu()
-        return found if rows is None else torch.empty_like(found).index_copy_(0, rows, found)
-
     kl = [part.kl for part in parts if part.kl is not None]
-    always = [whole([getattr(part, name) for part in parts]) for name in ALWAYS]
-    return outcome_from(always, whole(kl) if kl else None, sum(part.seconds for part in parts))
+    always = [in_order_of([getattr(part, name) for part in parts], rows).cpu() for name in ALWAYS]
+    return outcome_from(always, in_order_of(kl, rows).cpu() if kl else None, sum(part.seconds for part in parts))
 
 
 def log_probs_of(logits: Float[Tensor, "... vocab"]) -> Float[Tensor, "... vocab"]:

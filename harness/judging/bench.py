@@ -115,7 +115,7 @@ class Workbench:
         if where not in self._values or not self._values[where][0].issuperset(nodes):
             prompts = self.prompts(ref, source)
             together = _in_all(prompts, wanted) | set(nodes)
-            _, found = self.engine(ref).capture(self.fixture(ref), prompts, sorted(together), self.chunk)
+            _, found = self.engine(ref).capture(self.fixture(ref), prompts, together, self.chunk)
             self._values[where] = frozenset(together), found
             while len(self._values) > VALUES_KEPT:
                 del self._values[next(iter(self._values))]

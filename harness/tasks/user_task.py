@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.base.text import visible
@@ -108,8 +109,7 @@ class Task(ABC):
             return [self._token(word) for word in text.split()]
         rest, tokens = text, []
         while rest:
-            texts = map(visible, self.vocabulary)
-            longest = max((text for text in texts if rest.startswith(text)), key=len, default=rest)
+            longest = max((text for text in self.__numbers if rest.startswith(text)), key=len, default=rest)
             tokens.append(self._token(longest))
             rest = rest[len(longest) :]
         return tokens
@@ -129,7 +129,11 @@ class Task(ABC):
         raise NotImplementedError("the task has `variables`, and no `answers_with`")
 
     def _token(self, written: str) -> int:
-        texts = list(map(visible, self.vocabulary))
-        if written not in texts:
+        if written not in self.__numbers:
             raise ValueError(f"{written!r} is not in the vocabulary")
-        return texts.index(written)
+        return self.__numbers[written]
+
+    @cached_property
+    def __numbers(self) -> dict[str, int]:  # two underscores: a user's class may have such a name of its own
+        """Text of a token → its number; the first one, where several have the same text."""
+        return {text: i for i, text in reversed(list(enumerate(map(visible, self.vocabulary))))}

@@ -165,8 +165,8 @@ def came_out_as_expected(
 
     Where the source's own answer is expected, each token that is right there follows, unless it is right in the base.
     """
-    sources, right_before = drawn.sources[drawn.differing.clamp(min=0)], drawn.bases.right.contains(predicted)
-    like_source = (sources.answers == drawn.expected) & sources.right.contains(predicted) & ~right_before
+    in_source, right_before = drawn.sources.right[drawn.differing.clamp(min=0)], drawn.bases.right.contains(predicted)
+    like_source = (in_source.ids[..., 0] == drawn.expected) & in_source.contains(predicted) & ~right_before
     follows = (predicted == drawn.expected) | like_source
     claimed = torch.tensor([token in claim.tokens for token in claim.shape.task.answer_tokens])
     return follows.where(claimed, right_before)
