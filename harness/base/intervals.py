@@ -12,11 +12,22 @@ from collections.abc import Sequence
 CONFIDENCE = 0.99
 ERROR = 0.01  # 1 - CONFIDENCE: the chance that one of a claim's intervals fails
 MOST_N = 10_000_000  # the search for an n that settles a claim stops here
+DRAWS = 7  # independent draws of a sampled reference that must agree; see :func:`draws_for`
 
 
 def shared_confidence(comparisons: int, error: float = ERROR) -> float:
     """Return the confidence of each of several intervals, so that the chance that any of them fails is `error`."""
     return 1 - error / max(comparisons, 1)
+
+
+def draws_for(alternatives: float) -> int:
+    """Return how many independent draws of a reference must all say the same.
+
+    A claim that is false of the median draw is false of each draw with a chance of at least a half, so that all draws
+    support it with a chance of at most ``2**-draws``. If one of several `alternatives` suffices (comparisons that could
+    refute a claim, or runs that could support it falsely), that many times the chance; so there are more draws.
+    """
+    return DRAWS + math.ceil(math.log2(max(1.0, alternatives)))
 
 
 def error_at(look: int, error: float = ERROR) -> float:

@@ -69,7 +69,9 @@ def add_role_commands(commands: Any) -> None:
     command.add_argument("fixture", metavar="NAME")
     command.add_argument("--n", type=int, default=100, help="pairs of questions to search with (default: 100)")
     command.add_argument("--confirm", type=int, default=1000, help="other pairs, to confirm with (default: 1000)")
-    command.add_argument("--seed", type=int, default=0, help="of the pairs (default: 0)")
+    command.add_argument(
+        "--seed", type=int, default=0, help="from which those of the search and of the confirmation follow (default: 0)"
+    )
     command.add_argument("--force", action="store_true", help="write over a roles file that is there")
     command.add_argument("--dry-run", action="store_true", help="only show what was found")
     common_options(command)

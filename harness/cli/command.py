@@ -127,13 +127,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sweep(options: argparse.Namespace) -> int:
     from harness.specs.fixture_files import recipe_of
+    from harness.specs.keys import REFERENCE_SEED
     from harness.specs.spec_files import read_questions
 
     shape = recipe_of(ref_of(options)).shape
     task = shape.task
     texts = options.questions or task.swept
     sets = [read_questions(text, shape) for text in texts]
-    reference = read_questions(options.reference or task.swept[0], shape)
+    reference = read_questions(options.reference or task.swept[0], shape, REFERENCE_SEED)
     from harness.exploring.sweeps import sweep, to_markdown
     from harness.judging.bench import Workbench
 
@@ -149,6 +150,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
+    from harness.specs.keys import REFERENCE_SEED
     from harness.specs.nodes import read_nodes
     from harness.specs.roles import shape_of
     from harness.specs.spec_files import read_questions
@@ -157,7 +159,7 @@ def _ask(options: argparse.Namespace) -> int:
     shape = shape_of(ref_of(options))
     questions = QuestionList(tuple(shape.task.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
-    reference = read_questions(options.reference or shape.task.swept[0], shape)
+    reference = read_questions(options.reference or shape.task.swept[0], shape, REFERENCE_SEED)
     from harness.exploring.sweeps import ask
     from harness.judging.bench import Workbench
     from harness.judging.requests import Ablation

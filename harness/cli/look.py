@@ -53,12 +53,13 @@ def add_looking_commands(commands: Any) -> None:
 
 def _attention(options: argparse.Namespace) -> int:
     from harness.specs.fixture_files import recipe_of
+    from harness.specs.keys import REFERENCE_SEED
     from harness.specs.spec_files import read_questions
 
     # Check the arguments before anything heavy is imported.
     shape = recipe_of(ref_of(options)).shape
     asked = [shape.task.read_question(text) for text in options.question]
-    over = None if options.mean is None else read_questions(options.mean, shape)
+    over = None if options.mean is None else read_questions(options.mean, shape, REFERENCE_SEED)
     out = options.out or Path(f"attention-{options.fixture}.png")
     file_format = _format_of(out)
     from harness.exploring.attention import attention_maps, mean_map

@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.base.errors import MeasurementError, Problem
 from harness.specs.nodes import Node
-from harness.tasks.batch import Batch, joined
 
 # The clean run's value of each node, on each prompt of a set.
 Activations = Mapping[Node, Float[Tensor, "prompt d"]]
@@ -60,27 +58,3 @@ def resample(activations: Activations, donors: Int[Tensor, " prompt"]) -> Interv
     `activations` are the nodes' values on the reference prompts. `donors` are indices of reference prompts.
     """
     return Intervention(activations, donors)
-
-
-def draw_donors(prompts: Batch, reference: Batch, seed: int) -> Int[Tensor, " prompt"]:
-    """Return for each prompt the index of its donor, drawn uniformly from the reference prompts unlike it.
-
-    Raises:
-        MeasurementError: for some prompt, every reference prompt is that prompt itself.
-    """
-    both = joined([prompts, reference]).asked
-    asked, offered = both[: len(prompts)], both[len(prompts) :]
-    distinct = torch.unique(offered, dim=0)
-    if len(distinct) == 1 and bool((asked == distinct).all(1).any()):
-        raise MeasurementError(
-            Problem(
-                f"a donor other than the {prompts.task.nouns.prompt} itself",
-                "none in the reference set",
-                "name a larger reference",
-            )
-        )
-    generator = torch.Generator().manual_seed(seed)
-    donors = torch.randint(len(offered), (len(asked),), generator=generator)
-    while len(clash := (asked == offered[donors]).all(1).nonzero().squeeze(1)):
-        donors[clash] = torch.randint(len(offered), (len(clash),), generator=generator)
-    return donors

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import exact_interval, shared_confidence
+from harness.base.seeds import MOST_SEED
 from harness.base.text import percent
 from harness.base.yaml_text import flow
 from harness.base.yamlfile import parse_yaml
@@ -31,7 +32,6 @@ from harness.tasks.questions import Sample
 
 DEFAULT_N = 1000
 SEED = 314159  # of the measurement, if the questions name no seed
-MOST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ a set scores :data:`ENOUGH`. The best set is proposed if it scores above ``FOLLO
 of heads does, and in smaller sets.
 
 Each proposed set is then measured once on other pairs, with intervals that hold for all roles together. So the search
-itself does not count as evidence.
+itself does not count as evidence. Neither asks the pairs that a claim asks.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import ERROR, exact_interval
+from harness.base.seeds import seed_for
 from harness.base.text import markdown_table, percent
 from harness.judging.bench import Workbench
 from harness.judging.coverage import map_nodes
@@ -81,11 +82,11 @@ def locate(ref: FixtureRef, bench: Workbench, *, n: int = 100, confirm: int = 10
         raise HarnessError.of("a model whose task names roles to look for", f"one of {task.title}", fix)
     counts = map_nodes(ref, bench, SWEEP_N).counts
     broken = {node: frozenset(token.token for token in tokens if token.wrong) for node, tokens in counts.items()}
-    found = [_search(sought, ref, bench, broken, PairSample(n, seed)) for sought in task.roles]
+    found = [_search(sought, ref, bench, broken, PairSample(n, seed_for("role search", seed))) for sought in task.roles]
     proposed = sum(bool(row.nodes) for row in found)
     for row in found:
         if row.nodes:
-            _confirm(row, ref, bench, PairSample(confirm, seed + 1), ERROR / proposed)
+            _confirm(row, ref, bench, PairSample(confirm, seed_for("role confirmation", seed)), ERROR / proposed)
     return found
 
 

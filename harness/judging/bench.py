@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness.base.errors import HarnessError
+from harness.base.seeds import seed_for
 from harness.engines import interventions
 from harness.engines.engine import Engine, engine_for, free_running
 from harness.engines.groups import reaches_an_answer, shared_steps
@@ -28,9 +29,11 @@ from harness.judging.requests import Ablation, AttentionOf, CleanAnswers, Interc
 from harness.models.fixtures import Fixture, load_fixture
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, reach
+from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.batch import Batch
+from harness.tasks.donors import draw_donors
 from harness.tasks.pairs import draw_pairs
-from harness.tasks.questions import Counterparts, Questions, Source
+from harness.tasks.questions import Counterparts, Donors, Questions, Source
 
 VALUES_KEPT = 4  # question sets whose captured values are in memory
 OUTCOMES_AT_ONCE = 2_000_000  # prompts × interventions whose outcomes are in memory together, some 250 MB
@@ -56,10 +59,13 @@ class Workbench:
         self._heads: dict[tuple[FixtureRef, Questions], dict[Node, None]] = {}  # attention; an ordered set
         self._attended: dict[tuple[FixtureRef, Questions], tuple[Outcome, dict[Node, Tensor]]] = {}
         self._found: dict[Ablation, Ablated | HarnessError] = {}
+        # Claims on the same prompts: those that will ask other draws of a reference, and whether also to be refuted.
+        self._alike: dict[tuple[FixtureRef, Questions], list[tuple[Hypothesis, bool]]] = {}
+        self._taken: set[tuple[FixtureRef, Questions, int]] = set()
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=16)(self._load)
         self.prompts = lru_cache(maxsize=64)(self._prompts)
-        self.means = lru_cache(maxsize=64)(self._means)  # small: one value a node; claims about many runs take turns
+        self.means = lru_cache(maxsize=512)(self._means)  # small: one value a node; draws and runs take turns
         self.clean = lru_cache(maxsize=128)(self._clean)
 
     def _load(self, ref: FixtureRef) -> Fixture:
@@ -76,7 +82,9 @@ class Workbench:
 
     def _prompts(self, ref: FixtureRef, source: Source) -> Batch:
         if isinstance(source, Counterparts):
-            return self.prompts(ref, source.of).counterparts(source.name, source.seed)
+            return self.prompts(ref, source.of).counterparts(source.name, seed_for("counterparts", source.seed))
+        if isinstance(source, Donors):
+            return draw_donors(self.prompts(ref, source.of), source.reference, source.seed, self.fixture(ref).task)
         return self.fixture(ref).task.batch_for(source)
 
     def _means(self, ref: FixtureRef, reference: Source) -> dict[Node, Tensor]:
@@ -132,6 +140,17 @@ class Workbench:
             elif isinstance(request, AttentionOf):
                 heads = self._heads.setdefault((request.model, request.questions), {})
                 heads.update(dict.fromkeys(request.nodes))
+
+    def gather_draws(self, claim: Hypothesis, *, refuting: bool) -> None:
+        """Remember that a claim may ask other draws of its reference; without `refuting`, only if it is supported."""
+        self._alike.setdefault((claim.ref, claim.questions), []).append((claim, refuting))
+
+    def take_alike(self, ref: FixtureRef, questions: Questions, draw: int) -> list[tuple[Hypothesis, bool]]:
+        """Return, once, the remembered claims on these prompts, for their draws from number `draw` on."""
+        if (ref, questions, draw) in self._taken:
+            return []
+        self._taken.add((ref, questions, draw))
+        return self._alike.get((ref, questions), [])
 
     def answer(self, requests: Sequence[Request]) -> list[Any]:
         """Return the answer to each request.

@@ -19,12 +19,14 @@ from harness.judging.across import Runs, compare_runs, controls_of_runs, share_o
 from harness.judging.answers import Ablated
 from harness.judging.bench import Workbench
 from harness.judging.controls import measure_controls
+from harness.judging.redraws import confirmed_by_draws
 from harness.judging.requests import brief
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Measured, Result, Verdict, placed_at, verdict_of
 from harness.models.bridge import device_name
 from harness.specs.claim import AcrossRuns, Claim
 from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, FixtureRef
+from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.questions import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 
 
@@ -60,10 +62,11 @@ class Experiment:
     seconds: float
 
 
-def experiment(claim: Claim, bench: Workbench, *, details: bool = True) -> Experiment:
+def experiment(claim: Claim, bench: Workbench, *, details: bool = True, refuting: bool = True) -> Experiment:
     """Return the result of the experiment that a claim asks for; without `details`, examples may be missing.
 
-    A claim with `n: auto` is asked of more and more questions until it is settled, or there are enough.
+    A claim with `n: auto` is asked of more and more questions until it is settled, or there are enough. One whose
+    reference is drawn is asked of several draws; without `refuting`, the first draw suffices to refute it.
 
     Raises:
         FixtureError: a model cannot be loaded.
@@ -76,11 +79,13 @@ def experiment(claim: Claim, bench: Workbench, *, details: bool = True) -> Exper
         with placed_at(look):
             answers = bench.answer(requests if details else brief(requests))
         measured, rows = verb.compare(look, answers)
+        rows = confirmed_by_draws(look, rows, bench, refuting=refuting)
         verdict = verdict_of(look, rows)
-        if verdict != "inconclusive":
+        if verdict != "inconclusive" or any(row.depends for row in rows):  # more prompts do not make draws agree
             break
-    # An ablation knows its share of what it had in common with others; several looks take the time that passed.
-    shared = isinstance(answers[0], Ablated) if answers and look is claim else False
+    # An ablation knows its share of what it had in common with others; several looks or draws take what time passed.
+    alone = look is claim and all(row.draws == 1 for row in rows)
+    shared = isinstance(answers[0], Ablated) if answers and alone else False
     return Experiment(look, verdict, rows, measured, answers[0].seconds if shared else time.perf_counter() - start)
 
 
@@ -94,12 +99,16 @@ def sequential_looks(claim: Claim) -> Iterator[Claim]:
         yield replace(claim, questions=replace(asked, n=AUTO_FIRST * 2**look), error=error_at(look, claim.error))
 
 
-def gather(claims: Iterable[Claim], bench: Workbench, *, details: bool = True, controls: bool = False) -> None:
+def gather(
+    claims: Iterable[Claim], bench: Workbench, *, details: bool = True, controls: bool = False, refuting: bool = True
+) -> None:  # fmt: skip
     """Tell the bench what the first look of each claim will ask, and its controls, so that it is run together."""
     for part in (part for claim in claims for part in claim.parts):
         verb, look = verb_named(part.verb), next(sequential_looks(part))
         requests = verb.requests(look)
         bench.gather(requests if details else brief(requests))
+        if isinstance(look, Hypothesis) and look.is_drawn:
+            bench.gather_draws(look, refuting=refuting)
         if controls:
             bench.gather(verb.control_requests(look))
 

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Protocol
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
@@ -53,7 +52,7 @@ def replacement(ablation: Ablation, bench: Values, prompts: Batch) -> Replacemen
         MeasurementError: a prompt has no donor.
     """
     if ablation.method == "itself":
-        return _values_of(ablation.questions, torch.arange(len(prompts)), ablation, bench)
+        return prompted(ablation, bench, prompts)
     module, _, name = EVERY_METHOD[ablation.method].maker.partition(":")
     make: Callable[..., Replacement] = getattr(import_module(module), name)
     return make(ablation, bench, prompts)
@@ -71,20 +70,13 @@ def mean(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
     return lambda nodes: interventions.mean(_with_value(nodes, means, fixture), means)
 
 
-def resample(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
-    """Return resample ablation: every value becomes that on a random reference prompt, the same for all nodes."""
-    donors = interventions.draw_donors(prompts, bench.prompts(ablation.model, ablation.reference), ablation.seed)
-    return _values_of(ablation.reference, donors, ablation, bench)
-
-
-def corrupt(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
-    """Return the intervention by counterparts: every value becomes that on the prompt's own counterpart."""
-    return _values_of(ablation.reference, torch.arange(len(prompts)), ablation, bench)
-
-
-def _values_of(source: Source, donors: Int[Tensor, " prompt"], ablation: Ablation, bench: Values) -> Replacement:
+def prompted(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
+    """Return the intervention by other prompts: every value becomes that on a prompt's own donor or counterpart."""
+    source = ablation.captured_from
+    assert source is not None  # the method captures
     values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
-    return lambda nodes: interventions.resample({n: values[n] for n in _with_value(nodes, values, fixture)}, donors)
+    own = torch.arange(len(prompts))
+    return lambda nodes: interventions.resample({n: values[n] for n in _with_value(nodes, values, fixture)}, own)
 
 
 def _with_value(nodes: Iterable[Node], values: Mapping[Node, Tensor], fixture: Fixture) -> list[Node]:

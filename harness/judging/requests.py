@@ -11,7 +11,7 @@ from harness.specs.methods import CORRUPT, EVERY_METHOD
 from harness.specs.siblings import Nodes
 from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.contract import AnyVariable
-from harness.tasks.questions import Counterparts, Pairs, Questions, Source
+from harness.tasks.questions import Counterparts, Donors, Pairs, Questions, Source
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ class Ablation:
 
     @property
     def captured_from(self) -> Source | None:
-        """The prompts whose values replace the nodes' own, one by one; None for other methods."""
+        """The prompts whose values replace the nodes' own, one for each that is asked; None for other methods."""
         if self.method == "itself":
             return self.questions
-        return self.reference if EVERY_METHOD[self.method].captures else None
+        if not EVERY_METHOD[self.method].captures:
+            return None
+        reference = self.reference
+        return Donors(self.questions, reference, self.seed) if isinstance(reference, Questions) else reference
 
 
 def ablation_of(

@@ -51,6 +51,10 @@ class Comparison:
     groups: tuple[float, float] | None = None  # of a gain: the accuracy of each group of fixtures
     nodes: tuple[str, ...] = ()  # of a run: the nodes that the claim's roles have there
     absent: str = ""  # of a run or a sibling: why nothing was measured
+    draws: int = 1  # of a reference that is drawn: how many draws were asked; the other fields are of the first
+    drawn_low: float | None = None  # the least and the largest `value` over several draws
+    drawn_high: float | None = None
+    depends: bool = False  # the draws differ in their finding, so that it is undecided
 
     @property
     def sibling(self) -> bool:

@@ -8,11 +8,24 @@ from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
-from harness.reporting.words import COUNTS_FAILURES, example_line, expected, is_count, nouns_of, observed, subject
+from harness.reporting.words import (
+    COUNTS_FAILURES,
+    example_line,
+    expected,
+    is_count,
+    nouns_of,
+    observed,
+    over_draws,
+    subject,
+)
 from harness.tasks.positions import Nouns
 
 EXAMPLES_SHOWN = 3
 SIBLINGS_SHOWN = 3
+DEPENDS_FIX = (
+    "List them (`reference: [...]`, or a named set) to speak of that mean alone, claim a rate that all draws meet, or "
+    "say `method: resample`."
+)
 
 
 def failure_text(record: Record) -> str:
@@ -37,7 +50,9 @@ def failure_text(record: Record) -> str:
         heads += ["controls"]
     table = tabulate(rows, heads, disable_numparse=True)
     parts = [head, about_line(record), "", table]
-    if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
+    if any(row["depends"] for row in record["comparisons"]):
+        parts += ["", f"It depends on which {nouns.prompts} the reference holds. {DEPENDS_FIX}"]
+    elif record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
         n = record["settled_by"]
         parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "
                   "settle it: what was seen is at the threshold"]  # fmt: skip
@@ -171,9 +186,9 @@ def _rate(row: Record) -> str:
 
 
 def interval_text(row: Record) -> str:
-    """Return the ends of a comparison's interval as text; empty if it has none."""
+    """Return the ends of a comparison's interval as text, and its range over draws; empty if it has neither."""
     if row["low"] is None:
-        return ""
-    if row["kind"] in ("loss", "mass"):
-        return f"{row['low']:.3g} to {row['high']:.3g}"
-    return f"{row['low']:.2%} to {row['high']:.2%}"
+        return over_draws(row)
+    form = "{:.3g}" if row["kind"] in ("loss", "mass") else "{:.2%}"
+    interval = f"{form.format(row['low'])} to {form.format(row['high'])}"
+    return "; ".join(filter(None, [interval, over_draws(row)]))

@@ -91,6 +91,15 @@ def observed(row: Record, record: Record | None = None) -> str:
     return f"{row['value']:.3f}" if row["kind"] == "mass" else f"{row['value']:.3g}"
 
 
+def over_draws(row: Record) -> str:
+    """Return the range of what was seen over several draws of the reference; empty if there was one."""
+    if row.get("draws", 1) == 1:
+        return ""
+    form = percent if row["k"] is not None else "{:.3g}".format
+    low, high = form(row["drawn_low"]), form(row["drawn_high"])
+    return f"{low if low == high else f'{low} to {high}'} over {row['draws']} draws of the reference"
+
+
 def is_count(row: Record) -> bool:
     """Return whether a comparison is a count of the claim's own, ``171/172``, whose rate is shown beside it."""
     return row["k"] is not None and not row["token"]
@@ -118,13 +127,18 @@ def comparisons_in_short(record: Record, comparisons: Sequence[Record]) -> str:
         return ", ".join(_short(row) for row in rows)
     failing = [_short(row) for row in rows if row["kind"] == "fails" and row["value"] > 0]
     failing = failing or [f"no {nouns_of(record).token} fails"]
-    loss = {f"loss {row['value']:.2g}": None for row in rows if row["kind"] == "loss"}  # once, even with two bounds
+    # Once, even with two bounds.
+    loss = {f"loss {row['value']:.2g}{_depends(row)}": None for row in rows if row["kind"] == "loss"}
     return ", ".join([*failing, *loss])
 
 
 def _short(row: Record) -> str:
-    rate = f" ({percent(row['value'])})" if row["k"] is not None else ""
+    rate = f" ({percent(row['value'])}{_depends(row)})" if row["k"] is not None else ""
     return f"{subject(row)} {observed(row)}{rate}"
+
+
+def _depends(row: Record) -> str:
+    return f"; {over_draws(row)}" if row.get("depends") else ""
 
 
 def example_line(example: Record) -> str:

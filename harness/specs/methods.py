@@ -21,10 +21,10 @@ class MethodEntry(NamedTuple):
 METHODS: dict[str, MethodEntry] = {
     "mean": MethodEntry("harness.judging.methods:mean"),
     "zero": MethodEntry("harness.judging.methods:zero", needs_reference=False),
-    "resample": MethodEntry("harness.judging.methods:resample", captures=True, needs_seed=True),
+    "resample": MethodEntry("harness.judging.methods:prompted", captures=True, needs_seed=True),
 }
 CORRUPT = "corrupt"
-CORRUPTING = MethodEntry("harness.judging.methods:corrupt", needs_reference=False, captures=True, needs_seed=True)
+CORRUPTING = MethodEntry("harness.judging.methods:prompted", needs_reference=False, captures=True, needs_seed=True)
 EVERY_METHOD = {**METHODS, CORRUPT: CORRUPTING}
 if TYPE_CHECKING:
     Method = str

@@ -34,8 +34,8 @@ from harness.tasks.questions import (
 )
 
 
-def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questions:
-    """Return the questions that the validated `questions` key describes.
+def make_questions(model: str | list[str] | SampleModel, shape: Shape, seed: int = 0) -> Questions:
+    """Return the questions that the validated `questions` key describes; `seed` is that of a sample which names none.
 
     Raises:
         HarnessError: the named set is empty for this task, or no question meets the conditions.
@@ -47,7 +47,8 @@ def make_questions(model: str | list[str] | SampleModel, shape: Shape) -> Questi
     if isinstance(model, list):
         return QuestionList(tuple(task.read_question(text) for text in model))
     strata = task.strata(model.where, model.stratify)
-    return Sample(size_of(model.n), model.seed, strata, isinstance(model.n, str))
+    given = model.seed if "seed" in model.model_fields_set else seed
+    return Sample(size_of(model.n), given, strata, isinstance(model.n, str))
 
 
 def size_of(n: int | str) -> int:
@@ -125,9 +126,9 @@ class ClaimParser:
     def _report(self, key: str | tuple[str | int, ...], expected: str, found: str, fix: str) -> None:
         self.document.report((*self.loc, *((key,) if isinstance(key, str) else key)), expected, found, fix)
 
-    def _questions(self, model: Any, key: str) -> Questions:
+    def _questions(self, model: Any, key: str, seed: int = 0) -> Questions:
         try:
-            return make_questions(model, self.shape)
+            return make_questions(model, self.shape, seed)
         except HarnessError as error:
             self.document.problem(
                 (*self.loc, key, "where") if isinstance(model, SampleModel) else (*self.loc, key), error

@@ -107,8 +107,13 @@ def _one_verb(document: Document, loc: Loc, raw: object) -> bool:
     return len(present) < 2
 
 
-def read_questions(text: str, shape: Shape) -> Questions:
+SEARCH_SEED = 161803  # of commands that look before there is a claim: what they ask, a claim does not ask again
+
+
+def read_questions(text: str, shape: Shape, seed: int = SEARCH_SEED) -> Questions:
     """Return the questions that `text` describes, in spec syntax: ``varied``, ``[15+45]``, ``{n: 1000}``.
+
+    `seed` is that of a sample which names none.
 
     Raises:
         SpecError: the text is wrong; the error says what is expected.
@@ -119,7 +124,7 @@ def read_questions(text: str, shape: Shape) -> Questions:
     asked = validate(AskedModel, document, {"questions": document.data}, (), shape)
     document.raise_problems()
     assert asked is not None
-    return make_questions(asked.questions, shape)
+    return make_questions(asked.questions, shape, seed)
 
 
 def _expanded(document: Document) -> list[tuple[Loc, Any]]:

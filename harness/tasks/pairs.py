@@ -4,7 +4,8 @@ Sampled pairs are drawn from the task's varied prompts, in which rare values of 
 overwriting the variable in the base with the source's value changes every token of the claim.
 
 Each base also gets a second source, in which the variable has the same value as in the base. Then nothing may change,
-even though the two prompts differ in other ways.
+even though the two prompts differ in other ways. No source serves two bases, so pairs are independent, and how often
+something happens to them is a binomial count. Only the pairs of a list may share prompts.
 """
 
 from __future__ import annotations
@@ -43,18 +44,11 @@ def draw_pairs(questions: Pairs, variable: AnyVariable, tokens: tuple[str, ...],
         return _listed(questions, claimed)
     generator = torch.Generator().manual_seed(questions.seed)
     sources, bases = _differing(questions.n, claimed, generator)
-    wanted, agreeing = task.value_of(variable, bases), torch.full((len(bases),), -1)
-    pool = sources  # mostly, the source of another base has the value that is needed
-    for _ in range(ROUNDS):
-        values = task.value_of(variable, pool)
-        for value in torch.unique(wanted[agreeing < 0]):
-            rows, found = (wanted == value).nonzero().squeeze(1), (values == value).nonzero().squeeze(1)
-            if len(found):
-                agreeing[rows] = found[torch.randint(len(found), (len(rows),), generator=generator)]
-        if bool((agreeing >= 0).all()):
-            break
-        pool = joined([pool, task.varied(100, generator)])
-    return Drawn(bases, pool, torch.arange(len(bases)), agreeing, claimed.expected(sources, bases))
+    others, agreeing = _agreeing(bases, claimed, generator)
+    there = agreeing.where(agreeing < 0, agreeing + len(sources))
+    return Drawn(
+        bases, joined([sources, others]), torch.arange(len(bases)), there, claimed.expected(sources, bases)
+    )  # fmt: skip
 
 
 class Claimed(NamedTuple):
@@ -99,6 +93,32 @@ def _differing(n: int, claimed: Claimed, generator: torch.Generator) -> tuple[Ba
         f"{sum(len(part) for part, _ in parts)} of {ROUNDS * AT_ONCE:,}",
         f"name other {claimed.task.nouns.tokens}, or list pairs",
     )
+
+
+def _agreeing(
+    bases: Batch, claimed: Claimed, generator: torch.Generator
+) -> tuple[Batch, Int[Tensor, " pair"]]:  # fmt: skip
+    """Return prompts, and for each base its own of them, in which the variable has the base's value; -1 for none.
+
+    Each is drawn alike, given that value: a base takes the first prompt with it that no other base has taken.
+    """
+    task, variable = claimed.task, claimed.variable
+    wanted, agreeing = task.value_of(variable, bases), torch.full((len(bases),), -1)
+    parts, n = [bases[:0]], 0
+    for _ in range(ROUNDS):
+        drawn = task.varied(AT_ONCE, generator)
+        values = task.value_of(variable, drawn)
+        taken = []
+        for value in torch.unique(wanted[agreeing < 0]):
+            rows = ((wanted == value) & (agreeing < 0)).nonzero().squeeze(1)
+            found = (values == value).nonzero().squeeze(1)[: len(rows)]
+            agreeing[rows[: len(found)]] = torch.arange(n, n + len(found))
+            taken.append(found)
+            n += len(found)
+        parts.append(drawn[torch.cat(taken)])
+        if bool((agreeing >= 0).all()):
+            break
+    return joined(parts), agreeing
 
 
 def _listed(questions: PairList, claimed: Claimed) -> Drawn:

@@ -76,10 +76,14 @@ class Sample:
     auto: bool = False
     census = False
 
-    def __str__(self) -> str:
+    @property
+    def population(self) -> str:
+        """What is drawn from, in short: ``uniform``, or the strata."""
         first = self.strata[0].name if self.strata else "uniform"
-        of = first if len(self.strata) < 2 else f"{first} … {self.strata[-1].short}"
-        return f"{self.n}{' (auto)' if self.auto else ''} × {of}, seed {self.seed}"
+        return first if len(self.strata) < 2 else f"{first} … {self.strata[-1].short}"
+
+    def __str__(self) -> str:
+        return f"{self.n}{' (auto)' if self.auto else ''} × {self.population}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,25 @@ class Counterparts:
         return f"{self.name} of each"
 
 
+@dataclass(frozen=True)
+class Donors:
+    """A donor for each of these prompts, drawn from what the reference is: of a sample, from its population.
+
+    No two prompts share a donor by more than chance. So how often they fail is a binomial count of pairs of a prompt
+    and a donor, and the size of a sampled reference plays no part.
+    """
+
+    of: NamedSet | QuestionList | Sample
+    reference: NamedSet | QuestionList | Sample
+    seed: int = 0
+
+    def __str__(self) -> str:
+        reference = self.reference.population if isinstance(self.reference, Sample) else self.reference
+        return f"a donor each from {reference}, seed {self.seed}"
+
+
 Questions = NamedSet | QuestionList | Sample
-Source = Questions | Counterparts  # whose activations may replace those of other prompts
+Source = Questions | Counterparts | Donors  # whose activations may replace those of other prompts
 
 
 def shares(n: int, parts: int) -> list[int]:

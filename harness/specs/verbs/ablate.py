@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
+from harness.base.intervals import DRAWS, ERROR, draws_for
+from harness.base.seeds import seed_for
 from harness.specs.claim import Claim, How, bounds_in_words
 from harness.specs.keys import (
     DEFAULT_GATE,
+    REFERENCE_SEED,
     AnswerToken,
     ClaimModel,
     CorruptModel,
@@ -25,7 +28,9 @@ from harness.specs.methods import CORRUPT, EVERY_METHOD, METHODS
 from harness.specs.nodes import Node, reach, read_nodes
 from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE, ClaimParser, as_text, as_tuple
 from harness.specs.siblings import Nodes, named_siblings
-from harness.tasks.questions import Counterparts, Questions, Sample, Source
+from harness.tasks.questions import Counterparts, Donors, Questions, Sample, Source
+
+LEAST_REFERENCE = 100  # of a mean: its standard error is then a tenth of the spread of what it averages
 
 
 class ExpectModel(RunsModel):
@@ -96,6 +101,30 @@ class Hypothesis(Claim):
     reference: Questions
     seed: int
     expect: Expect
+    draws: int = DRAWS  # how many draws of the reference must agree, where it is drawn
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether what replaces the values is a draw whose error no count of the prompts includes.
+
+        That is so of the mean over a sample, and of donors and counterparts of listed prompts. Where both a prompt and
+        its donor are drawn, the count is over pairs of them.
+        """
+        if self.method not in EVERY_METHOD:  # "itself"
+            return False
+        method = EVERY_METHOD[self.method]
+        if method.captures:
+            return self.questions.census
+        return method.needs_reference and isinstance(self.reference, Sample)
+
+    def redrawn(self, draw: int) -> Self:
+        """Return the claim with draw number `draw` of what replaces the values; number 0 is its own."""
+        if draw == 0:
+            return self
+        if EVERY_METHOD[self.method].captures or not isinstance(self.reference, Sample):
+            return replace(self, seed=seed_for("draw", self.seed, draw))
+        seed = seed_for("reference", self.reference.seed, draw)
+        return replace(self, reference=replace(self.reference, seed=seed))
 
     @cached_property
     def reach(self) -> frozenset[str]:
@@ -150,6 +179,8 @@ class Hypothesis(Claim):
         if self.method == CORRUPT:
             return Counterparts(self.questions, self.counterpart, self.seed)
         method = EVERY_METHOD.get(self.method)
+        if method and method.captures:
+            return Donors(self.questions, self.reference, self.seed)
         return None if method and not method.needs_reference else self.reference
 
     @property
@@ -190,12 +221,19 @@ class AblatingParser(ClaimParser):
         corrupt = model.method.corrupt if isinstance(model.method, CorruptModel) else ""
         method = CORRUPT if isinstance(model.method, CorruptModel) else model.method
         self._unused(model, method)
-        reference = DEFAULT_REFERENCE if model.reference is None else self._questions(model.reference, "reference")
+        reference: Questions = DEFAULT_REFERENCE
+        if model.reference is not None:
+            reference = self._questions(model.reference, "reference", REFERENCE_SEED)
         if isinstance(reference, Sample) and reference.auto:
             self._report(("reference", "n"), "a number (a reference settles nothing)", "auto", "write n: 1000")
+        averages = method in METHODS and METHODS[method].needs_reference and not METHODS[method].captures
+        if isinstance(reference, Sample) and averages and reference.n < LEAST_REFERENCE:
+            expected = f"n of at least {LEAST_REFERENCE}, or the mean is of a few {self.shape.task.nouns.prompts} alone"
+            fix = f"write n: {LEAST_REFERENCE} or more, list them, or choose resample"
+            self._report(("reference", "n"), expected, str(reference.n), fix)
         return self.common(model) | {
             "questions": self._questions(model.questions, "questions"), "method": method, "counterpart": corrupt,
-            "reference": reference, "seed": model.seed or 0, "gate": model.gate,
+            "reference": reference, "seed": model.seed or 0, "draws": draws_for(ERROR / self.error), "gate": model.gate,
             "by_construction": model.by_construction,
         }  # fmt: skip
 
