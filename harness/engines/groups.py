@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.base.errors import MeasurementError, Problem
 from harness.engines.interventions import Intervention
 from harness.models.fixtures import Fixture
+from harness.specs.cuts import decides
 from harness.specs.nodes import Node, Shape
 from harness.tasks.batch import Batch
 
@@ -137,6 +138,18 @@ def reaches_an_answer(nodes: Iterable[Node], batch: Batch, shape: Shape) -> bool
         if bool(((at[:, :, None] == asked[:, None, :]) if last else at <= asked[:, -1:]).any()):
             return True
     return False
+
+
+def decided_answers(sets: Iterable[Sequence[Node]], fixture: Fixture, batch: Batch) -> frozenset[str]:
+    """Return the answer tokens to which, in every prompt, one of these sets of nodes is the only way."""
+    sets = [nodes for nodes in sets if any(node.kind == "resid" for node in nodes)]  # else the embedding goes by
+    found = set(fixture.task.answer_tokens if sets else ())
+    for group in groups(fixture, batch, names_in(node for nodes in sets for node in nodes)) if found else ():
+        bound = [[at for node in nodes for at in group.nodes(node)] for nodes in sets]
+        for token, step in zip(fixture.task.answer_tokens, group.asked, strict=True):
+            if token in found and not any(decides(nodes, step, fixture.shape) for nodes in bound):
+                found.remove(token)
+    return frozenset(found)
 
 
 def shared_steps(batch: Batch) -> int:

@@ -20,6 +20,7 @@ RUNS = "training runs"
 # Maps the verdict on one run to the finding of that run's row.
 VERDICT_SHOWS: dict[Verdict, Finding] = {
     "supported": "holds", "refuted": "contradicted", "inconclusive": "undecided", "by construction": "by construction",
+    "vacuous": "undecided",
 }  # fmt: skip
 
 
@@ -39,7 +40,7 @@ class Share:
     """In how many runs a claim holds, and in how many it must hold."""
 
     holds: int
-    open: int  # runs that are inconclusive, or where a role was not found
+    open: int  # runs that are inconclusive or vacuous, or where a role was not found
     runs: int  # runs that count: all except those where the model's shape alone settles the claim
     needed: int  # runs where the claim must hold
     low: float  # ends of the exact interval of the share among training runs like these
@@ -62,7 +63,8 @@ def share_of(claim: AcrossRuns, verdicts: Mapping[str, str]) -> Share:
     holds = told.count("supported")
     low, high = exact_interval(holds, len(told), claim.confidence) if told else (0.0, 1.0)
     needed = math.ceil(claim.at_least * len(told))
-    return Share(holds, told.count("inconclusive"), len(told), needed, low, high)
+    open_ = told.count("inconclusive") + told.count("vacuous")
+    return Share(holds, open_, len(told), needed, low, high)
 
 
 def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Result], share: Share) -> tuple[Comparison, ...]:

@@ -23,6 +23,7 @@ class Ablated:
     measurement: Measurement
     seconds: float
     reaches: bool = True  # whether one of the nodes can change an answer of one of the prompts
+    decided: frozenset[str] = frozenset()  # answer tokens to which the nodes are the only way
 
 
 class Answered(NamedTuple):
@@ -52,3 +53,5 @@ class Interchanged(NamedTuple):
     base: Outcome
     agreeing: Outcome  # of the first set, with sources in which the variable agrees
     differing: list[Outcome]  # of each set
+    moves: dict[Node, float]  # how far the first set's values are moved there, in spreads
+    decided: frozenset[str]  # answer tokens to which the first set is the only way

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -19,12 +20,13 @@ from harness.base.errors import HarnessError
 from harness.base.seeds import seed_for
 from harness.engines import interventions
 from harness.engines.engine import Engine, engine_for, free_running
-from harness.engines.groups import reaches_an_answer, shared_steps
+from harness.engines.groups import decided_answers, reaches_an_answer, shared_steps
 from harness.engines.interventions import CLEAN, Intervention
 from harness.engines.predictions import Outcome
 from harness.judging.answers import Ablated, Answered, Attended, Interchanged
 from harness.judging.measurement import Tally
 from harness.judging.methods import replacement
+from harness.judging.movement import NATURAL, moved, spreads
 from harness.judging.requests import Ablation, AttentionOf, CleanAnswers, Interchange, Request
 from harness.models.fixtures import Fixture, load_fixture
 from harness.specs.fixture_files import FixtureRef
@@ -32,10 +34,10 @@ from harness.specs.nodes import Node, reach
 from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.batch import Batch
 from harness.tasks.donors import draw_donors
-from harness.tasks.pairs import draw_pairs
-from harness.tasks.questions import Counterparts, Donors, Questions, Source
+from harness.tasks.pairs import Drawn, draw_pairs
+from harness.tasks.questions import Counterparts, Donors, Part, Questions, Source
 
-VALUES_KEPT = 4  # question sets whose captured values are in memory
+VALUES_KEPT = 8  # question sets whose captured values are in memory
 OUTCOMES_AT_ONCE = 2_000_000  # prompts × interventions whose outcomes are in memory together, some 250 MB
 
 
@@ -85,6 +87,9 @@ class Workbench:
             return self.prompts(ref, source.of).counterparts(source.name, seed_for("counterparts", source.seed))
         if isinstance(source, Donors):
             return draw_donors(self.prompts(ref, source.of), source.reference, source.seed, self.fixture(ref).task)
+        if isinstance(source, Part):
+            whole = self.prompts(ref, source.of)
+            return whole[torch.tensor(Part.rows(len(whole)))]
         return self.fixture(ref).task.batch_for(source)
 
     def _means(self, ref: FixtureRef, reference: Source) -> dict[Node, Tensor]:
@@ -135,8 +140,9 @@ class Workbench:
         for request in requests:
             if isinstance(request, Ablation):
                 self._gathered[request] = request.details or self._gathered.get(request, False)
-                if (source := request.captured_from) is not None:
-                    self._wanted.setdefault((request.model, source), {}).update(dict.fromkeys(request.nodes))
+                for source in (request.captured_from, Part(request.questions), NATURAL):
+                    if source is not None:
+                        self._wanted.setdefault((request.model, source), {}).update(dict.fromkeys(request.nodes))
             elif isinstance(request, AttentionOf):
                 heads = self._heads.setdefault((request.model, request.questions), {})
                 heads.update(dict.fromkeys(request.nodes))
@@ -216,7 +222,16 @@ class Workbench:
         base, agreeing, *differing = (
             outcome.check(fixture.name) for outcome in self.run(ref, drawn.bases, [CLEAN, *changes])
         )
-        return Interchanged(fixture, drawn, source.check(fixture.name), base, agreeing, differing)
+        moves = self._moved(ref, drawn, carry(request.sets[0], drawn.differing))
+        decided = decided_answers(request.sets[:1], fixture, drawn.bases)
+        return Interchanged(fixture, drawn, source.check(fixture.name), base, agreeing, differing, moves, decided)
+
+    def _moved(self, ref: FixtureRef, drawn: Drawn, carried: Intervention) -> dict[Node, float]:
+        """Return how far an interchange moves each node in some of the bases that have a source, in spreads."""
+        paired = (drawn.differing >= 0).nonzero().squeeze(1)
+        rows = paired[Part.rows(len(paired))]
+        _, before = self.engine(ref).capture(self.fixture(ref), drawn.bases[rows], carried.nodes, self.chunk)
+        return moved(carried, rows, before, spreads(ref, carried.nodes, self))
 
     def measure(self, ablation: Ablation) -> Ablated:
         """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.
@@ -284,7 +299,9 @@ class Workbench:
                 share = clean_seconds / len(group) + seconds[ablation]
                 measurement = tallies[ablation].finish(details=self._gathered.get(ablation, True))
                 reaches = reaches_an_answer(ablation.nodes, prompts, fixture.shape)
-                found[ablation] = Ablated(measurement, took * share / whole, reaches)
+                sets = [(node,) for node in ablation.nodes] if ablation.one_at_a_time else [ablation.nodes]
+                decided = decided_answers(sets, fixture, prompts)
+                found[ablation] = Ablated(measurement, took * share / whole, reaches, decided)
         return found
 
 

@@ -21,6 +21,7 @@ from harness.judging.bench import Workbench
 from harness.judging.controls import measure_controls
 from harness.judging.redraws import confirmed_by_draws
 from harness.judging.requests import brief
+from harness.judging.untested import Untested
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Measured, Result, Verdict, placed_at, verdict_of
 from harness.models.bridge import device_name
@@ -47,7 +48,7 @@ def judge(claim: Claim, bench: Workbench | None = None, *, controls: bool = Fals
     return Result(
         found.claim, found.verdict, found.comparisons, found.measured, weights, code, device_name(fixtures[0].device),
         verb_named(claim.verb).engine(claim, bench), found.seconds,
-        measure_controls(found.claim, bench) if controls else None,
+        measure_controls(found.claim, bench) if controls else None, found.untested,
     )  # fmt: skip
 
 
@@ -60,13 +61,15 @@ class Experiment:
     comparisons: tuple[Comparison, ...]
     measured: Measured
     seconds: float
+    untested: tuple[Untested, ...]
 
 
-def experiment(claim: Claim, bench: Workbench, *, details: bool = True, refuting: bool = True) -> Experiment:
-    """Return the result of the experiment that a claim asks for; without `details`, examples may be missing.
+def experiment(claim: Claim, bench: Workbench, *, mutant: bool = False) -> Experiment:
+    """Return the result of the experiment that a claim asks for.
 
     A claim with `n: auto` is asked of more and more questions until it is settled, or there are enough. One whose
-    reference is drawn is asked of several draws; without `refuting`, the first draw suffices to refute it.
+    reference is drawn is asked of several draws. A `mutant` needs no examples, the first draw suffices to refute it,
+    and nobody asks whether it was tested: it survives if it is supported.
 
     Raises:
         FixtureError: a model cannot be loaded.
@@ -77,16 +80,19 @@ def experiment(claim: Claim, bench: Workbench, *, details: bool = True, refuting
     for look in sequential_looks(claim):
         requests = verb.requests(look)
         with placed_at(look):
-            answers = bench.answer(requests if details else brief(requests))
+            answers = bench.answer(brief(requests) if mutant else requests)
         measured, rows = verb.compare(look, answers)
-        rows = confirmed_by_draws(look, rows, bench, refuting=refuting)
+        rows = confirmed_by_draws(look, rows, bench, refuting=not mutant)
         verdict = verdict_of(look, rows)
         if verdict != "inconclusive" or any(row.depends for row in rows):  # more prompts do not make draws agree
             break
+    untested = () if mutant or verdict == "by construction" else tuple(verb.untested(look, answers, bench))
+    verdict = verdict_of(look, rows, untested)
     # An ablation knows its share of what it had in common with others; several looks or draws take what time passed.
     alone = look is claim and all(row.draws == 1 for row in rows)
     shared = isinstance(answers[0], Ablated) if answers and alone else False
-    return Experiment(look, verdict, rows, measured, answers[0].seconds if shared else time.perf_counter() - start)
+    seconds = answers[0].seconds if shared else time.perf_counter() - start
+    return Experiment(look, verdict, rows, measured, seconds, untested)
 
 
 def sequential_looks(claim: Claim) -> Iterator[Claim]:
@@ -99,16 +105,14 @@ def sequential_looks(claim: Claim) -> Iterator[Claim]:
         yield replace(claim, questions=replace(asked, n=AUTO_FIRST * 2**look), error=error_at(look, claim.error))
 
 
-def gather(
-    claims: Iterable[Claim], bench: Workbench, *, details: bool = True, controls: bool = False, refuting: bool = True
-) -> None:  # fmt: skip
+def gather(claims: Iterable[Claim], bench: Workbench, *, mutants: bool = False, controls: bool = False) -> None:
     """Tell the bench what the first look of each claim will ask, and its controls, so that it is run together."""
     for part in (part for claim in claims for part in claim.parts):
         verb, look = verb_named(part.verb), next(sequential_looks(part))
         requests = verb.requests(look)
-        bench.gather(requests if details else brief(requests))
+        bench.gather(brief(requests) if mutants else requests)
         if isinstance(look, Hypothesis) and look.is_drawn:
-            bench.gather_draws(look, refuting=refuting)
+            bench.gather_draws(look, refuting=not mutants)
         if controls:
             bench.gather(verb.control_requests(look))
 

@@ -29,6 +29,7 @@ class TokenCount:
     excluded: int  # prompts whose clean run gets the token wrong; they tell nothing about the intervention
     true_logit_change: float  # mean change of the right token's logit
     loss_change: float  # mean change of the token's loss, nats
+    distinct: int = 0  # different right answers among the prompts asked
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,9 @@ class Tally:
             for after, before in ((self.right_logit, self.clean.right_logit), (self.loss, self.clean.loss))
         ]
         name = self.task.answer_tokens[i]
-        return TokenCount(name, int(kept.sum()), int(self.wrong[:, i].sum()), int((~kept).sum()), *changes)
+        distinct = len(torch.unique(self.batch.answers[kept, i]))
+        wrong = int(self.wrong[:, i].sum())
+        return TokenCount(name, int(kept.sum()), wrong, int((~kept).sum()), changes[0], changes[1], distinct)
 
     def _examples(self, rows: Bool[Tensor, " prompt"], i: int, cases: list[str]) -> tuple[Example, ...]:
         """Return the first few of these prompts, each under the first intervention that breaks its token `i`."""

@@ -40,7 +40,7 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
 
 def gather_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:
     """Tell the bench what the mutants of a claim ask first, so that it is run together."""
-    gather(_asked_first(claim, others), bench, details=False, refuting=False)
+    gather(_asked_first(claim, others), bench, mutants=True)
 
 
 def _asked_first(claim: Claim, others: Sequence[str]) -> Iterator[Claim]:
@@ -72,10 +72,10 @@ def _outcome(claim: Claim, bench: Workbench) -> tuple[Verdict | None, Rows]:
     claim = _settled(claim)
     try:
         anywhere = _anywhere(claim)
-        found = experiment(anywhere, bench, details=False, refuting=False)
+        found = experiment(anywhere, bench, mutant=True)
         # A claim that is refuted anyway needs no siblings.
         if found.verdict == "supported" and anywhere != claim:
-            found = experiment(claim, bench, details=False, refuting=False)
+            found = experiment(claim, bench, mutant=True)
     except HarnessError:  # no pairs, or another model that is not accurate enough
         return None, ()
     return found.verdict, found.comparisons

@@ -31,6 +31,7 @@ def record_of(result: Result) -> Record:
         "engine": result.engine,
         "seconds": round(result.seconds, 3),
         "settled_by": _settled_by(result),
+        "untested": [reason.as_dict() for reason in result.untested],
         "controls": None if result.controls is None else result.controls.as_dict(),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,6 +15,7 @@ from harness.specs.claim import Claim
 
 if TYPE_CHECKING:
     from harness.judging.bench import Workbench
+    from harness.judging.untested import Untested
 
 C = TypeVar("C", bound=Claim)
 
@@ -41,6 +42,14 @@ class Verb(ABC, Generic[C]):
         Raises:
             MeasurementError: what was measured means nothing.
         """
+
+    def untested(self, claim: C, answers: Sequence[Any], bench: Workbench) -> Iterable[Untested]:
+        """Return the reasons, if any, why the claim could hold without having been tested.
+
+        Raises:
+            HarnessError: what is needed for that cannot be measured.
+        """
+        return ()
 
     def engine(self, claim: C, bench: Workbench) -> str:
         """Return what a report calls that which ran the model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -17,8 +17,10 @@ from harness.tasks.questions import PairsError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from harness.judging.untested import Untested
 
-Verdict = Literal["supported", "refuted", "inconclusive", "by construction"]
+
+Verdict = Literal["supported", "refuted", "inconclusive", "by construction", "vacuous"]
 Finding = Literal["holds", "contradicted", "undecided", "by construction", "not compared"]
 # What is counted or measured of a subject: how often an answer token fails under an ablation, changes or follows under
 # an interchange, or is right; a difference of accuracies; a mean loss; a share of attention; runs in which losses fall
@@ -68,14 +70,19 @@ def row_of(row: Comparison) -> dict[str, Any]:
     return {**vars(row), **ends, "sibling": row.sibling}
 
 
-def verdict_of(claim: Claim, rows: Iterable[Comparison]) -> Verdict:
-    """Return the verdict that follows from the comparisons of a claim."""
+def verdict_of(claim: Claim, rows: Iterable[Comparison], untested: Collection[Untested] = ()) -> Verdict:
+    """Return the verdict that follows from the comparisons of a claim, and from why it may not have been tested.
+
+    Where no value was moved, no verdict means anything. For other reasons only that it holds means nothing.
+    """
     findings = {row.finding for row in rows}
+    if any(reason.why == "unmoved" for reason in untested) and not claim.true_by_construction:
+        return "vacuous"
     if "contradicted" in findings:
         return "refuted"
     if claim.true_by_construction:
         return "by construction"
-    return "inconclusive" if "undecided" in findings else "supported"
+    return "inconclusive" if "undecided" in findings else "vacuous" if untested else "supported"
 
 
 @contextmanager
@@ -224,6 +231,7 @@ class Result:
     engine: str
     seconds: float
     controls: ControlsShown | None = None
+    untested: tuple[Untested, ...] = ()  # why nothing was tested, if so
 
     @property
     def status(self) -> Status:

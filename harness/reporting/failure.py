@@ -17,6 +17,7 @@ from harness.reporting.words import (
     observed,
     over_draws,
     subject,
+    untested,
 )
 from harness.tasks.positions import Nouns
 
@@ -35,13 +36,14 @@ def failure_text(record: Record) -> str:
         head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
+    nouns = nouns_of(record)
+    head += "".join(f"\nNothing was tested: {untested(reason, nouns)}." for reason in record["untested"])
     rows: list[tuple[str, ...]] = [
         (subject(row), expected(row),
          observed(row, record) + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
          _rate(row), interval_text(row), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
-    nouns = nouns_of(record)
     counting = record["verb"] in COUNTS_FAILURES
     heads = [nouns.token, "expected", "wrong/asked"] if counting else ["", "expected", "observed"]
     heads += ["rate", "interval", "finding"]

@@ -11,7 +11,7 @@ from harness.judging.records import NOT_JUDGED, Record, judged, runs_of
 from harness.reporting.words import observed_in_short
 
 ACCURATE = 0.99  # clean accuracy from which nothing is said of it beside the verdict
-_ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
+_ORDER = ("error", "skipped", "refuted", "inconclusive", "vacuous", "supported", "by construction")
 
 
 def counts(records: Sequence[Record]) -> dict[str, int]:

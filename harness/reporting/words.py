@@ -91,6 +91,23 @@ def observed(row: Record, record: Record | None = None) -> str:
     return f"{row['value']:.3f}" if row["kind"] == "mass" else f"{row['value']:.3g}"
 
 
+def untested(reason: Record, nouns: Nouns) -> str:
+    """Return in words why nothing was tested."""
+    return _UNTESTED[reason["why"]].format(
+        about=", ".join(reason["about"]), prompts=nouns.prompts, **{key: reason[key] for key in ("value", "least")}
+    )
+
+
+_UNTESTED = {
+    "unmoved": "no value was moved by more than {value:.2g} of its natural spread (at least {least:g} is asked)",
+    "constant": "the right {about} is the same in all {prompts}",
+    "unlearned": "the clean model gets {about} right on at most {value:.0%} of the {prompts}",
+    "uniform": "a head that looks everywhere alike meets {least:g} too, with {value:.2g}",
+    "only way": "{about} has no way but through these nodes in any model of this shape",
+    "nothing to lose": "the best of the models is right on {value:.0%} of the {prompts}, so there is nothing to lose",
+}
+
+
 def over_draws(row: Record) -> str:
     """Return the range of what was seen over several draws of the reference; empty if there was one."""
     if row.get("draws", 1) == 1:

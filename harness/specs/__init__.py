@@ -4,6 +4,7 @@
 __all__ = [
     "across",
     "claim",
+    "cuts",
     "fixture_files",
     "key_reference",
     "keys",

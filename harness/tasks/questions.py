@@ -120,8 +120,24 @@ class Donors:
         return f"a donor each from {reference}, seed {self.seed}"
 
 
+MOST_IN_PART = 256
+
+
+@dataclass(frozen=True)
+class Part:
+    """At most :data:`MOST_IN_PART` of these prompts, spread evenly over them: enough to see how far values move."""
+
+    of: NamedSet | QuestionList | Sample
+
+    @staticmethod
+    def rows(n: int) -> list[int]:
+        """Return which of `n` prompts these are."""
+        size = min(n, MOST_IN_PART)
+        return [i * n // size for i in range(size)]
+
+
 Questions = NamedSet | QuestionList | Sample
-Source = Questions | Counterparts | Donors  # whose activations may replace those of other prompts
+Source = Questions | Counterparts | Donors | Part  # whose activations may replace those of other prompts
 
 
 def shares(n: int, parts: int) -> list[int]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.base.intervals import exact_interval, mean_interval
 from harness.judging.answers import Ablated
 from harness.judging.controls import CONTROL_N, CONTROL_SEED
 from harness.judging.measurement import Measurement, TokenCount
+from harness.judging.movement import movement_of
 from harness.judging.mutants import moves, other_tokens
 from harness.judging.requests import Ablation, Request, ablation_of
+from harness.judging.untested import Untested, unmoved, unseen
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import (
     Comparison,
@@ -31,6 +33,9 @@ from harness.specs.nodes import Node, reach
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.questions import Questions, Sample
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
 
 Counts = Sequence[TokenCount]
 H = TypeVar("H", bound=Hypothesis)
@@ -57,6 +62,16 @@ class AblatingVerb(Verb[H]):
         names = claim.siblings if claim.expect.only_here else ()
         beside = {name: other.tokens for name, other in zip(names, others, strict=True)}
         return own, self.comparisons(claim, own, beside)
+
+    def untested(self, claim: H, answers: Sequence[Ablated], bench: Workbench) -> Iterator[Untested]:
+        """Yield why nothing was tested: no value moved, no token could have failed, or no other way was there."""
+        expect, found = claim.expect, answers[0]
+        compared = [count for count in found.measurement.tokens if count.token in claim.compared]
+        if not expect.fails and expect.loss_above is None:
+            yield from unseen(compared)
+        elif expect.fails and found.decided >= set(claim.compared):
+            yield Untested("only way", claim.compared)
+        yield from unmoved(movement_of(ablation_of(claim), bench))
 
     def comparisons(
         self, claim: H, m: Measurement, siblings: Mapping[str, Counts] | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,9 +15,13 @@ from harness.base.intervals import exact_interval, mean_interval, mean_interval_
 from harness.judging.answers import Answered
 from harness.judging.measurement import EXAMPLES, Example, example_of
 from harness.judging.requests import CleanAnswers, Request
+from harness.judging.untested import LEARNED, Untested
 from harness.judging.verb import Verb
 from harness.judging.verdict import Comparison, straddled, within_bounds
 from harness.specs.verbs.answer import Answer
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class FixtureAnswers:
     right: Bool[Tensor, "prompt subject"]
     loss: Float[Tensor, " prompt"]  # nats per token that is asked about, teacher-forced
     examples: tuple[Example, ...]  # some of the questions that were answered wrong
+    distinct: int  # different right answers, of the tokens that are asked about
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
@@ -63,6 +68,17 @@ class AnswerVerb(Verb[Answer]):
             return found, (_gain(claim, found),)
         return found, tuple(row for name in claim.group for row in _rows(claim, name, found.by_fixture[name]))
 
+    def untested(self, claim: Answer, answers: Sequence[Answered], bench: Workbench) -> Iterator[Untested]:
+        """Yield that all prompts have the same answer, or that there is nothing that the models could lose."""
+        found = [_counted(claim, answered) for answered in answers]
+        wants_right = claim.at_least is not None or claim.loss_below is not None
+        if not claim.than and wants_right and found[0].distinct == 1:
+            yield Untested("constant", claim.subjects)
+        if claim.than and (claim.at_least is None or claim.at_least < 0):  # that it is no better, or not much worse
+            best = max(float(one.right[:, 0].double().mean()) for one in found)
+            if best < LEARNED:
+                yield Untested("nothing to lose", claim.subjects, best, LEARNED)
+
 
 VERB = AnswerVerb()
 
@@ -82,7 +98,9 @@ def _counted(claim: Answer, found: Answered) -> FixtureAnswers:
         )
     ]  # fmt: skip
     losses = found.clean.loss[:, places] if places else found.clean.loss
-    return FixtureAnswers(right[:, places] if places else whole[:, None], losses.mean(1), tuple(examples))
+    told = right[:, places] if places else whole[:, None]
+    distinct = len(torch.unique(prompts.answers[:, places or slice(None)], dim=0))
+    return FixtureAnswers(told, losses.mean(1), tuple(examples), distinct)
 
 
 def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:

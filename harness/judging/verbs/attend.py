@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
@@ -15,12 +15,16 @@ from harness.base.intervals import mean_interval_within
 from harness.judging.answers import Attended
 from harness.judging.mutants import moves
 from harness.judging.requests import AttentionOf, Request
+from harness.judging.untested import Untested
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, require_accuracy, straddled, within_bounds
-from harness.specs.nodes import reach
+from harness.specs.nodes import Node, reach
 from harness.specs.siblings import write_nodes
 from harness.specs.verbs.attend import Attend
 from harness.tasks.batch import Batch
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class AttentionShares:
 
     clean_accuracy: float
     masses: tuple[float, ...]  # per question, the share of attention on the claim's steps
+    uniform: float  # that share, if the head looked at all that it sees alike; the mean over the questions
     by_step: dict[str, float]  # the mean share on each step that the head can see
 
     def as_dict(self) -> dict[str, Any]:
         """Return the means as JSON values."""
-        return {"n": len(self.masses), "clean_accuracy": self.clean_accuracy, "by_step": self.by_step}
+        return {"n": len(self.masses), "clean_accuracy": self.clean_accuracy, "uniform": self.uniform,
+                "by_step": self.by_step}  # fmt: skip
 
 
 class AttendVerb(Verb[Attend]):
@@ -61,6 +67,12 @@ class AttendVerb(Verb[Attend]):
         )  # fmt: skip
         return found, (row,)
 
+    def untested(self, claim: Attend, answers: Sequence[Attended], bench: Workbench) -> Iterator[Untested]:
+        """Yield that a head which looks everywhere alike would meet the bound."""
+        uniform = _shares(claim, answers[0]).uniform
+        if within_bounds(uniform, None, None, claim.at_least, claim.at_most) == "holds":
+            yield Untested("uniform", value=uniform, least=claim.at_most if claim.at_least is None else claim.at_least)
+
     def mutants(self, claim: Attend) -> Iterator[Mutant]:
         """Yield the claim of other heads, and of other steps that are looked at."""
         if claim.at_least is None:
@@ -84,12 +96,20 @@ def _shares(claim: Attend, found: Attended) -> AttentionShares:
     weights = torch.stack([found.patterns[node].double() for node in claim.nodes]).mean(0)
     accuracy = float(found.prompts.right.contains(found.clean.predicted).all(1).double().mean())
     require_accuracy(claim, accuracy)
-    steps = [place for place in claim.places if isinstance(place, int)]
-    if len(steps) == len(claim.places) and weights.shape[1] == 1 and not claim.nodes[0].at:
-        masses = weights[:, 0, steps].sum(1)
+    steps, node = [place for place in claim.places if isinstance(place, int)], claim.nodes[0]
+    if len(steps) == len(claim.places) and weights.shape[1] == 1 and not node.at:
+        masses, uniform = weights[:, 0, steps].sum(1), len(steps) / (node.step + 1)
     else:
-        masses = (weights * _looked_at(claim, found.prompts, weights)).sum(-1).mean(1)
-    return AttentionShares(accuracy, tuple(masses.tolist()), _by_place(claim, found.prompts, weights.mean(1)))
+        looked_at = _looked_at(claim, found.prompts, weights)
+        masses = (weights * looked_at).sum(-1).mean(1)
+        uniform = float((looked_at.sum(-1) / (_positions(node, found.prompts) + 1)).mean())
+    by_place = _by_place(claim, found.prompts, weights.mean(1))
+    return AttentionShares(accuracy, tuple(masses.tolist()), uniform, by_place)
+
+
+def _positions(node: Node, prompts: Batch) -> Int[Tensor, "prompt index"]:
+    """Return where a node is in each prompt."""
+    return prompts.positions[node.at] if node.at else torch.full((len(prompts), 1), node.step)
 
 
 def _looked_at(
@@ -104,7 +124,7 @@ def _looked_at(
     """
     n, size, _ = weights.shape
     node, mask = claim.nodes[0], torch.zeros_like(weights, dtype=torch.bool)
-    from_ = prompts.positions[node.at] if node.at else torch.full((n, 1), node.step)
+    from_ = _positions(node, prompts)
     for place in claim.places:
         to = torch.full((n, 1), place) if isinstance(place, int) else prompts.positions[place]
         if size > 1 and to.shape[1] not in (1, size):

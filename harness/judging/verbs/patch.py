@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -23,6 +23,7 @@ from harness.judging.controls import CONTROL_N, CONTROL_SEED
 from harness.judging.measurement import EXAMPLES, Example, example_of
 from harness.judging.mutants import moves, other_tokens
 from harness.judging.requests import Ablation, Interchange, Request
+from harness.judging.untested import Untested, unmoved
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import (
     Comparison,
@@ -38,6 +39,9 @@ from harness.specs.verbs.patch import Patch
 from harness.tasks.pairs import Drawn
 from harness.tasks.positions import Positions
 from harness.tasks.questions import PairSample, Sample
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,12 @@ class PatchVerb(Verb[Patch]):
         names = claim.siblings if claim.only_here else ()
         beside = [compare_sibling(claim, name, right) for name, right in zip(names, others, strict=True)]
         return measured, (*_rows(claim, measured), *beside)
+
+    def untested(self, claim: Patch, answers: Sequence[Interchanged], bench: Workbench) -> Iterator[Untested]:
+        """Yield why nothing was tested: no value moved, or the tokens have no other way than the nodes."""
+        if answers[0].decided >= {*claim.tokens, *claim.intact}:
+            yield Untested("only way", claim.tokens)
+        yield from unmoved(answers[0].moves)
 
     def without_siblings(self, claim: Patch) -> Patch:
         """Return the claim without its condition that it is so only here."""

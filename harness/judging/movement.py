@@ -1,0 +1,76 @@
+"""How far an intervention moves the values that it replaces, in units of their natural spread over prompts.
+
+An intervention that moves nothing tests nothing: a mean over the asked prompts themselves, say, or of a node whose
+value is the same in all prompts. Mean ablation mostly moves a value by about one spread, resampling by about 1.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.base.seeds import seed_for
+from harness.engines.groups import shared_steps
+from harness.engines.interventions import Intervention
+from harness.judging.methods import replacement
+from harness.judging.requests import Ablation
+from harness.specs.fixture_files import FixtureRef
+from harness.specs.nodes import Node
+from harness.specs.siblings import Nodes
+from harness.tasks.questions import MOST_IN_PART, Part, Sample
+
+if TYPE_CHECKING:
+    from harness.judging.bench import Workbench
+
+NATURAL = Sample(MOST_IN_PART, seed_for("spread"))  # the prompts over which a node's spread is taken
+ROUNDING = 1e-5  # of a value's size: smaller differences are rounding, where a node has no spread
+
+
+def movement_of(ablation: Ablation, bench: Workbench) -> dict[Node, float]:
+    """Return how far each node is moved that has a value: root mean square over the asked prompts, in spreads.
+
+    Raises:
+        MeasurementError: the values that replace the nodes' cannot be found.
+    """
+    prompts = bench.prompts(ablation.model, ablation.questions)
+    clean = bench.values(ablation.model, Part(ablation.questions), ablation.nodes)
+    change = replacement(ablation, bench, prompts)(tuple(clean))
+    rows = torch.tensor(Part.rows(len(prompts)))
+    return moved(change, rows, clean, spreads(ablation.model, tuple(clean), bench))
+
+
+def moved(
+    change: Intervention, rows: Tensor, clean: Mapping[Node, Float[Tensor, "prompt d"]], spread: Mapping[Node, float]
+) -> dict[Node, float]:  # fmt: skip
+    """Return how far each node's `clean` value on the prompts `rows` is moved, in spreads; 0 where it is rounding."""
+    found = {}
+    for node, before in clean.items():
+        if node not in change.values:
+            continue
+        after = change.values[node] if change.donors is None else change.values[node][change.donors[rows]]
+        if after.shape[-1] < before.shape[-1]:  # one value for each of several positions
+            after = after.repeat(1, before.shape[-1] // after.shape[-1])
+        far = _size(after.to(before.device) - before)
+        least = ROUNDING * _size(before)
+        usual = spread.get(node, 0.0)
+        found[node] = 0.0 if far <= least else far / usual if usual > least else math.inf
+    return found
+
+
+def spreads(ref: FixtureRef, nodes: Nodes, bench: Workbench) -> dict[Node, float]:
+    """Return the root mean square distance of each node's value from its mean, over random prompts of the task.
+
+    A node at a step that some of these prompts lack has none.
+    """
+    shared = shared_steps(bench.prompts(ref, NATURAL))
+    values = bench.values(ref, NATURAL, [node for node in nodes if node.step < shared])
+    return {node: _size(rows - rows.double().mean(0)) for node, rows in values.items()}
+
+
+def _size(values: Float[Tensor, "prompt d"]) -> float:
+    return float(torch.linalg.vector_norm(values.double(), dim=-1).square().mean().sqrt())
