@@ -1,17 +1,21 @@
 # Each target does all the set-up it needs. PYTHON and VENV can be overridden: make test PYTHON=python3.12
 PYTHON ?= python3
 VENV ?= .venv
+RESEEDS ?= 4
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 QUICK = $(wildcard $(patsubst harness/%/__init__.py,tests/%,$(wildcard harness/*/__init__.py))) tests/planted tests/project
 
-.PHONY: hypotheses mutants findings quick test check lint bench reliability versions code-mutants gpu package fixtures schema clean
+.PHONY: hypotheses mutants reseed findings quick test check lint bench reliability versions code-mutants gpu package fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
 	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
 
 mutants: $(READY)           ## change every supported claim a little: does it hold all the same? And what does none name?
 	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants
+
+reseed: $(READY)            ## ask every claim about a sample again on RESEEDS fresh seeds: which are lucky on theirs?
+	$(BIN)/pytest hypotheses/ --harness-reseed $(RESEEDS) --harness-report reports/reseed
 
 findings: $(READY)          ## which claims hold of every training run? Written to docs/findings.md
 	$(BIN)/pytest hypotheses/universal --harness-report reports/findings || [ $$? -eq 1 ]  # a refuted claim is a finding

@@ -140,16 +140,30 @@ def reaches_an_answer(nodes: Iterable[Node], batch: Batch, shape: Shape) -> bool
     return False
 
 
-def decided_answers(sets: Iterable[Sequence[Node]], fixture: Fixture, batch: Batch) -> frozenset[str]:
-    """Return the answer tokens to which, in every prompt, one of these sets of nodes is the only way."""
-    sets = [nodes for nodes in sets if any(node.kind == "resid" for node in nodes)]  # else the embedding goes by
-    found = set(fixture.task.answer_tokens if sets else ())
-    for group in groups(fixture, batch, names_in(node for nodes in sets for node in nodes)) if found else ():
+def decided_answers(
+    sets: Sequence[Sequence[Node]], fixture: Fixture, batch: Batch, fixed: Collection[int] = ()
+) -> frozenset[str]:
+    """Return the answer tokens to which, in every prompt, one of these sets of nodes is the only way.
+
+    `fixed` are the steps at which all prompts of the task have the same token.
+    """
+    found = set(fixture.task.answer_tokens)
+    if not fixed and not any(node.kind == "resid" for nodes in sets for node in nodes):
+        return frozenset()  # the embedding goes by
+    for group in groups(fixture, batch, names_in(node for nodes in sets for node in nodes)):
         bound = [[at for node in nodes for at in group.nodes(node)] for nodes in sets]
         for token, step in zip(fixture.task.answer_tokens, group.asked, strict=True):
-            if token in found and not any(decides(nodes, step, fixture.shape) for nodes in bound):
+            if token in found and not any(decides(nodes, step, fixture.shape, fixed) for nodes in bound):
                 found.remove(token)
     return frozenset(found)
+
+
+def fixed_steps(batch: Batch) -> frozenset[int]:
+    """Return the steps at which all prompts have the same token; none where prompts differ in length."""
+    if not len(batch) or int(batch.lengths.min()) != int(batch.lengths.max()):
+        return frozenset()
+    same = (batch.tokens == batch.tokens[:1]).all(0)
+    return frozenset(same.nonzero().squeeze(1).tolist())
 
 
 def shared_steps(batch: Batch) -> int:

@@ -20,7 +20,7 @@ from harness.base.errors import HarnessError
 from harness.base.seeds import seed_for
 from harness.engines import interventions
 from harness.engines.engine import Engine, engine_for, free_running
-from harness.engines.groups import decided_answers, reaches_an_answer, shared_steps
+from harness.engines.groups import decided_answers, fixed_steps, reaches_an_answer, shared_steps
 from harness.engines.interventions import CLEAN, Intervention
 from harness.engines.predictions import Outcome
 from harness.judging.answers import Ablated, Answered, Attended, Interchanged
@@ -97,6 +97,10 @@ class Workbench:
 
     def _clean(self, ref: FixtureRef, questions: Questions) -> Outcome:
         return self.run(ref, self.prompts(ref, questions), [CLEAN])[0].check(ref.name)
+
+    def fixed_steps(self, ref: FixtureRef) -> frozenset[int]:
+        """Return the steps at which all prompts of the fixture's task have the same token."""
+        return fixed_steps(self.prompts(ref, NATURAL))
 
     def engine(self, ref: FixtureRef) -> Engine:
         """Return the engine that runs the fixture."""
@@ -223,7 +227,7 @@ class Workbench:
             outcome.check(fixture.name) for outcome in self.run(ref, drawn.bases, [CLEAN, *changes])
         )
         moves = self._moved(ref, drawn, carry(request.sets[0], drawn.differing))
-        decided = decided_answers(request.sets[:1], fixture, drawn.bases)
+        decided = decided_answers(request.sets[:1], fixture, drawn.bases, self.fixed_steps(ref))
         return Interchanged(fixture, drawn, source.check(fixture.name), base, agreeing, differing, moves, decided)
 
     def _moved(self, ref: FixtureRef, drawn: Drawn, carried: Intervention) -> dict[Node, float]:
@@ -300,7 +304,7 @@ class Workbench:
                 measurement = tallies[ablation].finish(details=self._gathered.get(ablation, True))
                 reaches = reaches_an_answer(ablation.nodes, prompts, fixture.shape)
                 sets = [(node,) for node in ablation.nodes] if ablation.one_at_a_time else [ablation.nodes]
-                decided = decided_answers(sets, fixture, prompts)
+                decided = decided_answers(sets, fixture, prompts, self.fixed_steps(ref))
                 found[ablation] = Ablated(measurement, took * share / whole, reaches, decided)
         return found
 

@@ -69,16 +69,19 @@ class ClaimItem(pytest.Item):
         from harness.judging.evaluation import judge
         from harness.judging.mutation_score import judge_mutants
         from harness.judging.records import error_record, record_of, skipped_record
+        from harness.judging.reseeding import judge_reseeded
         from harness.specs.fixture_files import fixtures_of_same_shape
 
         if self.config.getoption("runxfail", default=False):
             self.hypothesis = dataclasses.replace(self.hypothesis, xfail=None)
-        h, trouble, mutation = self.hypothesis, None, None
+        h, trouble, mutation, reseeds = self.hypothesis, None, None, None
         try:
             bench = _workbench(self)
             result = judge(h, bench, controls=self.config.getoption("--harness-controls"))
             if _mutated(self.config, h) and result.verdict == "supported":
                 mutation = judge_mutants(result.hypothesis, bench, fixtures_of_same_shape(h.ref))
+            if times := self.config.getoption("--harness-reseed"):
+                reseeds = judge_reseeded(h, bench, times)
             self.result = result
         except HarnessError as error:
             trouble = error  # reported below: inside this clause, pytest would show it twice
@@ -95,6 +98,8 @@ class ClaimItem(pytest.Item):
         self.record = {**record_of(self.result), "options": _options(self.config)}
         if mutation is not None:
             self.record["mutants"] = mutation.as_dict()
+        if reseeds is not None:
+            self.record["reseeds"] = reseeds.as_dict()
         self.user_properties.extend(_properties(self.record))
 
     def runtest(self) -> None:
@@ -148,6 +153,7 @@ def _workbench(item: ClaimItem) -> Workbench:
         )  # fmt: skip
     from harness.judging.evaluation import gather
     from harness.judging.mutation_score import gather_mutants
+    from harness.judging.reseeding import all_reseeded
     from harness.specs.fixture_files import fixtures_of_same_shape
 
     # A worker runs whole files, and does not know which other files it will get. So it plans one file at a time.
@@ -157,6 +163,8 @@ def _workbench(item: ClaimItem) -> Workbench:
         claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
         shared = [claim.hypothesis for claim in claims if group in (None, claim.path)]
         gather(shared, config.stash[_BENCH], controls=config.getoption("--harness-controls"))
+        times = config.getoption("--harness-reseed")
+        gather([again for claim in shared for again in all_reseeded(claim, times)], config.stash[_BENCH])
         for claim in shared:
             if _mutated(config, claim):
                 gather_mutants(claim, config.stash[_BENCH], fixtures_of_same_shape(claim.ref))

@@ -10,6 +10,8 @@ import pytest
 from harness.cli.options import ENGINE_HELP
 from harness.engines.names import CHOICES
 
+MOST_RESEEDS = 1000
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the harness's options and ini keys."""
@@ -44,6 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="change each supported claim in small ways, and report which of these mutants are supported too",
     )  # fmt: skip
     group.addoption(
+        "--harness-reseed", type=_times, default=0, metavar="K",
+        help="ask each claim about a sample again on K fresh seeds, and tell on how many it is supported",
+    )  # fmt: skip
+    group.addoption(
         "--harness-coverage", action="store_true",
         help="report which nodes measurably matter, and which of these no supported claim names",
     )  # fmt: skip
@@ -61,6 +67,12 @@ def _path(text: str) -> str:
     if "\0" in text:
         raise argparse.ArgumentTypeError("expected a path, found a NUL in it")
     return text
+
+
+def _times(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_RESEEDS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_RESEEDS}, found {text}")
+    return int(text)
 
 
 def _per_cent(text: str) -> float:

@@ -63,7 +63,7 @@ def not_specific(record: Record) -> bool:
 
 
 def shown_verdict(record: Record) -> str:
-    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, undeclared, recorded, clean accuracy."""
+    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, fresh seeds, clean accuracy, and so on."""
     suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
     if not_specific(record):
         suffix = f", not specific{suffix}"
@@ -71,6 +71,8 @@ def shown_verdict(record: Record) -> str:
         suffix = " (undeclared)"
     if is_recorded(record):
         suffix += " (recorded)"
+    if reseeds := record.get("reseeds"):
+        suffix += f" (supported on {reseeds['supported']} of {reseeds['asked']} fresh seeds)"
     if (accuracy := least_accuracy(record)) < ACCURATE:
         suffix += f" (clean {percent(accuracy)})"
     return f"{record['verdict']}{suffix}"

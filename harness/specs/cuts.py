@@ -12,15 +12,18 @@ from functools import cache
 from harness.specs.nodes import Node, Shape
 
 
-def decides(nodes: Collection[Node], step: int, shape: Shape) -> bool:
-    """Return whether what is predicted at `step` depends on the prompt through `nodes`, all at steps, alone."""
+def decides(nodes: Collection[Node], step: int, shape: Shape, fixed: Collection[int] = ()) -> bool:
+    """Return whether what is predicted at `step` depends on the prompt through `nodes`, all at steps, alone.
+
+    `fixed` are the steps at which all prompts of the task have the same token, as an equals sign.
+    """
     there = {(node.step, node.layer, node.kind, node.head if node.kind == "head" else 0) for node in nodes}
 
     @cache
     def stream(step: int, layer: int) -> bool:
         """Return whether the residual stream after `layer` depends on the prompt through the nodes alone."""
         if layer < 0:  # the embedding of the prompt's own token
-            return False
+            return step in fixed
         if (step, layer, "resid", 0) in there:
             return True
         if not stream(step, layer - 1):  # what the layer adds does not take it away

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
 from harness.base.seeds import seed_for
@@ -25,23 +27,37 @@ def draw_donors(prompts: Batch, reference: Questions, seed: int, task: AnyTask) 
     Raises:
         MeasurementError: for some prompt, every prompt of the reference is that prompt itself.
     """
-    left = torch.arange(len(prompts))
-    found: Batch | None = None
-    for round_ in range(ROUNDS):
+    if not isinstance(reference, Sample):
+        _require_other(prompts, task.batch_for(reference), task)
+    found, left, round_ = prompts, torch.arange(len(prompts)), 0
+    while len(left):
+        if round_ == ROUNDS and isinstance(reference, Sample):
+            raise _no_other(task)
         drawn = _drawn(len(left), reference, seed_for("donors", seed, round_), task)
-        if found is None:
-            found, rows = drawn, left
-        else:
-            rows = torch.arange(len(prompts))
-            rows[left] = len(prompts) + torch.arange(len(left))
-            found = joined([found, drawn])[rows]
-        both = joined([prompts, found]).asked
-        left = (both[: len(prompts)] == both[len(prompts) :]).all(1).nonzero().squeeze(1)
-        if not len(left):
-            return found
-    nouns = task.nouns
-    expected = f"a donor other than the {nouns.prompt} itself"
-    raise MeasurementError(Problem(expected, "none in the reference", "name a larger reference"))
+        rows = torch.arange(len(prompts))
+        rows[left] = len(prompts) + torch.arange(len(left))
+        found = joined([found, drawn])[rows]
+        left, round_ = _same(prompts, found).nonzero().squeeze(1), round_ + 1
+    return found
+
+
+def _same(prompts: Batch, others: Batch) -> Bool[Tensor, " prompt"]:
+    """Return whether each prompt asks the same as the other one of its row."""
+    both = joined([prompts, others]).asked
+    return (both[: len(prompts)] == both[len(prompts) :]).all(1)
+
+
+def _require_other(prompts: Batch, listed: Batch, task: AnyTask) -> None:
+    first = listed[torch.zeros(len(listed), dtype=torch.int64)]
+    if bool(_same(listed, first).all()):  # all are one prompt
+        asked = listed[torch.zeros(len(prompts), dtype=torch.int64)]
+        if bool(_same(prompts, asked).any()):
+            raise _no_other(task)
+
+
+def _no_other(task: AnyTask) -> MeasurementError:
+    expected = f"a donor other than the {task.nouns.prompt} itself"
+    return MeasurementError(Problem(expected, "none in the reference", "name a larger reference"))
 
 
 def _drawn(n: int, reference: Questions, seed: int, task: AnyTask) -> Batch:

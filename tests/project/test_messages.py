@@ -18,15 +18,15 @@ from paths import ROOT
 
 from harness.base.errors import HarnessError
 from harness.cli import main
-from harness.engines.interventions import draw_donors
 from harness.reporting.report import to_json
 from harness.tasks.addition.layout import Question
 from harness.tasks.addition.sampling import sample_strata
 from harness.tasks.addition.strata import Stratum
 from harness.tasks.addition.task import Addition
 from harness.tasks.addition.variables import read_variable
+from harness.tasks.donors import draw_donors
 from harness.tasks.pairs import draw_pairs
-from harness.tasks.questions import Pair, PairList, PairSample
+from harness.tasks.questions import Pair, PairList, PairSample, QuestionList
 
 QUESTION = "a question of two numbers of at most 2 digits, like 15+45"
 FORMAT = "a file that ends in .png, .svg or .pdf"
@@ -125,7 +125,7 @@ SAME = PairList((Pair(Question(1, 1), Question(2, 2)),))
     ("do", "message"),
     [
         (lambda: sample_strata(LAYOUT, [NONE], 5, torch.Generator()), "expected a stratum with questions, found none with a carry and none; drop a condition"),
-        (lambda: draw_donors(*[LAYOUT.encode([Question(1, 1)])] * 2, 0), "expected a donor other than the question itself, found none in the reference set; name a larger reference"),
+        (lambda: draw_donors(LAYOUT.encode([Question(1, 1)]), QuestionList((Question(1, 1),)), 0, LAYOUT), "expected a donor other than the question itself, found none in the reference; name a larger reference"),
         (lambda: draw_pairs(SAME, CARRY, ("A1",), LAYOUT), "expected a pair in which D0.carry differs, found 1 in which it agrees; list one, or nothing could follow"),
         pytest.param(lambda: draw_pairs(PairSample(5, 0), CARRY, ("A0",), LAYOUT), "expected pairs in which D0.carry changes A0, found 0 of 1,638,400; name other digits, or list pairs", marks=pytest.mark.slow),
     ],

@@ -277,7 +277,7 @@ def changed(engine, fixture, prompts, text, method):
         means = {node: np.mean([value_alone(fixture, others, j, node) for j in range(30)], axis=0) for node in nodes}
         found = engine.capture_means(fixture, others)
         return interventions.mean([node for node in nodes if node in found], found), lambda node, i: means[node]
-    donors = interventions.draw_donors(prompts, others, 5)
+    donors = torch.randint(len(others), (len(prompts),), generator=torch.Generator().manual_seed(5))
     source = others if method == "resample" else prompts.counterparts("next")
     rows = donors if method == "resample" else torch.arange(len(prompts))
     values = engine.capture(fixture, source, nodes)[1]
