@@ -92,7 +92,7 @@ def experiment(claim: Claim, bench: Workbench, *, mutant: bool = False) -> Exper
     alone = look is claim and all(row.draws == 1 for row in rows)
     shared = isinstance(answers[0], Ablated) if answers and alone else False
     seconds = answers[0].seconds if shared else time.perf_counter() - start
-    return Experiment(look, verdict, rows, measured, seconds, untested)
+    return Experiment(look, verdict, rows, measured, seconds, untested if verdict == "vacuous" else ())
 
 
 def sequential_looks(claim: Claim) -> Iterator[Claim]:

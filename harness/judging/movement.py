@@ -1,12 +1,12 @@
 """How far an intervention moves the values that it replaces, in units of their natural spread over prompts.
 
-An intervention that moves nothing tests nothing: a mean over the asked prompts themselves, say, or of a node whose
-value is the same in all prompts. Mean ablation mostly moves a value by about one spread, resampling by about 1.4.
+An intervention that moves nothing tests nothing: a mean over the asked prompts themselves, say. Mean ablation mostly
+moves a value by about one spread, resampling by about 1.4. A node whose value is the same in all prompts has no spread
+to be moved by. It carries nothing, and that is a fact of the model, not of the intervention.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.judging.bench import Workbench
 
 NATURAL = Sample(MOST_IN_PART, seed_for("spread"))  # the prompts over which a node's spread is taken
-ROUNDING = 1e-5  # of a value's size: smaller differences are rounding, where a node has no spread
+ROUNDING = 1e-5  # of a value's size: a smaller spread is rounding
 
 
 def movement_of(ablation: Ablation, bench: Workbench) -> dict[Node, float]:
@@ -47,7 +47,10 @@ def movement_of(ablation: Ablation, bench: Workbench) -> dict[Node, float]:
 def moved(
     change: Intervention, rows: Tensor, clean: Mapping[Node, Float[Tensor, "prompt d"]], spread: Mapping[Node, float]
 ) -> dict[Node, float]:  # fmt: skip
-    """Return how far each node's `clean` value on the prompts `rows` is moved, in spreads; 0 where it is rounding."""
+    """Return how far each node's `clean` value on the prompts `rows` is moved, in spreads.
+
+    Nodes without a known spread, or one that is rounding, are left out.
+    """
     found = {}
     for node, before in clean.items():
         if node not in change.values:
@@ -55,10 +58,8 @@ def moved(
         after = change.values[node] if change.donors is None else change.values[node][change.donors[rows]]
         if after.shape[-1] < before.shape[-1]:  # one value for each of several positions
             after = after.repeat(1, before.shape[-1] // after.shape[-1])
-        far = _size(after.to(before.device) - before)
-        least = ROUNDING * _size(before)
-        usual = spread.get(node, 0.0)
-        found[node] = 0.0 if far <= least else far / usual if usual > least else math.inf
+        if (usual := spread.get(node, 0.0)) > ROUNDING * _size(before):
+            found[node] = _size(after.to(before.device) - before) / usual
     return found
 
 

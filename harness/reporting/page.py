@@ -36,6 +36,7 @@ from harness.reporting.words import (
     nouns_of,
     observed,
     subject,
+    untested,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parent / "data"
 SCRIPTS = ("jquery.slim.min.js", "dataTables.min.js", "floating-ui.core.umd.min.js", "floating-ui.dom.umd.min.js",
            "page.js")  # fmt: skip
-WORST_FIRST = ("error", "refuted", "inconclusive", "supported", "by construction", "skipped")
-MARKS = {"error": "!", "refuted": "✗", "inconclusive": "?", "supported": "✓", "by construction": "≡", "skipped": "–"}
+WORST_FIRST = ("error", "refuted", "inconclusive", "vacuous", "supported", "by construction", "skipped")
+MARKS = {"error": "!", "refuted": "✗", "inconclusive": "?", "vacuous": "∅", "supported": "✓", "by construction": "≡",
+         "skipped": "–"}  # fmt: skip
 LIBRARIES = ("torch", "transformer_lens")
 
 
@@ -148,7 +150,7 @@ def _environment() -> Environment:
         controls_line=controls_line, interval_text=interval_text, tokens_seen=tokens_seen,
         shown_verdict=shown_verdict, run_controls=run_controls,
         columns=[COLUMNS[name] for name in PAGE], expected=expected, observed=observed, subject=subject,
-        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of,
+        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of, untested=untested,
     )  # fmt: skip
     env.filters["percent"] = percent
     env.tests["count"] = is_count

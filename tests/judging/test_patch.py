@@ -13,6 +13,7 @@ from harness.engines.interventions import CLEAN, resample
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
+from harness.judging.untested import Untested
 from harness.models.fixtures import load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import tokens_seen
@@ -98,7 +99,8 @@ def test_pairs_depend_on_nothing_but_the_seed_and_a_longer_sample_is_not_needed_
 def test_a_stream_that_is_the_digit_carries_all_that_the_digit_depends_on(tmp_path, bench):
     text = "patch: {node: [S11L1R, S12L1R], variable: D4.T5, digits: [A5, A4]}\npairs: {n: 800}"
     result = judge(read(tmp_path, text), bench)
-    assert result.verdict == "supported"
+    assert result.verdict == "vacuous"  # of any model that adds
+    assert result.untested == (Untested("only way", ("A5", "A4")),)
     rows = {row.subject: row for row in result.comparisons}
     assert [rows[what].value for what in ("A5", "A4", "jointly", "agreeing")] == [1, 1, 1, 0]
     assert {rows[digit].finding for digit in ("A3", "A2", "A1", "A0")} == {"by construction"}
@@ -128,7 +130,8 @@ def test_listed_pairs_are_a_census(tmp_path, bench):
         "pairs: [71111+71111 -> 44444+55555, 24444+65555 -> 34444+55555]\nexpect: {}"
     )
     result = judge(read(tmp_path, text), bench)
-    assert result.verdict == "supported"
+    assert result.verdict == "vacuous"
+    assert {row.finding for row in result.comparisons} == {"holds", "by construction"}
     assert [(row.subject, row.k, row.n, row.low) for row in result.comparisons if row.subject in ("A5", "agreeing")] == [
         ("A5", 1, 1, None), ("agreeing", 0, 1, None),
     ]  # fmt: skip

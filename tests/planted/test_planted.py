@@ -19,7 +19,6 @@ TRUE = {
     "mlp-at-S4": "ablate: S4L0M\nquestions: {sample}\nexpect: {{fails: [A0], fail_rate: 0.8}}",
     "both-steps": "ablate: S3-S4L0H0\nquestions: {sample}\nexpect: {{fails: [A1, A0], fail_rate: 0.3}}",
     "stream-at-S4": "ablate: S4L0R\nquestions: {sample}\nexpect: {{fails: [A0], fail_rate: 0.8}}",
-    "last-stream-at-S3": "ablate: S3L1R\nquestions: {sample}\nexpect: {{fails: [A1], fail_rate: 0.35}}",
     "head-2-unused": "ablate: L0H2\nquestions: {sample}\nexpect: {{fails: []}}",
     "steps-0-2-unused": "ablate: S0-S2L0R\nquestions: {sample}\nexpect: {{fails: []}}",
     "layer-1-unused": "ablate: L1\nquestions: {sample}\nexpect: {{fails: []}}",
