@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.base.intervals import ERROR
+from harness.base.intervals import DRAWS, ERROR
 from harness.base.text import percent
 from harness.judging.records import NOT_JUDGED, Record, judged, runs_of
 from harness.reporting.words import observed_in_short
@@ -44,11 +44,14 @@ def summary_line(records: Sequence[Record]) -> str:
 def false_verdicts_line(records: Sequence[Record]) -> str:
     """Return a line with the largest number of false verdicts to expect by chance; empty: no verdict on a sample."""
     decided = [record for record in judged(records) if record["verdict"] in ("supported", "refuted")]
-    sampled = [record for record in decided if any(row["low"] is not None for row in record["comparisons"])]
-    if not sampled:
+    sampled = {r["key"] for r in decided if any(row["low"] is not None for row in r["comparisons"])}
+    drawn = {r["key"] for r in decided if any(row["draws"] > 1 for one, _ in runs_of(r) for row in one["comparisons"])}
+    if not sampled | drawn:
         return ""
-    expected = len(sampled) * ERROR
-    return f"by chance, at most {expected:.2g} of the {len(sampled)} verdicts on samples are expected to be false"
+    expected = len(sampled) * ERROR + len(drawn) * 0.5**DRAWS
+    return (
+        f"by chance, at most {expected:.2g} of the {len(sampled | drawn)} verdicts on samples are expected to be false"
+    )
 
 
 def is_recorded(record: Record) -> bool:
