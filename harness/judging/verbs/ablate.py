@@ -56,6 +56,8 @@ class AblatingVerb(Verb[H]):
         own, *others = (answer.measurement for answer in answers)
         names = claim.siblings if claim.expect.only_here else ()
         beside = {name: other.tokens for name, other in zip(names, others, strict=True)}
+        near_ties = sum(count.near_ties for count in own.tokens if count.token in claim.compared)
+        own = replace(own, near_ties=near_ties)
         return own, self.comparisons(claim, own, beside)
 
     def comparisons(

@@ -27,11 +27,12 @@ class FixtureAnswers:
     right: Bool[Tensor, "prompt subject"]
     loss: Float[Tensor, " prompt"]  # nats per token that is asked about, teacher-forced
     examples: tuple[Example, ...]  # some of the questions that were answered wrong
+    near_ties: int = 0  # answer tokens of prompts, of those that must be right; teacher-forced
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
         return {"n": len(self.right), "right": self.right.sum(0).tolist(), "loss": float(self.loss.mean()),
-                "examples": [asdict(example) for example in self.examples]}  # fmt: skip
+                "near_ties": self.near_ties, "examples": [asdict(example) for example in self.examples]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,18 @@ def _counted(claim: Answer, found: Answered) -> FixtureAnswers:
             strict=True,
         )
     ]  # fmt: skip
-    losses = found.clean.loss[:, places] if places else found.clean.loss
-    return FixtureAnswers(right[:, places] if places else whole[:, None], losses.mean(1), tuple(examples))
+    losses, near_tie = found.clean.loss, found.clean.near_tie
+    if places:
+        losses, near_tie, right = losses[:, places], near_tie[:, places], right[:, places]
+    near_ties = int(near_tie.sum()) if claim.says_right else 0
+    return FixtureAnswers(right if places else whole[:, None], losses.mean(1), tuple(examples), near_ties)
 
 
 def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
     """Return the comparisons of one fixture; of several, each names its fixture."""
     rows, n = [], len(found.right)
     whose = name if len(claim.group) > 1 else ""
-    if claim.at_least is not None or claim.at_most is not None:
+    if claim.says_right:
         for subject, k in zip(claim.subjects, found.right.sum(0).tolist(), strict=True):
             low, high = None, None
             if not claim.questions.census:

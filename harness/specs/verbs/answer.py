@@ -83,6 +83,11 @@ class Answer(Claim):
         return self.tokens or ("whole",)
 
     @property
+    def says_right(self) -> bool:
+        """Whether the claim bounds the accuracy, or with `than` the gain."""
+        return self.at_least is not None or self.at_most is not None
+
+    @property
     def says_loss(self) -> bool:
         """Whether the claim bounds the mean loss."""
         return self.loss_below is not None or self.loss_above is not None
@@ -90,7 +95,7 @@ class Answer(Claim):
     @property
     def comparisons(self) -> int:
         """How many comparisons share the confidence; a lower and an upper bound use the same interval."""
-        counted = len(self.subjects) * (self.at_least is not None or self.at_most is not None)
+        counted = len(self.subjects) * self.says_right
         return (counted + self.says_loss) * (1 if self.than else len(self.group))
 
     @property
