@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.base.intervals import betting_interval
 from harness.engines.predictions import Outcome
 from harness.tasks.batch import Batch
 from harness.tasks.contract import AnyTask
@@ -198,6 +199,21 @@ class Tally:
             prompt, right = self.batch[row : row + 1].texts()[0], self.batch.answers[row].tolist()
             found.append(example_of(prompt, answered.tolist(), wrong.tolist(), right, self.task, cases[row], node))
         return tuple(found)
+
+
+def mean_loss(
+    losses: Float[Tensor, " prompt"], cap: float | None, confidence: float | None
+) -> tuple[float, float | None, float | None]:
+    """Return the mean loss, and the ends of its interval, in nats per answer token.
+
+    With a `cap` each prompt's loss counts as no more than that: a mean without bounds has no valid interval. The ends
+    are None without a `confidence`, and for a census, which has no cap.
+    """
+    if cap is None:
+        return float(losses.mean()), None, None
+    capped = losses.double().clamp(max=cap)
+    ends = (None, None) if confidence is None else betting_interval(capped.tolist(), confidence, cap)
+    return float(capped.mean()), *ends
 
 
 def pattern(wrong: list[bool]) -> str:

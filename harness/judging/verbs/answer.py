@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
-from harness.base.intervals import exact_interval, mean_interval, mean_interval_within
+from harness.base.intervals import exact_interval, mean_interval_within
 from harness.judging.answers import Answered
-from harness.judging.measurement import EXAMPLES, Example, example_of
+from harness.judging.measurement import EXAMPLES, Example, example_of, mean_loss
 from harness.judging.requests import CleanAnswers, Request
 from harness.judging.verb import Verb
 from harness.judging.verdict import Comparison, straddled, within_bounds
@@ -107,20 +107,17 @@ def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
                 )
             )  # fmt: skip
     if claim.says_loss:
-        rows.append(_loss(claim, whose, found.loss.tolist()))
+        rows.append(_loss(claim, whose, found.loss))
     return rows
 
 
-def _loss(claim: Answer, whose: str, losses: Sequence[float]) -> Comparison:
-    mean = sum(losses) / len(losses)
-    low, high = None, None
-    if not claim.questions.census:
-        low, high = mean_interval(losses, claim.confidence)
+def _loss(claim: Answer, whose: str, losses: Float[Tensor, " prompt"]) -> Comparison:
+    mean, low, high = mean_loss(losses, claim.loss_cap, claim.confidence)
     finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
     return Comparison(
         subject="loss", fixture=whose, kind="loss", at_least=claim.loss_above, at_most=claim.loss_below,
         finding=finding, value=mean, low=low, high=high,
-        threshold=straddled(finding, low, high, claim.loss_above, claim.loss_below),
+        threshold=straddled(finding, low, high, claim.loss_above, claim.loss_below), cap=claim.loss_cap,
     )  # fmt: skip
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.specs.claim import Claim, How, bounds_in_words
+from harness.specs.claim import Claim, How, loss_in_words
 from harness.specs.keys import (
     DEFAULT_GATE,
     AnswerToken,
     ClaimModel,
     CorruptModel,
+    LossBound,
     MethodKey,
     NodeNames,
     QuestionsModel,
@@ -35,8 +36,8 @@ class ExpectModel(RunsModel):
     may_fail: list[AnswerToken] = Field([], description="these tokens may fail or not")
     fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
     intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
-    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
-    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
+    loss_below: LossBound = None
+    loss_above: LossBound = None
     only_here: bool = Field(False, description="no other head there, and no other step, makes all of `fails` fail too")
 
 
@@ -166,9 +167,8 @@ class Hypothesis(Claim):
     def expected(self) -> str:
         """What is expected, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
         expect, noun = self.expect, self.shape.task.nouns.token
-        fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
+        fails, may, parts = ", ".join(expect.fails), ", ".join(expect.may_fail), []
         others = len(expect.fails) + len(expect.may_fail) < self.shape.task.n_answer
-        parts = []
         if fails:
             rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
             parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
@@ -178,8 +178,8 @@ class Hypothesis(Claim):
             parts.append(f"{'others' if parts else f'every {noun} fails'} < {100 * expect.intact_rate:g}%")
         elif not parts:
             parts.append("nothing fails")
-        parts += ["only here"] if expect.only_here else []
-        return "; ".join([*parts, *bounds_in_words("loss", expect.loss_below, expect.loss_above, "{:g}")])
+        loss = loss_in_words(self, expect.loss_below, expect.loss_above)
+        return "; ".join([*parts, *["only here"] * expect.only_here, *loss])
 
 
 class AblatingParser(ClaimParser):
@@ -236,6 +236,7 @@ class AblatingParser(ClaimParser):
             )  # fmt: skip
 
     def _decidable(self, h: Hypothesis) -> None:
+        loss = self._least_n_of_loss(h, h.expect.loss_below, h.expect.loss_above)
         if h.true_by_construction:
             return
         intact = [token for token in h.compared if token not in h.expect.fails]
@@ -249,8 +250,7 @@ class AblatingParser(ClaimParser):
                     fix = f"leave it out: then a {noun} in `fails` fails at least once, the others never"
                     self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
             return
-        least = 2 if h.expect.says_loss else 1  # a single loss has no variance
-        self._settled(h.comparisons, fail_rate, intact_rate, h.questions, least=least)
+        self._settled(h.comparisons, fail_rate, intact_rate, h.questions, loss=loss)
 
 
 class AblateParser(AblatingParser):
