@@ -7,12 +7,16 @@ All intervals of one hypothesis hold together with 99% confidence: each of its `
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 CONFIDENCE = 0.99
 ERROR = 0.01  # 1 - CONFIDENCE: the chance that one of a claim's intervals fails
 MOST_N = 10_000_000  # the search for an n that settles a claim stops here
 DRAWS = 7  # independent draws of a sampled reference that must agree; see :func:`draws_for`
+# The bets of `betting_interval`: one with half the weight for values without spread, the others for more and more.
+BETS = (0.99, *(0.5**power for power in range(1, 15)))
+_LOG_WEIGHTS = (math.log(0.5), *([math.log(0.5 / 14)] * 14))
+_HALVINGS = 40  # so its ends are too far out by less than 1e-12 of the range
 
 
 def shared_confidence(comparisons: int, error: float = ERROR) -> float:
@@ -52,17 +56,49 @@ def exact_interval(failures: int, n: int, confidence: float) -> tuple[float, flo
     return low, high
 
 
-def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Return Student's t interval of the mean of `values`, in their unit; approximate, unlike `exact_interval`."""
-    from scipy.special import stdtrit
+def betting_interval(values: Sequence[float], confidence: float, highest: float) -> tuple[float, float]:
+    """Return an interval of the mean of `values` that lie in 0 to `highest`, in their unit; it is valid for any n.
 
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n < 2:
-        return -math.inf, math.inf
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * spread / math.sqrt(n)
-    return mean - half, mean + half
+    Source: Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting" (JRSS B). With
+    values x in 0 to 1, the upper end is the largest m at which this capital is below 2 / (1 - confidence)::
+
+        K(m) = sum over bets f of weight(f) * product over i of (1 - f * (x_i - m) / (1 - m))
+
+    No factor is negative, and the mean of each is 1 if m is the mean. So K(m) exceeds 2 / (1 - confidence) with a
+    chance of at most half the error (Markov). K rises with m. The bets are fixed (:data:`BETS`): the order of values
+    does not matter. The lower end is that of 1 - x.
+    """
+    import numpy as np
+
+    x = np.clip(np.asarray(values, dtype=np.float64) / highest, 0, 1)
+
+    def upper_end(x: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+        def log_products(m: float) -> list[float]:
+            gains = (m - x) / (1 - m)
+            return [float(np.log1p(bet * gains).sum()) for bet in BETS]
+
+        return _largest_mean(log_products, confidence)
+
+    return highest * (1 - upper_end(1 - x)), highest * upper_end(x)
+
+
+def _largest_mean(log_products: Callable[[float], Sequence[float]], confidence: float) -> float:
+    """Return the largest m of 0 to 1 at which the capital is too small to exclude it, or a little more.
+
+    `log_products` maps m to the log of each bet's product.
+    """
+    limit = math.log(2 / (1 - confidence))
+
+    def excluded(m: float) -> bool:
+        logs = [weight + log for weight, log in zip(_LOG_WEIGHTS, log_products(m), strict=True)]
+        most = max(logs)
+        return most + math.log(math.fsum(math.exp(log - most) for log in logs)) >= limit
+
+    inside, outside = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if excluded(middle) else (middle, outside)
+    return outside
 
 
 def mean_interval_within(values: Sequence[float], confidence: float, width: float) -> tuple[float, float]:
@@ -101,6 +137,34 @@ def least_n_of_mean(
     if any(room <= 0 for room in rooms):
         return math.inf
     return max([2, *(math.ceil(1 + 7 * (highest - lowest) * log / (3 * room)) for room in rooms)])
+
+
+def least_n_of_betting(
+    comparisons: int, at_least: float | None, at_most: float | None, *, highest: float, error: float = ERROR
+) -> float:
+    """Return the least n that settles the bounds of a mean of values in 0 to `highest`; infinity if none does.
+
+    In the best case all values are 0, or for `at_least` all are `highest`. The interval is that of
+    :func:`betting_interval`.
+    """
+    confidence = shared_confidence(comparisons, error)
+    rooms = [at_most / highest] if at_most is not None else []
+    rooms += [1 - at_least / highest] if at_least is not None else []  # the same from the other end
+    if any(room <= 2 * 0.5**_HALVINGS for room in rooms):
+        return math.inf
+
+    def settles(n: int, room: float) -> bool:
+        return _largest_mean(lambda m: [n * math.log1p(bet * m / (1 - m)) for bet in BETS], confidence) < room
+
+    found = 1
+    for room in rooms:
+        fails = found - 1
+        while not settles(found, room):
+            fails, found = found, 2 * found
+        while found - fails > 1:
+            middle = (fails + found) // 2
+            fails, found = (fails, middle) if settles(middle, room) else (middle, found)
+    return found
 
 
 def n_to_settle(

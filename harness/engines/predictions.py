@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +14,11 @@ from harness.base.errors import MeasurementError, Problem
 from harness.engines.groups import in_order_of
 from harness.tasks.answers import set_loss
 from harness.tasks.batch import PAD, TokenSets
+
+# How closely the engines' logits agree on small models. Where the two largest logits are closer than this, another
+# engine or another machine may answer with the other token.
+NEAR_TIE = 1e-4
+FEW_TOKENS = 64  # up to this many in a vocabulary, a pass over them all finds the two largest faster than `topk`
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Outcome:
     wrong_logits: Float[Tensor, "prompt answer token"]  # of each wrong token; none where the task names none
     log_normaliser: Float[Tensor, "prompt answer"]  # float64: a logit less this is the log of a probability
     loss: Float[Tensor, "prompt answer"]  # of the right tokens, nats, float64; nan where a logit is not finite
+    margin: Float[Tensor, "prompt answer"]  # the largest logit less the second largest
     kl: Float[Tensor, "prompt answer"] | None = None  # from the clean run to this one, nats, where it was asked for
     seconds: float = 0.0  # time taken; on a GPU only the launch: nothing waits for it
 
@@ -32,6 +38,11 @@ class Outcome:
     def right_logit(self) -> Float[Tensor, "prompt answer"]:
         """The largest logit of a right token."""
         return self.right_logits.amax(-1)
+
+    @property
+    def near_tie(self) -> Bool[Tensor, "prompt answer"]:
+        """Whether the two largest logits are closer than :data:`NEAR_TIE`."""
+        return self.margin < NEAR_TIE
 
     def at(self, rows: slice | Int[Tensor, " prompt"]) -> Outcome:
         """Return the outcome of some of the prompts."""
@@ -51,11 +62,13 @@ class Outcome:
 
 def outcome_from(always: Sequence[Tensor], kl: Tensor | None = None, seconds: float = 0.0) -> Outcome:
     """Return the outcome of these values of the fields :data:`ALWAYS`, in their order."""
-    predicted, right_logits, wrong_logits, log_normaliser, loss = always
-    return Outcome(predicted, right_logits, wrong_logits, log_normaliser, loss, kl, seconds)
+    predicted, right_logits, wrong_logits, log_normaliser, loss, margin = always
+    return Outcome(predicted, right_logits, wrong_logits, log_normaliser, loss, margin, kl, seconds)
 
 
-ALWAYS = ("predicted", "right_logits", "wrong_logits", "log_normaliser", "loss")  # fields that every outcome has
+ALWAYS = (  # fields that every outcome has
+    "predicted", "right_logits", "wrong_logits", "log_normaliser", "loss", "margin",
+)  # fmt: skip
 
 
 def outcome_of(
@@ -76,8 +89,24 @@ def outcome_of(
         logits.new_empty(*logits.shape[:-1], 0) if wrong is None else _of_sets(logits, wrong),
         right_logits[..., 0].double() - of_right[..., 0],
         loss.where(torch.isfinite(logits).all(-1), torch.nan),
+        margin_of(logits),
         kl,
     )
+
+
+def margin_of(logits: Float[Tensor, "... vocab"]) -> Float[Tensor, ...]:
+    """Return the largest logit less the second largest; infinity if there is only one."""
+    if logits.shape[-1] == 1:
+        return torch.full_like(logits[..., 0], torch.inf)
+    if logits.shape[-1] > FEW_TOKENS or logits.device.type != "cpu":
+        largest, second = logits.topk(2, dim=-1).values.unbind(-1)
+        return largest - second
+    one, other, *rest = logits.movedim(-1, 0).contiguous()
+    largest, second = torch.maximum(one, other), torch.minimum(one, other)
+    for logit in rest:
+        second = torch.maximum(second, torch.minimum(largest, logit))
+        largest = torch.maximum(largest, logit)
+    return largest - second
 
 
 def _of_sets(logits: Tensor, sets: TokenSets) -> Float[Tensor, "... answer token"]:

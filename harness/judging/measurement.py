@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.base.intervals import betting_interval
 from harness.engines.predictions import Outcome
 from harness.tasks.batch import Batch
 from harness.tasks.contract import AnyTask
@@ -30,6 +31,7 @@ class TokenCount:
     true_logit_change: float  # mean change of the right token's logit
     loss_change: float  # mean change of the token's loss, nats
     distinct: int = 0  # different right answers among the prompts asked
+    near_ties: int = 0  # prompts where another engine might answer another token, clean or under the intervention
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Measurement:
     by_node: dict[str, int]  # node → prompts it breaks; only if one node at a time
     examples: dict[str, tuple[Example, ...]]  # token → prompts where it broke, "… right" → where it did not
     detailed: bool = True  # False: counts and losses only, without patterns, cases and examples
+    near_ties: int = 0  # answer tokens of prompts, of those that the claim compares
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurement as JSON values, without the losses of single prompts."""
@@ -80,6 +83,7 @@ class Measurement:
             "clean_accuracy": self.clean_accuracy,
             "clean_loss": self.clean_loss,
             "loss": self.loss,
+            "near_ties": self.near_ties,
             "tokens": [vars(token) for token in self.tokens],
             "patterns": self.patterns,
             "cases": {case: {"failed": failed, "asked": asked} for case, (failed, asked) in self.cases.items()},
@@ -104,6 +108,7 @@ class Tally:
         self.right = self.batch.right
         self.excluded: Bool[Tensor, "prompt answer"] = ~self.right.contains(self.clean.predicted)
         self.wrong = torch.zeros_like(self.excluded)
+        self.near_tie = self.clean.near_tie
         self.loss, self.right_logit = self.clean.loss, self.clean.right_logit
         self.outcomes: list[tuple[str, Int[Tensor, "prompt answer"]]] = []
         self.by_node: dict[str, int] = {}
@@ -116,6 +121,7 @@ class Tally:
         self.right_logit = torch.minimum(self.right_logit, logit) if self.outcomes else logit
         self.loss = torch.maximum(self.loss, outcome.loss) if self.outcomes else outcome.loss
         self.wrong |= wrong
+        self.near_tie = self.near_tie | (outcome.near_tie & ~self.excluded)
         self.outcomes.append((node, outcome.predicted.to(self._small)))  # there may be many
         if node and bool(wrong.any()):
             self.by_node[node] = int(wrong.any(1).sum())
@@ -154,31 +160,32 @@ class Tally:
         *,
         detailed: bool,
     ) -> Measurement:
-        losses = self.loss.mean(1)
+        losses, tokens = self.loss.mean(1), tuple(self._token(i) for i in range(self.task.n_answer))
         return Measurement(
             n=len(self.batch),
             clean_accuracy=float((~self.excluded.any(1)).double().mean()),
             clean_loss=float(self.clean.loss.mean()),
             loss=float(losses.mean()),
             losses=losses,
-            tokens=tuple(self._token(i) for i in range(self.task.n_answer)),
+            tokens=tokens,
             patterns=patterns,
             cases=cases,
             by_node=self.by_node,
             examples=examples,
             detailed=detailed,
+            near_ties=sum(token.near_ties for token in tokens),
         )
 
     def _token(self, i: int) -> TokenCount:
         kept = ~self.excluded[:, i]
-        changes = [
+        logit_change, loss_change = (
             float((after - before)[kept, i].double().mean()) if bool(kept.any()) else 0.0
             for after, before in ((self.right_logit, self.clean.right_logit), (self.loss, self.clean.loss))
-        ]
+        )
         name = self.task.answer_tokens[i]
         distinct = len(torch.unique(self.batch.answers[kept, i]))
-        wrong = int(self.wrong[:, i].sum())
-        return TokenCount(name, int(kept.sum()), wrong, int((~kept).sum()), changes[0], changes[1], distinct)
+        asked, wrong, near_ties = (int(where.sum()) for where in (kept, self.wrong[:, i], self.near_tie[:, i]))
+        return TokenCount(name, asked, wrong, len(kept) - asked, logit_change, loss_change, distinct, near_ties)
 
     def _examples(self, rows: Bool[Tensor, " prompt"], i: int, cases: list[str]) -> tuple[Example, ...]:
         """Return the first few of these prompts, each under the first intervention that breaks its token `i`."""
@@ -194,6 +201,21 @@ class Tally:
             prompt, right = self.batch[row : row + 1].texts()[0], self.batch.answers[row].tolist()
             found.append(example_of(prompt, answered.tolist(), wrong.tolist(), right, self.task, cases[row], node))
         return tuple(found)
+
+
+def mean_loss(
+    losses: Float[Tensor, " prompt"], cap: float | None, confidence: float | None
+) -> tuple[float, float | None, float | None]:
+    """Return the mean loss, and the ends of its interval, in nats per answer token.
+
+    With a `cap` each prompt's loss counts as no more than that: a mean without bounds has no valid interval. The ends
+    are None without a `confidence`, and for a census, which has no cap.
+    """
+    if cap is None:
+        return float(losses.mean()), None, None
+    capped = losses.double().clamp(max=cap)
+    ends = (None, None) if confidence is None else betting_interval(capped.tolist(), confidence, cap)
+    return float(capped.mean()), *ends
 
 
 def pattern(wrong: list[bool]) -> str:

@@ -49,6 +49,7 @@ class Comparison:
     high: float | None = None
     excluded: int = 0  # questions that do not count because the clean run gets the token wrong
     threshold: float | None = None  # if undecided: the threshold inside the interval
+    cap: float | None = None  # of a sample's loss: what each prompt's counts as at most, nats per token
     token: str = ""  # of a sibling: the answer token that tells it from the claim's nodes
     groups: tuple[float, float] | None = None  # of a gain: the accuracy of each group of fixtures
     nodes: tuple[str, ...] = ()  # of a run: the nodes that the claim's roles have there

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
+from harness.reporting.summary import near_ties, near_ties_line
 from harness.reporting.words import (
     COUNTS_FAILURES,
     example_line,
@@ -68,7 +69,7 @@ def failure_text(record: Record) -> str:
 
 
 def about_line(record: Record) -> str:
-    """Return one line with source, fixture, intervention, questions and clean accuracy."""
+    """Return one line with source, fixture, intervention, questions, clean accuracy and near-ties."""
     sampled = "census" if record["census"] else "sample"
     reference = f", reference {record['reference']}" if record["reference"] else ""
     measured = record["measurement"]
@@ -84,6 +85,7 @@ def about_line(record: Record) -> str:
         about.append(f"{record['questions']} ({sampled}{_of_how_many(measured)})")
     if "clean_accuracy" in measured:
         about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
+    about.append(near_ties_line(near_ties(record)))
     return " · ".join(filter(None, about))
 
 

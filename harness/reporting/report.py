@@ -205,8 +205,10 @@ def _provenance(records: Sequence[Record]) -> list[str]:
         f"{nouns.prompts} whose",
         f"  clean run gets it right. A named or listed {nouns.prompt} set is a census; a sample has exact",
         "  (Clopper-Pearson) intervals that hold together, over all comparisons of a claim, with 99% confidence;",
-        "  the interval of a mean loss is Student's t, of a gain in accuracy or a share of attention the empirical",
-        "  Bernstein bound. In claims about training runs it is the runs that are sampled.",
+        "  that of a mean loss, each loss capped at ln(vocabulary size), is a betting interval, of a gain in accuracy",
+        "  or a share of attention the empirical Bernstein bound: both valid at any n. In claims about training runs",
+        f"  it is the runs that are sampled. A near-tie is a {nouns.token} whose two largest logits are closer than",
+        "  1e-4: another engine or machine may answer otherwise.",
     ]
 
 

@@ -66,7 +66,7 @@ def not_specific(record: Record) -> bool:
 
 
 def shown_verdict(record: Record) -> str:
-    """Return a claim's verdict with its remarks: xfail, XPASS, not specific, fresh seeds, clean accuracy, and so on."""
+    """Return a claim's verdict with its remarks: xfail, not specific, fresh seeds, clean accuracy and so on."""
     suffix = {"xfailed": " (xfail)", "xpassed": " (XPASS)"}.get(record["status"], "")
     if not_specific(record):
         suffix = f", not specific{suffix}"
@@ -78,6 +78,8 @@ def shown_verdict(record: Record) -> str:
         suffix += f" (supported on {reseeds['supported']} of {reseeds['asked']} fresh seeds)"
     if (accuracy := least_accuracy(record)) < ACCURATE:
         suffix += f" (clean {percent(accuracy)})"
+    if ties := near_ties_line(near_ties(record)):
+        suffix += f" ({ties})"
     return f"{record['verdict']}{suffix}"
 
 
@@ -85,6 +87,21 @@ def least_accuracy(record: Record) -> float:
     """Return the clean accuracy on what a claim asked, of several runs the lowest; 1 where none was measured."""
     measured = [one.get("measurement") or {} for one, _ in runs_of(record)]
     return min((float(found.get("clean_accuracy", 1)) for found in measured), default=1.0)
+
+
+def near_ties(record: Record) -> int:
+    """Return on how many answer tokens of prompts another engine might answer another token; of several runs, in all.
+
+    Reports of versions that did not count them have none.
+    """
+    measured = [one.get("measurement") or {} for one, _ in runs_of(record)]
+    each = [one for found in measured for one in (found, *found.get("by_fixture", {}).values())]
+    return sum(int(found.get("near_ties", 0)) for found in each)
+
+
+def near_ties_line(n: int) -> str:
+    """Return the number of near-ties in words: ``2 near-ties``; empty if there is none."""
+    return f"{n} near-tie{'' if n == 1 else 's'}" if n else ""
 
 
 def skipped_lines(records: Sequence[Record]) -> list[str]:

@@ -29,8 +29,8 @@ def nouns_of(*records: Record) -> Nouns:
 
 
 def subject(row: Record) -> str:
-    """Return what a comparison is about: ``A4``; of several fixtures, whose: ``quick_d5_l2_s0 A4``."""
-    return f"{row['fixture']} {row['subject']}".strip()
+    """Return what a comparison is about: ``A4``, ``capped loss``; of several fixtures, whose: ``quick_d5_l2_s0 A4``."""
+    return f"{row['fixture']} {'capped ' if row.get('cap') else ''}{row['subject']}".strip()
 
 
 def expected(row: Record) -> str:
@@ -57,7 +57,8 @@ def _within(what: str, form: str, scale: float = 100) -> Callable[[Record], str]
 
 
 def _loss(row: Record) -> str:
-    return ", ".join(bounds_in_words("", row["at_most"], row["at_least"], "{:g} nats")).strip().replace(",  ", ", ")
+    bounds = ", ".join(bounds_in_words("", row["at_most"], row["at_least"], "{:g} nats")).strip().replace(",  ", ", ")
+    return f"{bounds}, cap {row['cap']:.3g}" if row.get("cap") else bounds
 
 
 def _run(row: Record) -> str:
@@ -144,8 +145,9 @@ def comparisons_in_short(record: Record, comparisons: Sequence[Record]) -> str:
         return ", ".join(_short(row) for row in rows)
     failing = [_short(row) for row in rows if row["kind"] == "fails" and row["value"] > 0]
     failing = failing or [f"no {nouns_of(record).token} fails"]
-    # Once, even with two bounds.
-    loss = {f"loss {row['value']:.2g}{_depends(row)}": None for row in rows if row["kind"] == "loss"}
+    loss = {  # once, even with two bounds
+        f"{subject(row)} {row['value']:.2g}{_depends(row)}": None for row in rows if row["kind"] == "loss"
+    }
     return ", ".join([*failing, *loss])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,6 +52,14 @@ class Claim(ABC):
     def confidence(self) -> float:
         """The confidence of each of the claim's intervals."""
         return shared_confidence(self.comparisons, self.error)
+
+    @property
+    def loss_cap(self) -> float | None:
+        """What a prompt's loss counts as at most: nats per answer token; None for a census, where it is not capped.
+
+        It is what guessing costs: the log of the vocabulary's size.
+        """
+        return None if self.questions is None or self.questions.census else math.log(self.shape.task.d_vocab)
 
     @property
     def true_by_construction(self) -> bool:
@@ -179,6 +188,11 @@ class AcrossRuns(Claim):
         """What is expected, in short: ``A4 fails > 5%; others < 1%; in 7/8 of the runs``."""
         each = f"{self.members[0].expected}; " if self.members else ""
         return f"{each}in {'all' if self.at_least == 1 else f'{self.at_least} of the'} runs"
+
+
+def loss_in_words(claim: Claim, below: float | None, above: float | None) -> list[str]:
+    """Return texts like ``loss < 0.02``, or for a sample ``capped loss < 0.02``, one for each bound."""
+    return bounds_in_words("loss" if claim.loss_cap is None else "capped loss", below, above, "{:g}")
 
 
 def bounds_in_words(

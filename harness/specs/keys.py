@@ -115,6 +115,10 @@ ShareText = Annotated[
 # The end of the range that every value satisfies is excluded: such a bound could not fail.
 AtLeast = Annotated[float, Field(gt=0, le=1)]
 AtMost = Annotated[float, Field(ge=0, lt=1)]
+LossBound = Annotated[
+    Annotated[float, Field(gt=0)] | None,
+    Field(description="nats per answer token, mean; of a sample, each question's is capped at ln(vocabulary size)"),
+]
 
 
 # Each task has its own keys of `where`. Editors, and whoever names no fixture, know those of the families that ship.

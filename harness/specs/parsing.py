@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from harness.base.errors import HarnessError
-from harness.base.intervals import ERROR, error_at, least_n
+from harness.base.intervals import ERROR, error_at, least_n, least_n_of_betting
 from harness.base.text import did_you_mean, shorten
 from harness.base.yamlfile import Document, Loc
 from harness.specs.claim import Claim
@@ -160,12 +160,35 @@ class ClaimParser:
 
     def _settled(
         self, comparisons: int, high: float | None, low: float | None, sample: Sample | PairSample,
-        key: str = "questions", least: int = 1,
+        key: str = "questions", loss: Callable[[float], float] = lambda error: 1,
     ) -> None:  # fmt: skip
-        """Refuse a sample too small to show that a rate is above `high`, or below `low`."""
+        """Refuse a sample too small to show that a rate is above `high`, or below `low`, or what it says of the loss.
+
+        `loss` is that of :meth:`_least_n_of_loss`.
+        """
         self._least(
-            lambda error: max(least, least_n(comparisons, fail_rate=high, intact_rate=low, error=error)), sample, key
-        )
+            lambda error: max(loss(error), least_n(comparisons, fail_rate=high, intact_rate=low, error=error)),
+            sample, key,
+        )  # fmt: skip
+
+    def _least_n_of_loss(self, claim: Claim, below: float | None, above: float | None) -> Callable[[float], float]:
+        """Return the function from the error to the least n that settles the bounds of a sample's capped mean loss.
+
+        A bound that no capped loss can exceed is refused.
+        """
+        cap = claim.loss_cap
+        said = {key: bound for key, bound in (("loss_below", below), ("loss_above", above)) if bound is not None}
+        if cap is None or not said:
+            return lambda error: 1
+        for key, bound in said.items():
+            if bound >= cap:
+                expected = (
+                    f"less than ln({self.shape.task.d_vocab}) = {cap:.4g} nats, where the losses of a sample are capped"
+                )
+                self._report(("expect", key), expected, f"{bound:g}", "lower it, or ask a census")
+        if max(said.values()) >= cap:
+            return lambda error: 1
+        return lambda error: least_n_of_betting(claim.comparisons, above, below, highest=cap, error=error)
 
     def group_of(self, names: str | list[str] | None, key: str) -> tuple[str, ...]:
         """Return the fixtures that match the names or globs; the file's fixture if `names` is None."""

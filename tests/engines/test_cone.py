@@ -40,9 +40,11 @@ def assert_same(found, expected):
     """Assert that two outcomes are the same: digits, true logits, losses."""
     torch.testing.assert_close(found.right_logit, expected.right_logit, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.margin, expected.margin, atol=1e-4, rtol=0)
     differ = found.predicted != expected.predicted
     # A digit may differ only where the two largest logits are as good as equal; then both give the truth the same loss.
     assert differ.double().mean() < 0.01
+    assert (found.near_tie | expected.near_tie)[differ].all()
     assert (found.loss - expected.loss)[differ].abs().sum() < CLEAR
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from harness.base.errors import MeasurementError
-from harness.base.intervals import exact_interval, n_to_settle
+from harness.base.intervals import betting_interval, exact_interval, n_to_settle
 from harness.judging.measurement import Measurement, TokenCount
 from harness.judging.mutants import mutants_of
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Controls, row_of, settling_n, straddled, verdict_of, within_bounds
-from harness.reporting.words import expected, observed
+from harness.reporting.words import expected, observed, subject
 from harness.specs.nodes import Shape, read_nodes
 from harness.specs.verbs.ablate import Expect, Hypothesis
 from harness.specs.verbs.keep import Keep
@@ -145,16 +145,37 @@ def test_digits_the_clean_run_gets_wrong_do_not_count():
         (CENSUS, [0.03] * 10, {"loss_above": 0.02}, "holds"),
         (CENSUS, [0.5] * 8, {"loss_above": 0.5}, "contradicted"),
         (CENSUS, [0.5] * 8, {"loss_below": 0.5}, "contradicted"),
-        (SAMPLE, [0.01, 0.011] * 500, {"loss_below": 0.02}, "holds"),
+        (CENSUS, [0.0] * 9 + [30.0], {"loss_below": 2.9}, "contradicted"),  # not capped
+        (SAMPLE, [0.01, 0.011] * 500, {"loss_below": 0.02}, "undecided"),
+        (SAMPLE, [0.01, 0.011] * 500, {"loss_below": 0.05}, "holds"),
+        (SAMPLE, [0.0] * 999 + [1e6], {"loss_below": 0.05}, "holds"),  # capped
         (SAMPLE, [0.0, 0.038] * 500, {"loss_below": 0.02}, "undecided"),
         (SAMPLE, [0.03, 0.031] * 500, {"loss_below": 0.02}, "contradicted"),
         (SAMPLE, [0.03, 0.031] * 500, {"loss_above": 0.02}, "holds"),
-        (SAMPLE, [0.01, 0.011] * 500, {"loss_above": 0.02}, "contradicted"),
+        (SAMPLE, [0.01, 0.011] * 500, {"loss_above": 0.05}, "contradicted"),
+        (SAMPLE, [1e6] * 4 + [0.0] * 996, {"loss_above": 0.02}, "undecided"),
     ],
 )
 def test_the_mean_loss_has_bounds(questions, losses, bounds, finding):
     h = claim(questions=questions, **bounds)
     assert findings(h, measured(len(losses), losses))["loss"] == finding
+
+
+def test_of_a_sample_each_loss_counts_as_no_more_than_guessing_costs():
+    losses, cap = [0.1] * 900 + [40.0] * 100, math.log(13)
+    (row,) = (
+        r for r in decide(claim(questions=SAMPLE, loss_below=0.5), measured(losses=losses))[1] if r.kind == "loss"
+    )
+    assert (row.subject, row.cap, row.value) == ("loss", cap, pytest.approx(0.09 + 0.1 * cap))
+    assert (row.low, row.high) == pytest.approx(
+        betting_interval([min(loss, cap) for loss in losses], claim(questions=SAMPLE, loss_below=0.5).confidence, cap)
+    )
+    assert (subject(row_of(row)), *words(row)) == ("capped loss", "< 0.5 nats, cap 2.56", "0.346")
+    (row,) = (r for r in decide(claim(loss_below=0.5), measured(losses=losses))[1] if r.kind == "loss")
+    assert (subject(row_of(row)), row.cap, row.low, row.value) == ("loss", None, None, pytest.approx(4.09))
+    assert [claim(questions=q, loss_below=0.5).expected.split("; ")[-1] for q in (SAMPLE, CENSUS)] == [
+        "capped loss < 0.5", "loss < 0.5",
+    ]  # fmt: skip
 
 
 def test_a_loss_that_cannot_change_is_by_construction():
@@ -183,7 +204,7 @@ def rows_of(h, m, siblings=None):
 
 
 def test_a_row_tells_what_was_expected_what_was_seen_and_of_how_many():
-    h = claim(questions=SAMPLE, fails=("A5",), may_fail=("A2",), loss_below=0.5, loss_above=0.25)
+    h = claim(questions=SAMPLE, fails=("A5",), may_fail=("A2",), loss_below=0.5, loss_above=0.3)
     found = rows_of(h, measured(losses=[0.125, 0.25] * 500, A5=55, A2=3, A3=10))
     told = {what: (*words(row), row.finding, row.n, row.threshold) for what, row in found.items()}
     assert told == {
@@ -193,11 +214,11 @@ def test_a_row_tells_what_was_expected_what_was_seen_and_of_how_many():
         "A2": ("may fail", "3/1000", "not compared", 1000, None),
         "A1": ("fails < 1%", "0/1000", "holds", 1000, None),
         "A0": ("fails < 1%", "0/1000", "holds", 1000, None),
-        "loss": ("> 0.25 nats", "0.188", "contradicted", None, None),
+        "loss": ("> 0.3 nats, cap 2.56", "0.188", "contradicted", None, None),
     }
     assert found["A5"].value == 0.055
     below, above = (row for row in decide(h, measured(losses=[0.125, 0.25] * 500))[1] if row.subject == "loss")
-    assert (*words(below), below.value, below.finding) == ("< 0.5 nats", "0.188", 0.1875, "holds")
+    assert (*words(below), below.value, below.finding) == ("< 0.5 nats, cap 2.56", "0.188", 0.1875, "holds")
     assert below.low < 0.1875 < below.high
     assert (below.low, below.high) == (above.low, above.high)
     exact = [expected(row_of(row)) for row in decide(claim(fails=("A5",)), measured(7, A5=1))[1]]
@@ -215,6 +236,16 @@ def test_an_undecided_loss_says_which_bound_it_straddles():
         if row.subject == "loss"
     )  # fmt: skip
     assert (row.finding, row.threshold) == ("undecided", 0.02)
+
+
+def test_as_many_questions_as_would_settle_a_capped_loss_do():
+    h, losses = claim(questions=SAMPLE, loss_below=0.02), [0.0] * 995 + [3.0] * 5
+    rows = decide(h, measured(losses=losses))[1]
+    assert findings(h, measured(losses=losses))["loss"] == "undecided"
+    n = settling_n(h, rows, 1000)
+    assert 1000 < n < 1_000_000
+    again = losses * math.ceil(n / 1000)
+    assert findings(h, measured(len(again), again))["loss"] == "holds"
 
 
 def test_what_cannot_be_judged_is_told_with_its_place():

@@ -137,10 +137,11 @@ def lines(examples):
     return [example_line(dataclasses.asdict(example)) for example in examples]
 
 
-def outcome(rows, losses):
+def outcome(rows, losses, margins=1.0):
     predicted, losses = torch.tensor(rows), torch.tensor(losses, dtype=torch.float64)
     logits = torch.zeros(*predicted.shape, 1)
-    return Outcome(predicted, logits, logits[..., :0], losses, losses)
+    margins = torch.as_tensor(margins).expand(predicted.shape)
+    return Outcome(predicted, logits, logits[..., :0], losses, losses, margins)
 
 
 def test_failures_of_the_clean_run_are_taken_out_of_digits_and_left_in_patterns():
@@ -157,6 +158,20 @@ def test_failures_of_the_clean_run_are_taken_out_of_digits_and_left_in_patterns(
     assert lines(m.examples["A1"]) == ["1+2=13 Ny BA", "5+6=07 NN MC1"]
     assert lines(m.examples["A1 right"]) == ["4+4=08 yy BA"]
     assert lines(m.examples["A0 right"]) == ["1+2=13 Ny BA", "4+4=08 yy BA"]
+
+
+def test_near_ties_are_counted_where_another_engine_might_answer_otherwise():
+    """In the clean run, or under an intervention where the clean run is right."""
+    prompts = LAYOUT.encode([Question(1, 2), Question(5, 6), Question(4, 4)])  # 03, 11, 08
+    near, clear = 0.99e-4, 1e-4
+    clean = outcome([[0, 3], [1, 7], [0, 8]], [[0.0, 0.0]] * 3, [[near, clear], [clear, clear], [clear, near]])
+    tally = Tally(prompts, LAYOUT, clean)
+    assert tally.finish().near_ties == 2
+    tally.add(outcome([[0, 3], [1, 7], [0, 8]], [[0.0, 0.0]] * 3, [[near, near], [clear, near], [clear, clear]]), "S0")
+    tally.add(outcome([[0, 3], [1, 7], [0, 8]], [[0.0, 0.0]] * 3, [[clear, near], [clear, clear], [near, clear]]), "S1")
+    m = tally.finish()
+    assert {d.token: d.near_ties for d in m.tokens} == {"A1": 2, "A0": 2}  # not A0 of 5+6, wrong before
+    assert (m.near_ties, m.as_dict()["near_ties"]) == (4, 4)
 
 
 def test_several_interventions_are_counted_together():

@@ -87,7 +87,7 @@ def test_each_writes_a_claim_per_row(tmp_path):
         ({"tags": "[_x]"}, "9:12: expected a tag of letters, digits, _ and -, found _x; correct `tags`"),
         (
             {"ablate": "S16", "questions": "{n: 1}", "expect": "{fails: [], may_fail: [A0], loss_below: 0.5}"},
-            "7:20: expected n of at least 2, or the claim cannot be settled, found 1; write n: 2 or more",
+            "7:20: expected n of at least 28, or the claim cannot be settled, found 1; write n: 28 or more",
         ),
         (  # the larger of what the digits and what the loss need
             {"questions": "{n: 1}", "expect": "{fails: [A4], loss_below: 0.5}"},
@@ -181,6 +181,9 @@ def test_the_reach_decides_what_is_by_construction(tmp_path):
 
 
 def test_the_least_n_is_enough_and_one_less_is_refused(tmp_path):
+    nothing = "{fails: [], loss_below: 0.02}"
+    assert load(tmp_path, spec(questions="{n: 1005}", expect=nothing))
+    assert "n of at least 1005" in lines(tmp_path, spec(questions="{n: 1004}", expect=nothing))[0]
     assert load(tmp_path, spec(questions="{n: 688}"))
     assert "n of at least 688" in lines(tmp_path, spec(questions="{n: 687}"))[0]
 

@@ -243,14 +243,14 @@ def expected(logits, prompts, i, clean):
     return {
         "predicted": logits.argmax(), "right_logit": logits[right].max(), "wrong": sorted(logits[wrong]),
         "loss": -np.log(probabilities[right].sum()), "log_normaliser": np.log(np.exp(logits).sum()),
-        "kl": (before * np.log(before / probabilities)).sum(),
+        "kl": (before * np.log(before / probabilities)).sum(), "margin": np.diff(np.sort(logits)[-2:])[0],
     }  # fmt: skip
 
 
 def assert_same(outcome, i, want):
     assert int(outcome.predicted[i, 0]) == want["predicted"]
     assert sorted(outcome.wrong_logits[i, 0].tolist()) == pytest.approx(want["wrong"], abs=1e-4)
-    for name in ("right_logit", "loss", "log_normaliser", "kl"):
+    for name in ("right_logit", "loss", "log_normaliser", "kl", "margin"):
         assert float(getattr(outcome, name)[i, 0]) == pytest.approx(want[name], abs=1e-4), name
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from harness.base.errors import HarnessError, MeasurementError, Problem
-from harness.base.intervals import exact_interval, mean_interval
+from harness.base.intervals import exact_interval
 from harness.judging.answers import Ablated
 from harness.judging.controls import CONTROL_N, CONTROL_SEED
-from harness.judging.measurement import Measurement, TokenCount
+from harness.judging.measurement import Measurement, TokenCount, mean_loss
 from harness.judging.movement import movement_of
 from harness.judging.mutants import moves, other_tokens
 from harness.judging.requests import Ablation, Request, ablation_of
@@ -61,6 +61,8 @@ class AblatingVerb(Verb[H]):
         own, *others = (answer.measurement for answer in answers)
         names = claim.siblings if claim.expect.only_here else ()
         beside = {name: other.tokens for name, other in zip(names, others, strict=True)}
+        near_ties = sum(count.near_ties for count in own.tokens if count.token in claim.compared)
+        own = replace(own, near_ties=near_ties)
         return own, self.comparisons(claim, own, beside)
 
     def untested(self, claim: H, answers: Sequence[Ablated], bench: Workbench) -> Iterator[Untested]:
@@ -262,14 +264,12 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
     """Compare the mean loss with its bounds; one interval serves both."""
     if not h.expect.says_loss:
         return
-    low, high = None, None
-    if h.reach and not h.questions.census:
-        low, high = mean_interval(m.losses.tolist(), h.confidence)
+    value, low, high = mean_loss(m.losses, h.loss_cap, h.confidence if h.reach else None)
     for bound, wanted_below in ((h.expect.loss_below, True), (h.expect.loss_above, False)):
         if bound is None:
             continue
-        below = (m.loss if high is None else high) < bound
-        above = (m.loss if low is None else low) > bound
+        below = (value if high is None else high) < bound
+        above = (value if low is None else low) > bound
         finding: Finding = "undecided"
         if not h.reach:  # the loss equals that of the clean run, so that decides the claim
             finding = "by construction" if (below if wanted_below else above) else "contradicted"
@@ -277,6 +277,6 @@ def _compare_loss(h: Hypothesis, m: Measurement) -> Iterator[Comparison]:
             finding = "holds" if (below if wanted_below else above) else "contradicted"
         yield Comparison(
             subject="loss", kind="loss", at_least=None if wanted_below else bound,
-            at_most=bound if wanted_below else None, finding=finding, value=m.loss, low=low, high=high,
-            threshold=straddled(finding, low, high, bound),
+            at_most=bound if wanted_below else None, finding=finding, value=value, low=low, high=high,
+            threshold=straddled(finding, low, high, bound), cap=h.loss_cap,
         )  # fmt: skip

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
-from harness.base.intervals import exact_interval, mean_interval, mean_interval_within
+from harness.base.intervals import exact_interval, mean_interval_within
 from harness.judging.answers import Answered
-from harness.judging.measurement import EXAMPLES, Example, example_of
+from harness.judging.measurement import EXAMPLES, Example, example_of, mean_loss
 from harness.judging.requests import CleanAnswers, Request
 from harness.judging.untested import LEARNED, Untested
 from harness.judging.verb import Verb
@@ -32,11 +32,12 @@ class FixtureAnswers:
     loss: Float[Tensor, " prompt"]  # nats per token that is asked about, teacher-forced
     examples: tuple[Example, ...]  # some of the questions that were answered wrong
     distinct: int  # different right answers, of the tokens that are asked about
+    near_ties: int = 0  # answer tokens of prompts, of those that must be right; teacher-forced
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
         return {"n": len(self.right), "right": self.right.sum(0).tolist(), "loss": float(self.loss.mean()),
-                "examples": [asdict(example) for example in self.examples]}  # fmt: skip
+                "near_ties": self.near_ties, "examples": [asdict(example) for example in self.examples]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,20 @@ def _counted(claim: Answer, found: Answered) -> FixtureAnswers:
             strict=True,
         )
     ]  # fmt: skip
-    losses = found.clean.loss[:, places] if places else found.clean.loss
-    told = right[:, places] if places else whole[:, None]
+    losses, near_tie = found.clean.loss, found.clean.near_tie
+    if places:
+        losses, near_tie, right = losses[:, places], near_tie[:, places], right[:, places]
+    near_ties = int(near_tie.sum()) if claim.says_right else 0
+    told = right if places else whole[:, None]
     distinct = len(torch.unique(prompts.answers[:, places or slice(None)], dim=0))
-    return FixtureAnswers(told, losses.mean(1), tuple(examples), distinct)
+    return FixtureAnswers(told, losses.mean(1), tuple(examples), distinct, near_ties)
 
 
 def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
     """Return the comparisons of one fixture; of several, each names its fixture."""
     rows, n = [], len(found.right)
     whose = name if len(claim.group) > 1 else ""
-    if claim.at_least is not None or claim.at_most is not None:
+    if claim.says_right:
         for subject, k in zip(claim.subjects, found.right.sum(0).tolist(), strict=True):
             low, high = None, None
             if not claim.questions.census:
@@ -121,20 +125,17 @@ def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
                 )
             )  # fmt: skip
     if claim.says_loss:
-        rows.append(_loss(claim, whose, found.loss.tolist()))
+        rows.append(_loss(claim, whose, found.loss))
     return rows
 
 
-def _loss(claim: Answer, whose: str, losses: Sequence[float]) -> Comparison:
-    mean = sum(losses) / len(losses)
-    low, high = None, None
-    if not claim.questions.census:
-        low, high = mean_interval(losses, claim.confidence)
+def _loss(claim: Answer, whose: str, losses: Float[Tensor, " prompt"]) -> Comparison:
+    mean, low, high = mean_loss(losses, claim.loss_cap, claim.confidence)
     finding = within_bounds(mean, low, high, claim.loss_above, claim.loss_below)
     return Comparison(
         subject="loss", fixture=whose, kind="loss", at_least=claim.loss_above, at_most=claim.loss_below,
         finding=finding, value=mean, low=low, high=high,
-        threshold=straddled(finding, low, high, claim.loss_above, claim.loss_below),
+        threshold=straddled(finding, low, high, claim.loss_above, claim.loss_below), cap=claim.loss_cap,
     )  # fmt: skip
 
 

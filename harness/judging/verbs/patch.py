@@ -51,6 +51,7 @@ class Patched:
     n: int  # bases
     excluded: int  # pairs, of both kinds, one of whose questions the clean model gets wrong
     clean_accuracy: float  # of all questions in the pairs
+    near_ties: int  # answer tokens of pairs of both kinds: of a clean run, or compared under the intervention
     as_expected: Bool[Tensor, "pair answer"]  # of pairs that differ
     unchanged: Bool[Tensor, " pair"]  # of pairs that agree: no token changed
     examples: dict[str, tuple[Example, ...]]  # token, or "agreeing" → pairs that did not do what was expected
@@ -59,6 +60,7 @@ class Patched:
         """Return the counts as JSON values."""
         return {
             "n": self.n, "excluded": self.excluded, "clean_accuracy": self.clean_accuracy,
+            "near_ties": self.near_ties,
             "differing": len(self.as_expected), "as_expected": self.as_expected.sum(0).tolist(),
             "agreeing": len(self.unchanged), "unchanged": int(self.unchanged.sum()),
             "examples": {key: [asdict(example) for example in rows] for key, rows in self.examples.items()},
@@ -164,8 +166,28 @@ def counted(claim: Patch, found: Interchanged) -> tuple[Patched, list[Bool[Tenso
         for i, token in enumerate(task.answer_tokens)
     }
     examples["agreeing"] = _examples(drawn, drawn.agreeing, agreeing, truth, both[1] & ~unchanged, task)
-    own = Patched(len(drawn.bases), excluded, accuracy, as_expected[both[0]], unchanged[both[1]], examples)
+    ties = _near_ties(claim, found, asked)
+    own = Patched(len(drawn.bases), excluded, accuracy, ties, as_expected[both[0]], unchanged[both[1]], examples)
     return own, [came_out_as_expected(claim, drawn, other)[both[0]] for other in others]
+
+
+def _near_ties(claim: Patch, found: Interchanged, asked: Sequence[Bool[Tensor, " pair"]]) -> int:
+    """Return on how many answer tokens of the pairs another engine might disagree, so that a pair counts otherwise.
+
+    In the clean runs any token matters, for only pairs that are wholly right count. Under the intervention, the tokens
+    matter that are compared: of agreeing pairs all.
+    """
+    tokens = claim.shape.task.answer_tokens
+    compared = torch.tensor([token in (*claim.tokens, *claim.intact) for token in tokens])
+    kinds = (
+        (found.drawn.differing, found.differing[0].near_tie & compared),
+        (found.drawn.agreeing, found.agreeing.near_tie),
+    )
+    ties = [
+        (found.base.near_tie | found.source.near_tie[donors.clamp(min=0)] | changed)[pairs]
+        for (donors, changed), pairs in zip(kinds, asked, strict=True)
+    ]
+    return sum(int(where.sum()) for where in ties)
 
 
 def came_out_as_expected(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from harness.base.intervals import DRAWS, ERROR, draws_for
 from harness.base.seeds import seed_for
-from harness.specs.claim import Claim, How, bounds_in_words
+from harness.specs.claim import Claim, How, loss_in_words
 from harness.specs.keys import (
     DEFAULT_GATE,
     REFERENCE_SEED,
     AnswerToken,
     ClaimModel,
     CorruptModel,
+    LossBound,
     MethodKey,
     NodeNames,
     QuestionsModel,
@@ -40,8 +41,8 @@ class ExpectModel(RunsModel):
     may_fail: list[AnswerToken] = Field([], description="these tokens may fail or not")
     fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
     intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
-    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
-    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
+    loss_below: LossBound = None
+    loss_above: LossBound = None
     only_here: bool = Field(False, description="no other head there, and no other step, makes all of `fails` fail too")
 
 
@@ -197,9 +198,8 @@ class Hypothesis(Claim):
     def expected(self) -> str:
         """What is expected, in short: ``A5, A4 fail > 5%; A3 may; others < 1%; loss < 0.02``."""
         expect, noun = self.expect, self.shape.task.nouns.token
-        fails, may = ", ".join(expect.fails), ", ".join(expect.may_fail)
+        fails, may, parts = ", ".join(expect.fails), ", ".join(expect.may_fail), []
         others = len(expect.fails) + len(expect.may_fail) < self.shape.task.n_answer
-        parts = []
         if fails:
             rate = "" if expect.fail_rate is None else f" > {100 * expect.fail_rate:g}%"
             parts.append(f"{fails} {'fail' if len(expect.fails) > 1 else 'fails'}{rate}")
@@ -209,8 +209,8 @@ class Hypothesis(Claim):
             parts.append(f"{'others' if parts else f'every {noun} fails'} < {100 * expect.intact_rate:g}%")
         elif not parts:
             parts.append("nothing fails")
-        parts += ["only here"] if expect.only_here else []
-        return "; ".join([*parts, *bounds_in_words("loss", expect.loss_below, expect.loss_above, "{:g}")])
+        loss = loss_in_words(self, expect.loss_below, expect.loss_above)
+        return "; ".join([*parts, *["only here"] * expect.only_here, *loss])
 
 
 class AblatingParser(ClaimParser):
@@ -274,6 +274,7 @@ class AblatingParser(ClaimParser):
             )  # fmt: skip
 
     def _decidable(self, h: Hypothesis) -> None:
+        loss = self._least_n_of_loss(h, h.expect.loss_below, h.expect.loss_above)
         if h.true_by_construction:
             return
         intact = [token for token in h.compared if token not in h.expect.fails]
@@ -287,8 +288,7 @@ class AblatingParser(ClaimParser):
                     fix = f"leave it out: then a {noun} in `fails` fails at least once, the others never"
                     self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
             return
-        least = 2 if h.expect.says_loss else 1  # a single loss has no variance
-        self._settled(h.comparisons, fail_rate, intact_rate, h.questions, least=least)
+        self._settled(h.comparisons, fail_rate, intact_rate, h.questions, loss=loss)
 
 
 class AblateParser(AblatingParser):

@@ -7,15 +7,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from harness.base.intervals import least_n, least_n_of_mean
+from harness.base.intervals import least_n_of_mean
 from harness.base.validation import Strict, expecting, one_or_many
-from harness.specs.claim import Claim, bounds_in_words
+from harness.specs.claim import Claim, bounds_in_words, loss_in_words
 from harness.specs.keys import (
     AnswerToken,
     AtLeast,
     AtMost,
     ClaimModel,
     FixtureNames,
+    LossBound,
     QuestionsModel,
 )
 from harness.specs.nodes import Shape
@@ -39,8 +40,8 @@ class AnsweredModel(Strict):
         None, description="accuracy less that of the fixtures in `than`, fraction"
     )
     gain_at_most: Annotated[float, Field(ge=-1, lt=1)] | None = Field(None, description="the same, at most")
-    loss_below: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
-    loss_above: Annotated[float, Field(gt=0)] | None = Field(None, description="nats per answer token, mean")
+    loss_below: LossBound = None
+    loss_above: LossBound = None
 
 
 class AnswerModel(ClaimModel):
@@ -83,6 +84,11 @@ class Answer(Claim):
         return self.tokens or ("whole",)
 
     @property
+    def says_right(self) -> bool:
+        """Whether the claim bounds the accuracy, or with `than` the gain."""
+        return self.at_least is not None or self.at_most is not None
+
+    @property
     def says_loss(self) -> bool:
         """Whether the claim bounds the mean loss."""
         return self.loss_below is not None or self.loss_above is not None
@@ -90,7 +96,7 @@ class Answer(Claim):
     @property
     def comparisons(self) -> int:
         """How many comparisons share the confidence; a lower and an upper bound use the same interval."""
-        counted = len(self.subjects) * (self.at_least is not None or self.at_most is not None)
+        counted = len(self.subjects) * self.says_right
         return (counted + self.says_loss) * (1 if self.than else len(self.group))
 
     @property
@@ -125,7 +131,7 @@ class Answer(Claim):
     @property
     def expected_loss(self) -> str:
         """What is expected of the mean loss, in short; empty if nothing is."""
-        return ", ".join(bounds_in_words("loss", self.loss_below, self.loss_above, "{:g}"))
+        return ", ".join(loss_in_words(self, self.loss_below, self.loss_above))
 
 
 class AnswerParser(ClaimParser):
@@ -179,11 +185,6 @@ class AnswerParser(ClaimParser):
                     questions,
                 )
             else:
-                least = 2 if claim.says_loss else 1
-                self._least(
-                    lambda error: max(least, least_n(
-                        claim.comparisons, fail_rate=claim.at_least, intact_rate=claim.at_most, error=error
-                    )),
-                    questions,
-                )  # fmt: skip
+                least = self._least_n_of_loss(claim, claim.loss_below, claim.loss_above)
+                self._settled(claim.comparisons, claim.at_least, claim.at_most, questions, loss=least)
         return claim
