@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
-from harness.reporting.words import COUNTS_FAILURES, example_line, expected, is_count, nouns_of, observed, subject
+from harness.reporting.words import (
+    COUNTS_FAILURES,
+    example_line,
+    expected,
+    is_count,
+    nouns_of,
+    observed,
+    spare_nodes,
+    subject,
+    variables_apart,
+)
 from harness.tasks.positions import Nouns
 
 EXAMPLES_SHOWN = 3
@@ -67,6 +78,8 @@ def about_line(record: Record) -> str:
         about.append(f"{record['questions']} ({sampled}{_of_how_many(measured)})")
     if "clean_accuracy" in measured:
         about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
+    if unread := record.get("unread"):
+        about.append(f"read by nothing: {shortened(unread)}")
     return " · ".join(filter(None, about))
 
 
@@ -90,8 +103,27 @@ def controls_line(controls: Record, nouns: Nouns) -> str:
         parts.append(f"rank {controls['rank']} of {len(controls['siblings']) + 1}")
     if same := same_elsewhere(controls):
         parts.append(f"so do, or can be spared: {same}")
+    parts += _worth(controls)
     parts += [f"{method}: {verdict}" for method, verdict in controls["methods"].items()]
     return "; ".join(parts)
+
+
+def _worth(controls: Record) -> Iterator[str]:
+    """Yield which nodes can be spared, and which variables the pairs tell apart."""
+    if spare := spare_nodes(controls):
+        each = "each alone can be spared" if len(spare) > 1 and "runs" not in controls else "can be spared"
+        yield f"{each}: {shortened(spare)}"
+    if controls.get("not_tried"):
+        yield f"not tried, whether each of {controls['not_tried']} nodes can be spared"
+    for text, apart in (("told apart from", True), ("not told apart from", False)):
+        if found := variables_apart(controls, apart=apart):
+            yield f"{text}: {', '.join(found)}"
+
+
+def shortened(texts: Sequence[str]) -> str:
+    """Return the first few texts in one line, and the number of further ones."""
+    shown = list(texts[:SIBLINGS_SHOWN])
+    return ", ".join([*shown, *([f"{len(texts) - len(shown)} more"] if len(texts) > len(shown) else [])])
 
 
 def _runs_controls_line(controls: Record, nouns: Nouns) -> str:
@@ -104,6 +136,7 @@ def _runs_controls_line(controls: Record, nouns: Nouns) -> str:
         parts.append(f"rank 1 in {controls['first']} of {controls['ranked']}")
     if same := same_elsewhere(controls):
         parts.append(f"so do, or can be spared: {same}")
+    parts += _worth(controls)
     parts += [f"{method}: supported in {n} of {runs}" for method, n in controls["methods"].items()]
     return "; ".join(parts)
 
@@ -116,8 +149,10 @@ def run_controls(record: Record, name: str) -> str:
     parts = [] if controls["rank"] is None else [f"rank {controls['rank']} of {len(controls['siblings']) + 1}"]
     if same := same_elsewhere(controls):
         parts.append(f"so do, or can be spared: {same}")
-    elif controls["siblings"]:
+    elif controls["siblings"] and not spare_nodes(controls):
         parts.append("specific" if controls["specific"] else "open whether specific")
+    if spare := spare_nodes(controls):
+        parts.append(f"can be spared: {shortened(spare)}")
     parts += [f"{method}: {found}" for method, found in controls["methods"].items() if found != run["verdict"]]
     return "; ".join(parts)
 
@@ -128,8 +163,7 @@ def same_elsewhere(controls: Record) -> str:
         same = [f"{name} (in {n})" for name, n in controls["same"].items()]
     else:
         same = [f"{r['subject']} ({observed(r)})" for r in controls["siblings"] if r["finding"] == "contradicted"]
-    shown = same[:SIBLINGS_SHOWN]
-    return ", ".join([*shown, *([f"{len(same) - len(shown)} more"] if len(same) > len(shown) else [])])
+    return shortened(same)
 
 
 def deciding_questions(record: Record) -> list[str]:
