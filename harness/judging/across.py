@@ -109,8 +109,9 @@ class RunsControls:
 
     @property
     def compared(self) -> tuple[Controls, ...]:
-        """The controls of the runs where the claim holds and siblings exist."""
-        return tuple(row for name, row in self.by_run.items() if name in self.holds and row.siblings)
+        """The controls of the runs where the claim holds and there are siblings, or nodes that can be spared."""
+        holding = (row for name, row in self.by_run.items() if name in self.holds)
+        return tuple(row for row in holding if row.siblings or row.spare)
 
     @property
     def specific(self) -> bool | None:
@@ -118,6 +119,12 @@ class RunsControls:
         if not self.compared or self._specific_runs < self._needed <= self._specific_runs + self._open:
             return None
         return self._specific_runs >= self._needed
+
+    @property
+    def _variables(self) -> dict[str, int]:
+        """In how many of the runs where the claim holds the pairs tell each other variable apart."""
+        rows = [row for name, found in self.by_run.items() if name in self.holds for row in found.variables]
+        return {row.subject: 0 for row in rows} | _tally(row for row in rows if row.finding == "holds")
 
     @property
     def _specific_runs(self) -> int:
@@ -139,8 +146,10 @@ class RunsControls:
             "runs": len(every), "put_back": min(row.put_back for row in every), "specific": self.specific,
             "compared": len(self.compared), "specific_runs": self._specific_runs, "open": self._open,
             "needed": self._needed,
-            "ranked": len(ranks), "first": ranks.count(1), "same": _tally(self.compared),
-            "methods": _tally_methods(every),
+            "held": len(self.holds), "ranked": len(ranks), "first": ranks.count(1),
+            "same": _tally(row for found in self.compared for row in found.same),
+            "methods": _tally_methods(every), "spare": _tally(row for found in self.compared for row in found.spare),
+            "variables": self._variables,
         }  # fmt: skip
 
 
@@ -150,9 +159,9 @@ def _tally_methods(controls: Iterable[Controls]) -> dict[str, int]:
     return {method: sum(row[method] == "supported" for row in rows) for method in METHODS if rows}
 
 
-def _tally(controls: Iterable[Controls]) -> dict[str, int]:
-    """Return in how many runs each sibling shows the same effect, the most frequent first."""
-    return dict(Counter(row.subject for found in controls for row in found.same).most_common())
+def _tally(rows: Iterable[Comparison]) -> dict[str, int]:
+    """Return how many of the rows are about each subject, such as a sibling; the most frequent first."""
+    return dict(Counter(row.subject for row in rows).most_common())
 
 
 def controls_of_runs(

@@ -82,17 +82,23 @@ COVERAGE_N = 1_000
 
 @dataclass(frozen=True)
 class Coverage:
-    """The nodes of one model that matter, in the order of computation, and which of them supported claims name."""
+    """The nodes of one model that matter, in the order of computation, and which of them supported claims need."""
 
     fixture: str
     asked: int  # nodes that reach a token
     matter: dict[str, str]  # node → the token that fails most, and its failures/questions
-    named: frozenset[str]
+    named: frozenset[str]  # those that get credit from a supported claim, see `controls.py`
+    alone: frozenset[str]  # those that get it from a claim of a single node
 
     @property
     def share(self) -> float:
         """The fraction of the nodes that matter which is named; 0 if no node matters, as nothing was shown."""
         return len(self.named) / len(self.matter) if self.matter else 0.0
+
+    @property
+    def share_alone(self) -> float:
+        """The same fraction of nodes that a claim of a single node names."""
+        return len(self.alone) / len(self.matter) if self.matter else 0.0
 
     @property
     def missing(self) -> dict[str, str]:
@@ -101,22 +107,24 @@ class Coverage:
 
     def __str__(self) -> str:
         line = f"{self.fixture}: {len(self.named)} of the {len(self.matter)} nodes that matter are named by a"
-        return f"{line} supported claim ({percent(self.share)})"
+        line += f" supported claim that needs them ({percent(self.share)})"
+        return f"{line}, {len(self.alone)} by one of a single node ({percent(self.share_alone)})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the coverage as JSON values."""
         return {
             "asked": self.asked, "matter": self.matter, "named": sorted(self.named), "share": self.share,
-            "missing": list(self.missing),
+            "missing": list(self.missing), "alone": sorted(self.alone), "share_alone": self.share_alone,
         }  # fmt: skip
 
 
-def coverage_of(found: NodeMap, named: Collection[str]) -> Coverage:
-    """Return which of the ablated nodes matter, and which of those are in `named`."""
+def coverage_of(found: NodeMap, named: Collection[str], alone: Collection[str] = ()) -> Coverage:
+    """Return which of the ablated nodes matter, and which of those are in `named`, and in `alone`."""
     confidence = shared_confidence(found.comparisons)
     matter = {}
     for node in found.counts:
         worst = found.worst(node)
         if worst and exact_interval(worst.wrong, worst.asked, confidence)[0] > MATTERS:
             matter[str(node)] = f"{worst.token} {worst.wrong}/{worst.asked}"
-    return Coverage(found.fixture, len(found.counts), matter, frozenset(named) & frozenset(matter))
+    mattering = frozenset(matter)
+    return Coverage(found.fixture, len(found.counts), matter, mattering & set(named), mattering & set(alone))

@@ -18,7 +18,7 @@ from harness.base.intervals import error_at
 from harness.judging.across import Runs, compare_runs, controls_of_runs, share_of
 from harness.judging.answers import Ablated
 from harness.judging.bench import Workbench
-from harness.judging.controls import measure_controls
+from harness.judging.controls import measure_controls, nodes_with_credit
 from harness.judging.redraws import confirmed_by_draws
 from harness.judging.requests import brief
 from harness.judging.untested import Untested
@@ -31,24 +31,30 @@ from harness.specs.verbs.ablate import Hypothesis
 from harness.tasks.questions import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 
 
-def judge(claim: Claim, bench: Workbench | None = None, *, controls: bool = False) -> Result:
+def judge(claim: Claim, bench: Workbench | None = None, *, controls: bool = False, credit: bool = False) -> Result:
     """Return the verdict on a claim, with the measurement behind it and, if `controls` is set, the controls.
+
+    With `credit`, also the nodes that count for coverage.
 
     Raises:
         FixtureError: a model cannot be loaded.
         MeasurementError: the measurement means nothing.
     """
     if (across := claim.across) is not None:
-        return _judge_runs(across, bench or Workbench(), controls)
+        return _judge_runs(across, bench or Workbench(), controls, credit)
     bench = bench or _shared_bench(claim.fixtures.resolve(), tuple(_stamp(ref.directory) for ref in claim.refs))
     fixtures = [bench.fixture(ref) for ref in claim.refs]
     found = experiment(claim, bench)
     weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
     code = {path: sha256 for fixture in fixtures for path, sha256 in fixture.code.items()}
+    shown = measure_controls(found.claim, bench) if controls else None
+    credited: tuple[str, ...] | None = () if credit else None
+    if credit and found.verdict == "supported":
+        credited = nodes_with_credit(found.claim, bench, shown)
     return Result(
         found.claim, found.verdict, found.comparisons, found.measured, weights, code, device_name(fixtures[0].device),
         verb_named(claim.verb).engine(claim, bench), found.seconds,
-        measure_controls(found.claim, bench) if controls else None, found.untested,
+        shown, credited, found.untested,
     )  # fmt: skip
 
 
@@ -105,8 +111,10 @@ def sequential_looks(claim: Claim) -> Iterator[Claim]:
         yield replace(claim, questions=replace(asked, n=AUTO_FIRST * 2**look), error=error_at(look, claim.error))
 
 
-def gather(claims: Iterable[Claim], bench: Workbench, *, mutants: bool = False, controls: bool = False) -> None:
-    """Tell the bench what the first look of each claim will ask, and its controls, so that it is run together."""
+def gather(
+    claims: Iterable[Claim], bench: Workbench, *, mutants: bool = False, controls: bool = False, credit: bool = False
+) -> None:
+    """Tell the bench what the first look of each claim will ask, its controls and its credit; it is run together."""
     for part in (part for claim in claims for part in claim.parts):
         verb, look = verb_named(part.verb), next(sequential_looks(part))
         requests = verb.requests(look)
@@ -115,6 +123,8 @@ def gather(claims: Iterable[Claim], bench: Workbench, *, mutants: bool = False, 
             bench.gather_draws(look, refuting=not mutants)
         if controls:
             bench.gather(verb.control_requests(look))
+        if credit:
+            bench.gather(verb.left_out_requests(look))
 
 
 @dataclass(frozen=True)
@@ -138,9 +148,9 @@ def setting_of(ref: FixtureRef, bench: Workbench) -> Setting:
     return Setting(ref.name, fixture.weights_sha256, fixture.code, device_name(fixture.device), bench.engine_name(ref))
 
 
-def _judge_runs(claim: AcrossRuns, bench: Workbench, controls: bool) -> Result:
+def _judge_runs(claim: AcrossRuns, bench: Workbench, controls: bool, credit: bool) -> Result:
     """Return the result of a claim about several fixtures, by judging it on each of them."""
-    results = {member.fixture: judge(member, bench, controls=controls) for member in claim.members}
+    results = {member.fixture: judge(member, bench, controls=controls, credit=credit) for member in claim.members}
     return judge_from_runs(claim, results, [setting_of(ref, bench) for ref in claim.refs])
 
 

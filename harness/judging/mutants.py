@@ -17,7 +17,7 @@ from harness.judging.verb import Mutant, verb_named
 from harness.judging.verdict import Comparison, row_of
 from harness.specs.claim import AcrossRuns, Claim
 from harness.specs.nodes import Shape
-from harness.specs.siblings import Nodes, moved
+from harness.specs.siblings import Nodes, each_left_out, moved
 from harness.tasks.positions import Positions
 
 MOVES = [(what, by) for what in ("head", "layer", "step") for by in (-1, 1)]
@@ -41,11 +41,13 @@ class Mutation:
     killed: tuple[str, ...]  # kinds
     survivors: tuple[Survivor, ...]
     stale: tuple[str, ...]  # kinds that have a reason in the spec but did not survive
+    not_tried: int = 0  # nodes of the claim, if they are too many to be left out in their turn
 
     def as_dict(self) -> dict[str, Any]:
         """Return the results as JSON values."""
         survivors = [{**vars(one), "comparisons": [row_of(row) for row in one.comparisons]} for one in self.survivors]
-        return {"killed": list(self.killed), "survivors": survivors, "stale": list(self.stale)}
+        return {"killed": list(self.killed), "survivors": survivors, "stale": list(self.stale),
+                "not_tried": self.not_tried}  # fmt: skip
 
 
 def mutants_of(claim: Claim, others: Sequence[str] = ()) -> Iterator[Mutant]:
@@ -92,6 +94,12 @@ def moves(nodes: Nodes, shape: Shape) -> Iterator[tuple[str, Nodes]]:
         there = moved(nodes, shape, **{what: by})
         if there and there != nodes:
             yield f"{what}{by:+d}", there
+
+
+def without_each(nodes: Nodes) -> Iterator[tuple[str, Nodes]]:
+    """Yield the nodes without each of them in its turn, each with the name of the mutant; not of too many nodes."""
+    for node, others in each_left_out(nodes).items():
+        yield f"without {node}", others
 
 
 def other_tokens(named: Sequence[str], task: Positions) -> Iterator[tuple[str, list[str]]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from harness.base.errors import HarnessError
 from harness.judging.across import runs_row, share_of
 from harness.judging.bench import Workbench
+from harness.judging.controls import not_tried
 from harness.judging.evaluation import experiment, gather
 from harness.judging.mutants import Mutation, Survivor, mutants_of
 from harness.judging.verb import verb_named
@@ -35,7 +36,7 @@ def judge_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> Muta
         elif verdict in ("refuted", "inconclusive"):
             killed.append(mutant.kind)
     stale = sorted(set(reasons) - {survivor.kind for survivor in survivors})
-    return Mutation(tuple(killed), tuple(survivors), tuple(stale))
+    return Mutation(tuple(killed), tuple(survivors), tuple(stale), max(map(not_tried, claim.parts), default=0))
 
 
 def gather_mutants(claim: Claim, bench: Workbench, others: Sequence[str]) -> None:

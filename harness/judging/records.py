@@ -33,6 +33,7 @@ def record_of(result: Result) -> Record:
         "settled_by": _settled_by(result),
         "untested": [reason.as_dict() for reason in result.untested],
         "controls": None if result.controls is None else result.controls.as_dict(),
+        "credited": None if result.credited is None else list(result.credited),
     }
 
 
@@ -81,6 +82,7 @@ def _identity(claim: Claim) -> Record:
         "may_fail": list(claim.may_fail), "xfail": claim.xfail,
         "nouns": vars(claim.shape.task.nouns),
         "tags": list(claim.tags), "recorded": claim.recorded, "named": [str(node) for node in claim.named],
+        "unread": [str(node) for node in claim.unread],
     }  # fmt: skip
 
 
@@ -89,13 +91,17 @@ def ordered(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda r: (r["path"], r["index"]))
 
 
-def named_nodes(records: Iterable[Record]) -> dict[str, set[str]]:
-    """Return the nodes that supported claims name, by fixture; only fixtures with a claim that names nodes."""
+def named_nodes(records: Iterable[Record], *, alone: bool = False) -> dict[str, set[str]]:
+    """Return the nodes that get credit from supported claims, by fixture; with `alone`, from claims of a single node.
+
+    Only fixtures with a claim that names nodes. A claim whose credit was not measured gives none.
+    """
     found: dict[str, set[str]] = {}
     for record in records:
         for one, held in runs_of(record):
             if one["named"]:
-                found.setdefault(one["fixture"], set()).update(one["named"] if held else ())
+                counts = held and not (alone and len(one["named"]) > 1)
+                found.setdefault(one["fixture"], set()).update(one.get("credited") or () if counts else ())
     return found
 
 

@@ -67,6 +67,17 @@ class Verb(ABC, Generic[C]):
         """
         raise NotImplementedError(f"{claim.verb} has control requests, and does not compare what comes of them")
 
+    def left_out_requests(self, claim: C) -> Sequence[Request]:
+        """Return what shows which nodes of a claim can be spared; empty where nothing is to be run."""
+        return ()
+
+    def left_out(self, claim: C, answers: Sequence[Any]) -> tuple[Comparison, ...]:
+        """Return a row for each node that was left out in its turn, "contradicted" where it can be spared.
+
+        `answers` are those to the :meth:`left_out_requests`, each perhaps the error that it came to.
+        """
+        return ()
+
     def without_siblings(self, claim: C) -> C:
         """Return the claim without its condition that it is so only here."""
         return claim

@@ -27,15 +27,16 @@ Finding = Literal["holds", "contradicted", "undecided", "by construction", "not 
 # in order; one training run, or all of them.
 Kind = Literal["fails", "changes", "follows", "right", "gain", "loss", "mass", "order", "run", "runs"]
 # What a claim expects of that: bounds, at least once, never, always, or nothing; nothing can come of it; and of a
-# sibling that it is needed, or that the claim is not true of it too.
-Expects = Literal["bounds", "some", "none", "all", "free", "unreachable", "needed", "unlike"]
+# sibling that it is needed, or that the claim is not true of it too; of another variable that the pairs tell it apart.
+Expects = Literal["bounds", "some", "none", "all", "free", "unreachable", "needed", "unlike", "apart"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One row of a result: what was expected of a subject and what was seen, as numbers. Reports make the words."""
 
-    subject: str  # an answer token, "whole", "jointly", "agreeing", "loss", "mass", a sibling's nodes, or a fixture
+    # An answer token, "whole", "jointly", "agreeing", "loss", "mass", a sibling's nodes, a variable, or a fixture.
+    subject: str
     fixture: str = ""  # of which of several fixtures
     kind: Kind
     finding: Finding
@@ -54,6 +55,7 @@ class Comparison:
     groups: tuple[float, float] | None = None  # of a gain: the accuracy of each group of fixtures
     nodes: tuple[str, ...] = ()  # of a run: the nodes that the claim's roles have there
     absent: str = ""  # of a run or a sibling: why nothing was measured
+    rival: int | None = None  # of another variable: of the `n` pairs, on how many the outcome is what it predicts
     draws: int = 1  # of a reference that is drawn: how many draws were asked; the other fields are of the first
     drawn_low: float | None = None  # the least and the largest `value` over several draws
     drawn_high: float | None = None
@@ -168,6 +170,9 @@ class Controls:
     own: float | None  # the rank value of the claim's nodes: the lowest failure rate of its tokens, or a follow rate
     siblings: tuple[Comparison, ...]  # "contradicted": the sibling shows the same effect
     methods: dict[str, Verdict | Literal["error"]]  # "error": by that method it cannot be measured
+    left_out: tuple[Comparison, ...] = ()  # the claim without each node in its turn; "contradicted": that one is spare
+    not_tried: int = 0  # nodes that are too many for that
+    variables: tuple[Comparison, ...] = ()  # of `patch`: other variables; "holds": the pairs tell them apart
 
     @property
     def rank(self) -> int | None:
@@ -176,10 +181,16 @@ class Controls:
 
     @property
     def specific(self) -> bool | None:
-        """Whether no sibling shows the same effect; None without siblings, or if none does but one is undecided."""
-        if self.same:
+        """Whether no sibling shows the same effect and no node is spare; None without siblings, or if one is open."""
+        if self.same or self.spare:
             return False
-        return True if self.siblings and all(row.finding == "holds" for row in self.siblings) else None
+        undecided = any(row.finding == "undecided" for row in (*self.siblings, *self.left_out))
+        return True if self.siblings and not undecided and not self.not_tried else None
+
+    @property
+    def spare(self) -> tuple[Comparison, ...]:
+        """The nodes of the claim without each of which, alone, it shows the same effect."""
+        return tuple(row for row in self.left_out if row.finding == "contradicted")
 
     @property
     def same(self) -> tuple[Comparison, ...]:
@@ -191,6 +202,8 @@ class Controls:
         return {
             "put_back": self.put_back, "own": self.own, "rank": self.rank, "specific": self.specific,
             "siblings": [row_of(row) for row in self.siblings], "methods": self.methods,
+            "left_out": [row_of(row) for row in self.left_out], "not_tried": self.not_tried,
+            "variables": [row_of(row) for row in self.variables],
         }  # fmt: skip
 
 
@@ -232,6 +245,7 @@ class Result:
     engine: str
     seconds: float
     controls: ControlsShown | None = None
+    credited: tuple[str, ...] | None = None  # the nodes that count for coverage; None if that was not asked
     untested: tuple[Untested, ...] = ()  # why nothing was tested, if so
 
     @property

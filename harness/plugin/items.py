@@ -77,7 +77,8 @@ class ClaimItem(pytest.Item):
         h, trouble, mutation, reseeds = self.hypothesis, None, None, None
         try:
             bench = _workbench(self)
-            result = judge(h, bench, controls=self.config.getoption("--harness-controls"))
+            controls = self.config.getoption("--harness-controls")
+            result = judge(h, bench, controls=controls, credit=_covered(self.config))
             if _mutated(self.config, h) and result.verdict == "supported":
                 mutation = judge_mutants(result.hypothesis, bench, fixtures_of_same_shape(h.ref))
             if times := self.config.getoption("--harness-reseed"):
@@ -162,7 +163,8 @@ def _workbench(item: ClaimItem) -> Workbench:
         gathered.add(group)
         claims = [other for other in item.session.items if isinstance(other, ClaimItem)]
         shared = [claim.hypothesis for claim in claims if group in (None, claim.path)]
-        gather(shared, config.stash[_BENCH], controls=config.getoption("--harness-controls"))
+        controls = config.getoption("--harness-controls")
+        gather(shared, config.stash[_BENCH], controls=controls, credit=_covered(config))
         times = config.getoption("--harness-reseed")
         gather([again for claim in shared for again in all_reseeded(claim, times)], config.stash[_BENCH])
         for claim in shared:
@@ -174,6 +176,11 @@ def _workbench(item: ClaimItem) -> Workbench:
 def _mutated(config: pytest.Config, claim: Claim) -> bool:
     """Return whether to judge a claim's mutants if it is supported; False if it has `xfail` or `by_construction`."""
     return bool(config.getoption("--harness-mutate")) and claim.xfail is None and not claim.by_construction
+
+
+def _covered(config: pytest.Config) -> bool:
+    """Return whether to find out which nodes get credit from each claim."""
+    return bool(config.getoption("--harness-coverage")) or config.getoption("--harness-coverage-fail-under") is not None
 
 
 def _train_if_asked(config: pytest.Config, ref: FixtureRef) -> None:

@@ -106,6 +106,7 @@ class RunReporter:
         from harness.judging.records import named_nodes
 
         bench = Workbench(self.config.getoption("--harness-device"), self.config.getoption("--harness-engine"))
+        alone = named_nodes(self.records.values(), alone=True)
         for name, named in sorted(named_nodes(self.records.values()).items()):
             ref = FixtureRef(name, fixtures_directory(self.config))
             try:
@@ -117,7 +118,7 @@ class RunReporter:
                 continue
             self.maps.append(found)
             if covered:
-                self.coverage.append(coverage_of(found, named))
+                self.coverage.append(coverage_of(found, named, alone[name]))
 
     def _require_coverage(self, session: pytest.Session, least: float) -> None:
         """Fail the run if coverage of any model is below `least` per cent, or if it could not be measured."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
@@ -17,8 +18,10 @@ from harness.reporting.words import (
     nouns_of,
     observed,
     over_draws,
+    spare_nodes,
     subject,
     untested,
+    variables_apart,
 )
 from harness.tasks.positions import Nouns
 
@@ -86,6 +89,8 @@ def about_line(record: Record) -> str:
     if "clean_accuracy" in measured:
         about.append(f"clean accuracy {percent(measured['clean_accuracy'])}")
     about.append(near_ties_line(near_ties(record)))
+    if unread := record.get("unread"):
+        about.append(f"read by nothing: {shortened(unread)}")
     return " · ".join(filter(None, about))
 
 
@@ -109,8 +114,27 @@ def controls_line(controls: Record, nouns: Nouns) -> str:
         parts.append(f"rank {controls['rank']} of {len(controls['siblings']) + 1}")
     if same := same_elsewhere(controls):
         parts.append(f"so do, or can be spared: {same}")
+    parts += _worth(controls)
     parts += [f"{method}: {verdict}" for method, verdict in controls["methods"].items()]
     return "; ".join(parts)
+
+
+def _worth(controls: Record) -> Iterator[str]:
+    """Yield which nodes can be spared, and which variables the pairs tell apart."""
+    if spare := spare_nodes(controls):
+        each = "each alone can be spared" if len(spare) > 1 and "runs" not in controls else "can be spared"
+        yield f"{each}: {shortened(spare)}"
+    if controls.get("not_tried"):
+        yield f"not tried, whether each of {controls['not_tried']} nodes can be spared"
+    for text, apart in (("told apart from", True), ("not told apart from", False)):
+        if found := variables_apart(controls, apart=apart):
+            yield f"{text}: {', '.join(found)}"
+
+
+def shortened(texts: Sequence[str]) -> str:
+    """Return the first few texts in one line, and the number of further ones."""
+    shown = list(texts[:SIBLINGS_SHOWN])
+    return ", ".join([*shown, *([f"{len(texts) - len(shown)} more"] if len(texts) > len(shown) else [])])
 
 
 def _runs_controls_line(controls: Record, nouns: Nouns) -> str:
@@ -123,6 +147,7 @@ def _runs_controls_line(controls: Record, nouns: Nouns) -> str:
         parts.append(f"rank 1 in {controls['first']} of {controls['ranked']}")
     if same := same_elsewhere(controls):
         parts.append(f"so do, or can be spared: {same}")
+    parts += _worth(controls)
     parts += [f"{method}: supported in {n} of {runs}" for method, n in controls["methods"].items()]
     return "; ".join(parts)
 
@@ -135,8 +160,10 @@ def run_controls(record: Record, name: str) -> str:
     parts = [] if controls["rank"] is None else [f"rank {controls['rank']} of {len(controls['siblings']) + 1}"]
     if same := same_elsewhere(controls):
         parts.append(f"so do, or can be spared: {same}")
-    elif controls["siblings"]:
+    elif controls["siblings"] and not spare_nodes(controls):
         parts.append("specific" if controls["specific"] else "open whether specific")
+    if spare := spare_nodes(controls):
+        parts.append(f"can be spared: {shortened(spare)}")
     parts += [f"{method}: {found}" for method, found in controls["methods"].items() if found != run["verdict"]]
     return "; ".join(parts)
 
@@ -147,8 +174,7 @@ def same_elsewhere(controls: Record) -> str:
         same = [f"{name} (in {n})" for name, n in controls["same"].items()]
     else:
         same = [f"{r['subject']} ({observed(r)})" for r in controls["siblings"] if r["finding"] == "contradicted"]
-    shown = same[:SIBLINGS_SHOWN]
-    return ", ".join([*shown, *([f"{len(same) - len(shown)} more"] if len(same) > len(shown) else [])])
+    return shortened(same)
 
 
 def deciding_questions(record: Record) -> list[str]:

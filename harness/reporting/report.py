@@ -11,7 +11,7 @@ from tabulate import tabulate
 from harness.base.text import markdown_table, percent
 from harness.judging.records import Record, judged
 from harness.reporting.columns import COLUMNS, MARKDOWN, TERMINAL, headings, linked
-from harness.reporting.failure import failure_text, same_elsewhere
+from harness.reporting.failure import failure_text, same_elsewhere, shortened
 from harness.reporting.summary import (
     counts,
     false_verdicts_line,
@@ -21,7 +21,7 @@ from harness.reporting.summary import (
     skipped_lines,
     summary_line,
 )
-from harness.reporting.words import comparisons_in_short, nouns_of, with_words
+from harness.reporting.words import comparisons_in_short, nouns_of, spare_nodes, variables_apart, with_words
 from harness.specs.methods import METHODS
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ def _mutant_lines(records: Sequence[Record]) -> list[str]:
         f"  survives: {r['id']} with {one['kind']}: {one['about']}: {one['expected']}: "
         f"{comparisons_in_short(r, one['comparisons'])}"
         for r, one in open_
+    ]
+    lines += [
+        f"  not tried: {r['id']} without each of its {mutants['not_tried']} nodes, which are too many"
+        for r, mutants in tried
+        if mutants.get("not_tried")
     ]
     lines += [
         f"  does not survive, though its spec gives a reason: {r['id']} with {kind}"
@@ -145,19 +150,25 @@ def _controls(records: Sequence[Record]) -> list[str]:
     """Return the section with the table of controls, and its explanation."""
     rows = [
         (r["id"], f"{shown_verdict(r)}", r["target"], _ranked(r["controls"]), same_elsewhere(r["controls"]),
+         shortened(spare_nodes(r["controls"])), ", ".join(variables_apart(r["controls"], apart=True)),
+         ", ".join(variables_apart(r["controls"], apart=False)),
          *(_by_method(r["controls"], method) for method in METHODS))
         for r in records
         if r.get("controls")
     ]  # fmt: skip
     if not rows:
         return []
-    heads = ["claim", "verdict", "about", "rank", "others that do it too", *METHODS]
+    heads = ["claim", "verdict", "about", "rank", "others that do it too", "spare", "told apart from",
+             "not told apart from", *METHODS]  # fmt: skip
     return [
         "", "## Controls", "",
         "In each of these claims every node was given the value that it has, and nothing changed. The rank is that of",
         "the claim's nodes among as many other heads of their steps and layers, and the same nodes at other steps. Of",
-        "a claim about what suffices, the others are the nodes that can be spared. Under a method's name stands the",
-        "verdict by that method. Of a claim about several runs: in how many of them it is so.", "",
+        "a claim about what suffices, the others are the nodes that can be spared. *Spare* are the nodes of the claim",
+        "without each of which, alone, the others do the same. *Told apart* are other variables: of the pairs on which",
+        "they predict other answers than the claim's variable, so many came out as that one says, against so many as",
+        "they say. Under a method's name stands the verdict by that method. Of a claim about several runs: in how many",
+        "of them it is so.", "",
         markdown_table(rows, heads),
     ]  # fmt: skip
 

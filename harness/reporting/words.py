@@ -14,10 +14,12 @@ from harness.specs.claim import bounds_in_words
 from harness.tasks.positions import Nouns
 
 FIXTURES_SHOWN = 3
+_CONTROLS = ("siblings", "left_out", "variables")  # the rows of controls
 COUNTS_FAILURES = ("ablate", "keep")  # verbs whose comparisons count what went wrong
 _EXPECTS = {
     "free": "may {act}", "some": "{kind}", "none": "never {kind}", "all": "always {kind}",
     "unreachable": "out of reach", "needed": "is needed", "unlike": "does not {do} it too",
+    "apart": "is told apart",
 }  # fmt: skip
 _ACTIONS = {"fails": "fail", "changes": "change", "follows": "follow"}
 
@@ -82,8 +84,8 @@ def observed(row: Record, record: Record | None = None) -> str:
     if row["kind"] == "run":
         run = (record or {}).get("measurement", {}).get("by_run", {}).get(row["subject"])
         return str(row["absent"]) if run is None else observed_in_short(run)
-    if row["absent"]:
-        return str(row["absent"])
+    if row["absent"] or row["expects"] == "apart" or (row["k"] is None and row["kind"] in ("fails", "follows")):
+        return _of_controls(row)
     if row["k"] is not None:
         return f"{row['token']} {row['k']}/{row['n']}".strip()
     if row["groups"] is not None:
@@ -116,6 +118,39 @@ def over_draws(row: Record) -> str:
     form = percent if row["k"] is not None else "{:.3g}".format
     low, high = form(row["drawn_low"]), form(row["drawn_high"])
     return f"{low if low == high else f'{low} to {high}'} over {row['draws']} draws of the reference"
+
+
+def _of_controls(row: Record) -> str:
+    """Return what was seen of another variable, of a node that was left out without a run, or why nothing was."""
+    if row["absent"]:
+        return str(row["absent"])
+    if row["expects"] == "apart":
+        return "predicts the same" if not row["n"] else f"{row['k']} of {row['n']} against {row['rival']}"
+    return "is read by nothing" if row["expects"] == "unreachable" else "by construction"
+
+
+def spare_nodes(controls: Record) -> list[str]:
+    """Return the nodes that a claim does not need, with what was seen without each; of several runs, in how many."""
+    if "runs" in controls:
+        return [f"{name} (in {n})" for name, n in controls["spare"].items()]
+    return [f"{r['subject']} ({_without(r)})" for r in controls.get("left_out", []) if r["finding"] == "contradicted"]
+
+
+def _without(row: Record) -> str:
+    return observed(row) if row["expects"] == "unreachable" else f"without it {observed(row)}"
+
+
+def variables_apart(controls: Record, *, apart: bool) -> list[str]:
+    """Return the other variables that the pairs tell from the claim's, or those that they do not.
+
+    With each stand the pairs on which the two predict different answers: on how many the outcome is that of the claim's
+    variable, and on how many that of the other one. Of several runs, the number of those that tell it apart.
+    """
+    if "runs" in controls:
+        held, told = controls["held"], controls["variables"].items()
+        return [f"{name} (told apart in {n} of {held} runs)" for name, n in told if (n == held) == apart]
+    rows = [row for row in controls.get("variables", []) if (row["finding"] == "holds") == apart]
+    return [f"{row['subject']} ({observed(row)})" for row in rows]
 
 
 def is_count(row: Record) -> bool:
@@ -186,7 +221,8 @@ def with_words(record: Record) -> Record:
         found["comparisons"] = [_row_with_words(row, record) for row in record["comparisons"]]
     controls = found.get("controls")
     if controls and isinstance(controls.get("siblings"), list):
-        found["controls"] = {**controls, "siblings": [_row_with_words(row, record) for row in controls["siblings"]]}
+        rows = {key: [_row_with_words(row, record) for row in controls.get(key, [])] for key in _CONTROLS}
+        found["controls"] = {**controls, **rows}
     if "measurement" in found:
         found["measurement"] = _measurement_with_words(record["measurement"])
     if mutants := found.get("mutants"):

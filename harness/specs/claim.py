@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from harness.base.intervals import ERROR, shared_confidence
 from harness.specs.fixture_files import FixtureRef
-from harness.specs.nodes import Shape
+from harness.specs.nodes import Shape, reach
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import Pairs, Questions, Source
 
@@ -125,6 +125,16 @@ class Claim(ABC):
     def named(self) -> Nodes:
         """The nodes that the claim is about; empty if it names none."""
         return ()
+
+    @property
+    def acting(self) -> Nodes:
+        """The named nodes, if the claim says that they do something; empty if it says that they do nothing."""
+        return self.named
+
+    @property
+    def unread(self) -> Nodes:
+        """Those of the acting nodes that can change no answer token, because nothing reads them."""
+        return tuple(node for node in self.acting if not reach([node], self.shape))
 
 
 @dataclass(frozen=True)

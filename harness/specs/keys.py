@@ -65,11 +65,22 @@ VariableName = Annotated[
 PairText = Annotated[str, checked(lambda text, shape: read_pair(text, shape.task))]
 AnswerToken = Annotated[str, checked(lambda name, shape: shape.task.check_answer_token(name))]
 QuestionText = Annotated[str, checked(lambda text, shape: shape.task.read_question(text))]
-_MUTANTS = r"[a-z ]+[+-]1|(drop|add) [A-Za-z_][A-Za-z0-9_]*|no-op|wider|keep nothing|weights|swapped"
+_MUTANTS = (
+    r"[a-z ]+[+-]1|(drop|add) [A-Za-z_][A-Za-z0-9_]*|no-op|wider|keep nothing|weights|swapped|(without|variable) .+"
+)
 
 
 def _check_mutant(name: object, shape: Shape) -> None:
     noun = shape.task.nouns.token
+    what, _, changed = name.partition(" ") if isinstance(name, str) else ("", "", "")
+    if what == "variable" and changed:
+        shape.task.read_variable(changed)
+        return
+    if what == "without" and changed:
+        (node, *others) = read_nodes(changed, shape)
+        if others or str(node) != changed:
+            raise HarnessError.of("one node, as --harness-mutate spells it", shorten(changed), f"write {node}")
+        return
     moved = rf"(head|layer|step|{re.escape(noun)}|to)[+-]1"
     if isinstance(name, str) and not re.fullmatch(moved if name[-2:] in ("+1", "-1") else _MUTANTS, name):
         token = shape.task.answer_tokens[:2][-1]

@@ -9,6 +9,7 @@ from itertools import combinations
 from harness.specs.nodes import Node, Shape, reach
 
 Nodes = tuple[Node, ...]
+MOST_LEFT_OUT = 32  # of more nodes, none is left out in its turn: that is as many runs
 
 
 def moved(nodes: Iterable[Node], shape: Shape, *, step: int = 0, layer: int = 0, head: int = 0) -> Nodes | None:
@@ -56,6 +57,19 @@ def named_siblings(nodes: Nodes, tokens: Collection[str], shape: Shape) -> dict[
     """Return the siblings that reach all of `tokens`, by their text in the node grammar."""
     found = (others for others in siblings(nodes, shape) if set(tokens) <= reach(others, shape))
     return {write_nodes(others): others for others in found}
+
+
+def each_left_out(nodes: Nodes) -> dict[Node, Nodes]:
+    """Return, for each of 2 to :data:`MOST_LEFT_OUT` nodes, all the others; empty for another number of nodes."""
+    if not 2 <= len(nodes) <= MOST_LEFT_OUT:
+        return {}
+    return {node: tuple(other for other in nodes if other != node) for node in nodes}
+
+
+def can_matter(nodes: Nodes, tokens: Collection[str], shape: Shape) -> bool:
+    """Return whether an intervention on these nodes alone can change all of `tokens`, or any token if none is given."""
+    reached = reach(nodes, shape)
+    return bool(reached) and set(tokens) <= reached
 
 
 def write_nodes(nodes: Iterable[Node]) -> str:

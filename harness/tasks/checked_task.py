@@ -117,6 +117,10 @@ class CheckedTask(CheckedPositions, AnyTask):
             raise HarnessError.of(expected, shorten(text), fix)
         return CheckedVariable(text, tuple(d for d in self.answer_tokens if d in self._feeds[text]))
 
+    def variables_near(self, variable: AnyVariable) -> tuple[AnyVariable, ...]:
+        """Return all the other variables that the task names."""
+        return tuple(self.read_variable(name) for name in self._feeds if name != str(variable))
+
     def encode(self, questions: Iterable[AnyQuestion]) -> Batch:
         """Return the batch of `questions`."""
         import torch

@@ -149,6 +149,10 @@ class AnyTask(Positions):
             HarnessError: there is no such variable.
         """
 
+    def variables_near(self, variable: AnyVariable) -> tuple[AnyVariable, ...]:
+        """Return other variables that a node could carry in place of this one, to see if the data tell them apart."""
+        return ()
+
     @abstractmethod
     def encode(self, questions: Iterable[AnyQuestion]) -> Batch:
         """Return the batch of `questions`."""

@@ -12,6 +12,7 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN, resample
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
+from harness.judging.mutation_score import judge_mutants
 from harness.judging.records import record_of
 from harness.judging.untested import Untested
 from harness.models.fixtures import load_fixture
@@ -169,6 +170,48 @@ def test_a_listed_pair_that_says_nothing_is_an_error_with_its_place(tmp_path, be
         "s.yaml:4:1: expected pairs in which D2.tricase agrees or changes A5, found 77711+22711 -> 11111+11111; list "
         "others, or name the digits that it changes"
     )
+
+
+# which variable
+
+
+def test_the_whole_sum_is_told_from_its_parts(tmp_path, bench):
+    """The last stream is the digit, so what comes out is what the whole sum says, wherever a part says otherwise."""
+    claim = read(tmp_path, "patch: {node: S13L1R, variable: D3.T4, digits: [A3]}\npairs: {n: 800}")
+    result = judge(claim, bench, controls=True)
+    assert result.verdict == "supported"
+    rows = {row.subject: row for row in result.controls.variables}
+    assert set(rows) == {"D3.T3", "D3.base_add", "D3.carry_in"}
+    assert all(row.k == row.n and row.rival == 0 for row in rows.values())
+    assert [rows[name].finding for name in ("D3.base_add", "D3.carry_in")] == ["holds", "holds"]
+    line = failure_text(record_of(result))
+    assert f"told apart from: D3.base_add ({rows['D3.base_add'].n} of {rows['D3.base_add'].n} against 0)" in line
+    found = judge_mutants(claim, bench, [])
+    assert {"variable D3.base_add", "variable D3.carry_in"} <= set(found.killed)
+
+
+def test_another_variable_that_the_outcome_follows_is_named(tmp_path, bench):
+    """The stream holds the sum with its carry: where that differs from the column's own, it is followed instead."""
+    text = "patch: {node: S13L1R, variable: D3.T1, digits: [A3]}\npairs: {n: 800}\nxfail: {reason: more}"
+    rows = {row.subject: row for row in judge(read(tmp_path, text), bench, controls=True).controls.variables}
+    assert rows["D3.T2"].finding == "contradicted"
+    assert rows["D3.T2"].rival > rows["D3.T2"].k
+    assert rows["D3.T2"].n > 20
+    # A sum and its last digit say the same of this digit: no pair can tell them apart.
+    assert (rows["D3.base_add"].finding, rows["D3.base_add"].n) == ("undecided", 0)
+    assert "D4.T1" not in rows  # it cannot change A3
+
+
+def test_listed_pairs_tell_variables_apart_too(tmp_path, bench):
+    """In the first the carry that comes into D4 is another, in the second nothing is."""
+    text = (
+        "patch: {node: [S11L1R, S12L1R], variable: D4.T5, digits: [A4]}\n"
+        "pairs: [21111+39999 -> 12222+11111, 24444+65555 -> 34444+55555]\nexpect: {may_change: [A5]}"
+    )
+    rows = {row.subject: row for row in judge(read(tmp_path, text), bench, controls=True).controls.variables}
+    assert (rows["D4.T4"].n, rows["D4.base_add"].k, rows["D4.base_add"].n, rows["D4.base_add"].rival) == (0, 1, 1, 0)
+    assert [rows[name].finding for name in ("D4.T4", "D4.base_add")] == ["undecided", "holds"]
+    assert rows["D4.base_add"].low is None
 
 
 @pytest.mark.parametrize(

@@ -377,8 +377,21 @@ def test_controls_as_json_have_every_sibling_and_what_follows_from_them():
     beside = Comparison(subject="S1L0H1", kind="fails", expects="unlike", finding="contradicted", value=0.9, k=9, n=10)
     assert Controls(200, 0.5, (beside,), {"mean": "supported"}).as_dict() == {
         "put_back": 200, "own": 0.5, "rank": 2, "specific": False, "siblings": [row_of(beside)],
-        "methods": {"mean": "supported"},
+        "methods": {"mean": "supported"}, "left_out": [], "not_tried": 0, "variables": [],
     }  # fmt: skip
+
+
+def test_a_node_that_can_be_spared_takes_specific_away_and_an_open_one_leaves_it_open():
+    beside = Comparison(subject="S1L0H1", kind="fails", expects="unlike", finding="holds", value=0.0, k=0, n=10)
+    found = Controls(200, 0.5, (beside,), {})
+    out = Comparison(subject="S1L0M", kind="fails", expects="needed", finding="holds", value=0.0, k=0, n=10)
+    for finding, specific in (("holds", True), ("by construction", True), ("undecided", None), ("contradicted", False)):
+        assert dataclasses.replace(found, left_out=(dataclasses.replace(out, finding=finding),)).specific is specific
+    assert dataclasses.replace(found, not_tried=40).specific is None
+    without_siblings = dataclasses.replace(
+        found, siblings=(), left_out=(dataclasses.replace(out, finding="contradicted"),)
+    )
+    assert without_siblings.specific is False
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,73 @@ def test_only_here_demands_that_nothing_else_does_it(tmp_path, fixtures, bench, 
     assert "only here" in claim.expected or "each is needed" in claim.expected
 
 
+# What is claimed; which nodes can be spared, each alone; which are needed, and so get credit.
+LEFT_OUT = {
+    "an-idle-head-beside": ("ablate: [S3L0M, S3L0H2]\nquestions: {sample}\nexpect: {{fails: [A1]}}", {"S3L0H2"}, {"S3L0M"}),
+    "what-nothing-reads": ("ablate: [S3L0M, S5L1M]\nquestions: {sample}\nexpect: {{fails: [A1]}}", {"S5L1M"}, {"S3L0M"}),
+    "one-at-a-time": (
+        "ablate: [S3L0M, S3L0H2]\none_at_a_time: true\nquestions: {all}\nexpect: {{fails: [A1]}}", {"S3L0H2"}, {"S3L0M"},
+    ),
+    "two-that-do-the-same": (
+        "ablate: S3L0H0+H1\nquestions: {all}\nexpect: {{fails: [A1]}}", {"S3L0H0", "S3L0H1"}, set(),
+    ),
+    "two-digits": (
+        "ablate: S3-S4L0M\nquestions: {sample}\nexpect: {{fails: [A1, A0]}}", set(), {"S3L0M", "S4L0M"},
+    ),
+    "a-loss": (
+        "ablate: [S3L0M, S3L0H2]\nquestions: {sample}\nexpect: {{fails: [], may_fail: [A1], loss_above: 0.3}}",
+        {"S3L0H2"}, {"S3L0M"},
+    ),
+    "one-node": ("ablate: S3L0M\nquestions: {sample}\nexpect: {{fails: [A1]}}", set(), {"S3L0M"}),
+    "nothing-fails": ("ablate: S3-S4L0H2\nquestions: {sample}\nexpect: {{fails: []}}", set(), set()),
+    "one-that-does-not-carry": (
+        "patch: {{node: [S3L0M, S4L0H2], variable: D0.carry, digits: [A1]}}\npairs: {{n: 900}}", {"S4L0H2"}, {"S3L0M"},
+    ),
+    "two-that-carry": (
+        "patch: {{node: S4L0H0+H1, variable: D0.base_add, digits: [A0]}}\npairs: {{n: 900}}",
+        set(), {"S4L0H0", "S4L0H1"},
+    ),
+    "where-it-looks": (
+        "attend: {{node: S3L0H0, to: [D0]}}\nquestions: {sample}\nexpect: {{mass_at_least: 0.95}}", set(), {"S3L0H0"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "spare", "needed"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_node_without_which_all_is_the_same_is_spare_and_gets_no_credit(
+    tmp_path, fixtures, bench, text, spare, needed
+):
+    (claim,) = read(tmp_path, fixtures, text)
+    result, alone = judge(claim, bench, controls=True, credit=True), judge(claim, Workbench("cpu"), credit=True)
+    assert result.verdict == "supported"
+    assert set(result.credited) == set(alone.credited) == needed
+    if result.controls is not None:
+        assert {row.subject for row in result.controls.spare} == spare
+        assert result.controls.specific is not True or not spare
+        assert not_specific(record_of(result)) or not spare
+        line = controls_line(result.controls.as_dict(), Nouns())
+        assert all(f"{node} (without it " in line or f"{node} (is read by nothing)" in line for node in spare)
+        assert ("each alone can be spared" in line) == (len(spare) > 1)
+
+
+def test_what_a_kept_node_is_needed_for_gets_it_credit(tmp_path, fixtures, bench):
+    (claim,) = read(tmp_path, fixtures, "keep: {{heads: [S3-S4L0H0+H1, S4L0H2]}}\nquestions: {all}")
+    for controls in (False, True):
+        assert judge(claim, bench, controls=controls, credit=True).credited == ("S3L0H0", "S3L0H1", "S4L0H0", "S4L0H1")
+
+
+def test_cutting_all_of_a_model_gives_credit_to_none_of_its_nodes(tmp_path, fixtures, bench):
+    """More nodes than are left out one by one; those that nothing reads are named all the same."""
+    text = "ablate: [S0-S5L0, S0-S5L1]\nquestions: {all}\nexpect: {{fails: [A1, A0]}}"
+    (claim,) = read(tmp_path, fixtures, text)
+    result = judge(claim, bench, controls=True, credit=True)
+    assert (result.verdict, result.credited, result.controls.not_tried) == ("supported", (), 48)
+    assert {"S0L1M", "S5L0H0"} <= {row.subject for row in result.controls.spare} == set(map(str, claim.unread))
+    record = record_of(result)
+    assert "read by nothing: " in failure_text(record)
+    assert "not tried, whether each of 48 nodes can be spared" in failure_text(record)
+
+
 def test_the_rank_is_among_the_other_heads_and_steps(tmp_path, fixtures, bench):
     """Cut to its mean over all questions, which is no digit, either head breaks A1 on the 45 sums of ten and more."""
     claims = read(

@@ -36,15 +36,33 @@ MUTATED = {
     ),
     "what-suffices": (
         "keep: {{heads: S3-S4L0H0+H1}}\nquestions: {sample}",
-        {"head+1", "layer+1", "step-1", "step+1", "keep nothing"}, set(),
+        {"head+1", "layer+1", "step-1", "step+1", "keep nothing", *(f"without S{s}L0H{h}" for s in (3, 4) for h in (0, 1))},
+        set(),
     ),
     "what-suffices-for-A1": (
         "keep: {{heads: S3L0H0+H1, digits: [A1]}}\nquestions: {sample}",
-        {"head+1", "layer+1", "step-1", "step+1", "keep nothing", "add A0"}, set(),
+        {"head+1", "layer+1", "step-1", "step+1", "keep nothing", "add A0", "without S3L0H0", "without S3L0H1"}, set(),
     ),
     "what-carries": (
         "patch: {{node: S3-S4L0M, variable: D0.T1, digits: [A1, A0]}}\npairs: {{n: 700}}",
-        {"step-1", "layer+1", "no-op", "drop A1", "drop A0"}, set(),
+        {"step-1", "layer+1", "no-op", "drop A1", "drop A0", "without S4L0M"}, set(),  # S4 alone cannot reach A1
+    ),
+    "one-node-too-many": (
+        "ablate: [S3L0M, S3L0H2]\nquestions: {sample}\nexpect: {{fails: [A1]}}",
+        {"layer+1", "step-1", "no-op", "drop A1", "digit-1", "add A0", "without S3L0M"}, {"without S3L0H2"},
+    ),
+    "a-loss-and-one-node-too-many": (
+        "ablate: [S3L0M, S3L0H2]\nquestions: {sample}\nexpect: {{fails: [], may_fail: [A1], loss_above: 0.3}}",
+        {"layer+1", "step-1", "step+1", "no-op", "add A0", "without S3L0M"}, {"add A1", "without S3L0H2"},
+    ),
+    "a-node-that-nothing-reads": (
+        "ablate: [S3L0M, S5L1M]\nquestions: {sample}\nexpect: {{fails: [A1]}}",
+        {"step-1", "no-op", "drop A1", "digit-1", "add A0"}, {"without S5L1M"},
+    ),
+    "more-than-suffices": (
+        "keep: {{heads: [S3-S4L0H0+H1, S4L0H2]}}\nquestions: {all}",
+        {"layer+1", "step-1", "step+1", "keep nothing", *(f"without S{s}L0H{h}" for s in (3, 4) for h in (0, 1))},
+        {"without S4L0H2"},
     ),
     "where-it-looks": (
         "attend: {{node: S3L0H0, to: [D0]}}\nquestions: {sample}\nexpect: {{mass_at_least: 0.95}}",
@@ -91,6 +109,17 @@ def test_that_it_holds_where_nothing_is_done_has_no_excuse(tmp_path, fixtures, b
     assert ("no-op", None) in [(survivor.kind, survivor.reason) for survivor in found.survivors]
 
 
+def test_of_too_many_nodes_it_is_said_that_none_was_left_out(tmp_path, fixtures, bench):
+    (claim,) = read(tmp_path, fixtures, "ablate: S0-S5\nquestions: {all}\nexpect: {{fails: [A1, A0]}}")
+    assert len([mutant for mutant in mutants_of(claim) if mutant.kind.startswith("without")]) == 6
+    (claim,) = read(
+        tmp_path, fixtures, "ablate: [S0-S5L0, S0-S5L1H0+H1]\nquestions: {all}\nexpect: {{fails: [A1, A0]}}"
+    )
+    found = judge_mutants(claim, bench, [])
+    assert found.not_tried == found.as_dict()["not_tried"] == 36
+    assert not [kind for kind in found.killed if kind.startswith("without")]
+
+
 @pytest.mark.slow
 def test_other_weights_kill_what_is_so_of_these_alone(tmp_path, fixtures):
     """The other model has the two copying heads in each other's place, and adds just as well."""
@@ -115,9 +144,13 @@ def test_other_weights_kill_what_is_so_of_these_alone(tmp_path, fixtures):
 
 def test_coverage_finds_the_nodes_that_do_all_and_those_that_are_not_named(fixtures, bench):
     swept = map_nodes(FixtureRef("planted", fixtures), bench, COVERAGE_N)
-    found = coverage_of(swept, {"S3L0H0", "S3L0H1", "S3L0M", "S0L0H2"})
+    found = coverage_of(swept, {"S3L0H0", "S3L0H1", "S3L0M", "S0L0H2"}, {"S3L0M", "S0L0H2"})
     assert set(found.matter) == {"S3L0H0", "S3L0H1", "S3L0M", "S4L0H0", "S4L0H1", "S4L0M"}
     assert found.named == {"S3L0H0", "S3L0H1", "S3L0M"}
     assert list(found.missing) == ["S4L0H0", "S4L0H1", "S4L0M"]
     assert found.share == 0.5
-    assert str(found) == "planted: 3 of the 6 nodes that matter are named by a supported claim (50%)"
+    assert found.alone == {"S3L0M"}
+    assert str(found) == (
+        "planted: 3 of the 6 nodes that matter are named by a supported claim that needs them (50%), "
+        "1 by one of a single node (16.7%)"
+    )

@@ -210,8 +210,10 @@ def test_the_other_verbs_are_asked_of_each_run_too(runs, tmp_path):
     result = judge(read(tmp_path, GROUP + attend, runs), Workbench("cpu"))
     assert result.verdict == "supported"
     assert seen(result, 0).startswith("mass 1.000")
-    record = record_of(result)
+    assert named_nodes([record_of(result)]) == {"run_s0": set(), "run_s1": set()}  # whose credit was not asked for
+    record = record_of(judge(read(tmp_path, GROUP + patch, runs), Workbench("cpu"), credit=True))
     assert named_nodes([record]) == {"run_s0": {"S3L0H0", "S3L0H1"}, "run_s1": {"S3L0H1", "S3L0H2"}}
+    assert named_nodes([record], alone=True) == {"run_s0": set(), "run_s1": set()}
 
 
 def test_the_failure_names_the_run_and_its_questions(runs, tmp_path):

@@ -104,7 +104,7 @@ def test_coverage_lists_what_no_supported_claim_names(run, pytester):
     result = run("--harness-coverage")
     assert result.ret == 0
     result.stdout.fnmatch_lines([
-        "coverage of planted: 3 of the 6 nodes that matter are named by a supported claim (50%)",
+        "coverage of planted: 3 of the 6 nodes that matter are named by a supported claim that needs them (50%), 3 by one of*",
         "  not named: S3L0H1 (A1 */1000), S4L0H1 (A0 */1000), S4L0M (A0 */1000)",
     ])  # fmt: skip
     assert report(pytester)[0]["coverage"]["planted"]["missing"] == ["S3L0H1", "S4L0H1", "S4L0M"]

@@ -37,10 +37,13 @@ def test_each_run_is_controlled_and_the_claim_is_specific_where_all_are(runs, tm
     assert (result.verdict, result.controls.specific, not_specific(record)) == ("supported", True, False)
     assert record["controls"] == {
         "runs": 2, "put_back": CONTROL_N, "specific": True, "compared": 2, "specific_runs": 2, "open": 0, "needed": 2,
-        "ranked": 2, "first": 2, "same": {}, "methods": {},
+        "held": 2, "ranked": 2, "first": 2, "same": {}, "methods": {}, "spare": {}, "variables": {"D0.T1": 0},
     }  # fmt: skip
     assert [run_controls(record, name) for name in KNOWN] == ["rank 1 of 6; specific"] * 2
     assert "specific in 2 of the 2 runs that it holds of (2 needed); rank 1 in 2 of 2" in failure_text(record)
+    assert "not told apart from: D0.T1 (told apart in 0 of 2 runs)" in failure_text(
+        record
+    )  # nothing comes into D0: all that A1 needs
 
 
 @pytest.mark.slow
@@ -167,6 +170,7 @@ def test_the_nodes_of_a_role_are_moved_where_each_run_has_them_and_tried_in_the_
     found = mutated(tmp_path, text, runs)
     assert {s.kind: (s.reason, seen(s)) for s in found.survivors} == {
         "head+1": (None, "1/1 runs"), "head-1": (None, "1/1 runs"), "weights": ("one of two is enough", "2/2 runs"),
+        "without S4L0H0": (None, "1/1 runs"), "without S4L0H1": (None, "2/2 runs"), "without S4L0H2": (None, "1/1 runs"),
     }  # fmt: skip
     assert found.stale == ("no-op",)
     about = next(s.about for s in found.survivors if s.kind == "weights")

@@ -359,7 +359,7 @@ RUNS = {  # the exit code, and what is said; the first ones are told nowhere els
         [ANSWER], ["--harness-coverage-fail-under=1"], 1, "no coverage: no claim that was judged looks inside of a model",
     ),
     "coverage where no node matters": (
-        [GREEN], ["--harness-coverage-fail-under=1"], 1, "0 of the 0 nodes that matter are named by a supported claim (0%)",
+        [GREEN], ["--harness-coverage-fail-under=1"], 1, "0 of the 0 nodes that matter are named by a supported claim that needs them (0%)",
     ),
     "nan per cent": ([GREEN], ["--harness-coverage-fail-under=nan"], 4, "expected per cent from 0 to 100, found nan"),
     "inf per cent": ([GREEN], ["--harness-coverage-fail-under=inf"], 4, "expected per cent from 0 to 100, found inf"),

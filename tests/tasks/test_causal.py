@@ -156,3 +156,31 @@ def test_what_is_no_variable(text, message):
 def test_a_name_reads_back():
     for text in ("D2.tricase", "D4.T5", "D0.T1", "D3.carry_in"):
         assert str(read_variable(text, Addition(5))) == text
+
+
+# Written by hand: the same of the next columns, the others of the column, a sum one level off.
+NEAR = {
+    "D2.carry": {"D1.carry", "D2.base_add", "D2.sum9", "D2.tricase", "D2.carry_in", "D2.T1"},
+    "D1.T1": {"D2.T1", "D0.T1", "D1.base_add", "D1.carry", "D1.sum9", "D1.tricase", "D1.carry_in", "D1.T2"},
+    "D2.T3": {"D2.base_add", "D2.carry", "D2.sum9", "D2.tricase", "D2.carry_in", "D2.T2"},
+    "D1.sum9": {"D2.sum9", "D1.base_add", "D1.carry", "D1.tricase", "D1.carry_in", "D1.T1"},
+    "D0.carry": {"D1.carry", "D0.base_add", "D0.T1"},  # the tri-case of D0 is its carry
+    "D0.T1": {"D1.T1", "D0.base_add", "D0.carry", "D0.tricase"},
+}
+
+
+@pytest.mark.parametrize(("name", "near"), NEAR.items(), ids=NEAR)
+def test_the_variables_near_one_are_those_of_the_column_and_the_next(name, near):
+    found = LAYOUT.variables_near(LAYOUT.read_variable(name))
+    assert {str(variable) for variable in found} == near
+    assert len(found) == len(near)
+    assert all(read_variable(str(variable), LAYOUT) == variable for variable in found)
+
+
+def test_no_two_near_variables_always_say_the_same():
+    """A variable that no question tells from the first would survive as a mutant by definition."""
+    sources = SUMS[torch.randperm(len(SUMS), generator=torch.Generator().manual_seed(1))]
+    for variable in VARIABLES:
+        for other in LAYOUT.variables_near(variable):
+            mine, theirs = (answers_with(one, value_of(one, sources), SUMS) for one in (variable, other))
+            assert bool((mine != theirs).any()), (variable, other)

@@ -122,6 +122,12 @@ def overwritten(row, n, k, kind, value):
     return [answer[0], *reversed(digits)]
 
 
+def test_all_other_variables_of_an_own_task_are_near(task):
+    names = {f"D{k}.{kind}" for k in range(task.task.n) for kind in ("base", "out")} | {"sign"}
+    found = task.variables_near(task.read_variable("D1.out"))
+    assert {str(variable) for variable in found} == names - {"D1.out"}
+
+
 def test_the_sign_is_a_variable_of_its_own(task):
     prompts = some_prompts(task, 30)
     variable = task.read_variable("sign")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.base.intervals import exact_interval
 from harness.judging.answers import Ablated
-from harness.judging.controls import CONTROL_N, CONTROL_SEED
+from harness.judging.controls import CONTROL_N, CONTROL_SEED, left_out_rows, not_tried, to_run
 from harness.judging.measurement import Measurement, TokenCount, mean_loss
 from harness.judging.movement import movement_of
-from harness.judging.mutants import moves, other_tokens
+from harness.judging.mutants import moves, other_tokens, without_each
 from harness.judging.requests import Ablation, Request, ablation_of
 from harness.judging.untested import Untested, unmoved, unseen
 from harness.judging.verb import Mutant, Verb
@@ -118,16 +118,46 @@ class AblatingVerb(Verb[H]):
         back = Ablation(claim.ref, claim.nodes, "itself", asked, asked, details=False)
         sets = [claim.nodes, *claim.siblings.values()] if claim.siblings else []
         ranked = (ablation_of(claim, nodes=nodes, questions=asked, details=False) for nodes in sets)
-        return [back, *ranked, *(ablation_of(claim, method=method, details=False) for method in METHODS)]
+        methods = (ablation_of(claim, method=method, details=False) for method in METHODS)
+        return [back, *ranked, *methods, *([] if self.keeps else self.left_out_requests(claim))]
 
     def controls(self, claim: H, put_back: int, answers: Sequence[Ablated | HarnessError]) -> Controls:
         """Return what the controls showed."""
         asked = replace(claim, questions=self.control_questions(claim))
         names = ["", *claim.siblings] if claim.siblings else []
         ranked = [self._ranked(asked, name, found) for name, found in zip(names, answers, strict=False)]
-        methods = dict(zip(METHODS, (self._by_method(claim, found) for found in answers[len(names) :]), strict=True))
+        left = answers[len(names) :]
+        by_method = (self._by_method(claim, found) for found in left[: len(METHODS)])
+        methods = dict(zip(METHODS, by_method, strict=True))
+        out = () if self.keeps else self.left_out(claim, left[len(METHODS) :])
         ranked_by = ranked[0].value if ranked and not ranked[0].absent and not self.keeps else None
-        return Controls(put_back, ranked_by, tuple(ranked[1:]), methods)
+        return Controls(put_back, ranked_by, tuple(ranked[1:]), methods, out, 0 if self.keeps else not_tried(claim))
+
+    def left_out_requests(self, claim: H) -> Sequence[Request]:
+        """Return the ablation of the others for each node that may be spare; for `keep`, those of its siblings."""
+        sets = claim.siblings if self.keeps else to_run(claim, claim.fails)
+        asked = self.control_questions(claim)
+        return [ablation_of(claim, nodes=nodes, questions=asked, details=False) for nodes in sets.values()]
+
+    def left_out(self, claim: H, answers: Sequence[Ablated | HarnessError]) -> tuple[Comparison, ...]:
+        """Return for each node whether the others alone have the claimed effect; for `keep`, the rows of siblings."""
+        asked = replace(claim, questions=self.control_questions(claim))
+        if self.keeps:
+            return tuple(self._ranked(asked, *one) for one in zip(claim.siblings, answers, strict=True))
+        names = to_run(claim, claim.fails)
+        found = {name: self._spare(asked, name, answer) for name, answer in zip(names, answers, strict=True)}
+        return left_out_rows(claim, "fails", found)
+
+    def _spare(self, asked: H, name: str, found: Ablated | HarnessError) -> Comparison:
+        """Return the row of a node that was left out: "contradicted" if all that the claim expects still comes out."""
+        if isinstance(found, HarnessError):
+            return unmeasured(name, "fails", "needed", found)
+        high = [row for row in _compare_loss(asked, found.measurement) if row.at_least is not None]
+        rows = [replace(row, finding=opposite(row.finding)) for row in high]
+        if asked.fails:
+            rows.append(self.compare_sibling(asked, name, found.measurement.tokens))
+        telling = min(rows, key=lambda row: ("holds", "undecided", "contradicted").index(row.finding))
+        return replace(telling, subject=name, expects="needed")
 
     def _ranked(self, asked: H, name: str, found: Ablated | HarnessError) -> Comparison:
         if isinstance(found, HarnessError):
@@ -156,7 +186,7 @@ class Ablate(AblatingVerb[Hypothesis]):
         """Yield the claim with other nodes, with nothing or more ablated, and with other tokens."""
         expect, task = claim.expect, claim.shape.task
         if expect.fails or expect.loss_above is not None:
-            for kind, nodes in moves(claim.nodes, claim.shape):
+            for kind, nodes in (*moves(claim.nodes, claim.shape), *without_each(claim.nodes)):
                 if set(expect.fails) <= reach(nodes, claim.shape):
                     yield Mutant(kind, replace(claim, nodes=nodes, ablate=(write_nodes(nodes),)))
             yield Mutant("no-op", replace(claim, method="itself"))

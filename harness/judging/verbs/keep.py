@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from harness.judging.mutants import moves
+from harness.judging.mutants import moves, without_each
 from harness.judging.verb import Mutant
 from harness.judging.verbs.ablate import AblatingVerb
 from harness.specs.nodes import all_nodes
@@ -25,7 +25,7 @@ class KeepVerb(AblatingVerb[Keep]):
         return replace(asked, auto=False) if isinstance(asked, Sample) else asked
 
     def mutants(self, claim: Keep) -> Iterator[Mutant]:
-        """Yield the claim with other nodes kept, with nothing kept, and with one more token that stays right."""
+        """Yield the claim with other nodes kept, one less or none, and with one more token that stays right."""
         kinds, tokens = {node.kind for node in claim.kept}, claim.shape.task.answer_tokens
         every = [node for node in all_nodes(claim.shape) if node.kind in kinds]
 
@@ -33,7 +33,8 @@ class KeepVerb(AblatingVerb[Keep]):
             cut = tuple(node for node in every if node not in kept)
             return Mutant(kind, replace(claim, kept=kept, nodes=cut, ablate=(write_nodes(kept) or "nothing",)))
 
-        yield from (keeping(kind, nodes) for kind, nodes in moves(claim.kept, claim.shape))
+        changed = (*moves(claim.kept, claim.shape), *without_each(claim.kept))
+        yield from (keeping(kind, nodes) for kind, nodes in changed)
         yield keeping("keep nothing", ())
         for token in tokens:
             if token not in claim.tokens:

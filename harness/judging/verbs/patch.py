@@ -19,12 +19,13 @@ from torch import Tensor
 from harness.base.errors import HarnessError
 from harness.base.intervals import exact_interval
 from harness.judging.answers import Interchanged
-from harness.judging.controls import CONTROL_N, CONTROL_SEED
+from harness.judging.controls import CONTROL_N, CONTROL_SEED, left_out_rows, not_tried, to_run
 from harness.judging.measurement import EXAMPLES, Example, example_of
-from harness.judging.mutants import moves, other_tokens
+from harness.judging.mutants import moves, other_tokens, without_each
 from harness.judging.requests import Ablation, Interchange, Request
 from harness.judging.untested import Untested, unmoved
 from harness.judging.verb import Mutant, Verb
+from harness.judging.verbs.variables import compare_variables, variables_near
 from harness.judging.verdict import (
     Comparison,
     Controls,
@@ -95,32 +96,51 @@ class PatchVerb(Verb[Patch]):
         """Return the ablation that puts values back, and the interchange of the nodes and of all siblings."""
         asked = Sample(CONTROL_N, CONTROL_SEED)
         back = Ablation(claim.ref, claim.nodes, "itself", asked, asked, details=False)
-        return [back, interchange_of(_controlled(claim), claim.siblings.values())]
+        beside = (*claim.siblings.values(), *to_run(claim, claim.tokens).values())
+        return [back, interchange_of(_controlled(claim), beside)]
 
     def controls(self, claim: Patch, put_back: int, answers: Sequence[Interchanged | HarnessError]) -> Controls:
         """Return what the controls showed."""
         claim, (found,) = _controlled(claim), answers
         if isinstance(found, HarnessError):
-            return Controls(
-                put_back, None, tuple(unmeasured(n, "follows", "unlike", found) for n in claim.siblings), {}
-            )
+            rows = tuple(unmeasured(n, "follows", "unlike", found) for n in claim.siblings)
+            return Controls(put_back, None, rows, {}, self.left_out(claim, answers), not_tried(claim))
         own, others = counted(claim, found)
-        rows = tuple(compare_sibling(claim, name, right) for name, right in zip(claim.siblings, others, strict=True))
-        return Controls(put_back, compare_sibling(claim, "", own.as_expected).value if rows else None, rows, {})
+        rows = tuple(compare_sibling(claim, name, right) for name, right in zip(claim.siblings, others, strict=False))
+        return Controls(
+            put_back, compare_sibling(claim, "", own.as_expected).value if rows else None, rows, {},
+            _left_out(claim, others[len(rows) :]), not_tried(claim), compare_variables(claim, found),
+        )  # fmt: skip
+
+    def left_out_requests(self, claim: Patch) -> Sequence[Request]:
+        """Return the interchange of the others for each node that may be spare; none where no node may be."""
+        sets = to_run(claim, claim.tokens)
+        return [interchange_of(_controlled(claim), sets.values())] if sets else []
+
+    def left_out(self, claim: Patch, answers: Sequence[Interchanged | HarnessError]) -> tuple[Comparison, ...]:
+        """Return for each node whether the others alone carry the variable."""
+        claim, found = _controlled(claim), next(iter(answers), None)
+        if isinstance(found, HarnessError):
+            lost = {name: unmeasured(name, "follows", "needed", found) for name in to_run(claim, claim.tokens)}
+            return left_out_rows(claim, "follows", lost)
+        return _left_out(claim, [] if found is None else counted(claim, found)[1])
 
     def mutants(self, claim: Patch) -> Iterator[Mutant]:
-        """Yield the claim with other nodes, with none, and with other tokens."""
+        """Yield the claim with other nodes, with one less or none, with another variable, and with other tokens."""
         tokens = claim.shape.task.answer_tokens
 
         def possible(changed: Patch) -> bool:
-            can = changed.reach & set(claim.variable.answer_tokens(claim.shape.task))
+            can = changed.reach & set(changed.variable.answer_tokens(claim.shape.task))
             return bool(changed.tokens) and set(changed.tokens) <= can
 
-        for kind, nodes in moves(claim.nodes, claim.shape):
+        for kind, nodes in (*moves(claim.nodes, claim.shape), *without_each(claim.nodes)):
             there = replace(claim, nodes=nodes, node_text=write_nodes(nodes))
             if possible(there):
                 yield Mutant(kind, there)
         yield Mutant("no-op", replace(claim, nodes=(), node_text="nothing"))
+        for variable in variables_near(claim):
+            if possible(renamed := replace(claim, variable=variable)):
+                yield Mutant(f"variable {variable}", renamed)
         for kind, named in other_tokens(claim.tokens, claim.shape.task):
             may = tuple(token for token in claim.may_change if token not in named)
             changed = replace(claim, tokens=tuple(token for token in tokens if token in named), may_change=may)
@@ -134,6 +154,13 @@ VERB = PatchVerb()
 def interchange_of(claim: Patch, siblings: Iterable[Nodes] = ()) -> Interchange:
     """Return the interchange that a claim asks for, of its nodes and of others."""
     return Interchange(claim.ref, claim.questions, claim.variable, claim.tokens, (claim.nodes, *siblings))
+
+
+def _left_out(claim: Patch, others: Sequence[Bool[Tensor, "pair answer"]]) -> tuple[Comparison, ...]:
+    """Return the rows of the claim's nodes; `others` are the outcomes without each of those that may be spare."""
+    found = zip(to_run(claim, claim.tokens), others, strict=True)
+    rows = {name: replace(compare_sibling(claim, name, right), expects="needed") for name, right in found}
+    return left_out_rows(claim, "follows", rows)
 
 
 def _controlled(claim: Patch) -> Patch:

@@ -165,6 +165,11 @@ class Hypothesis(Claim):
         return self.nodes
 
     @property
+    def acting(self) -> Nodes:
+        """The ablated nodes, if the claim says that something fails or the loss is high."""
+        return self.nodes if self.fails or self.expect.loss_above is not None else ()
+
+    @property
     def fails(self) -> tuple[str, ...]:
         """The answer tokens that fail."""
         return self.expect.fails
@@ -267,11 +272,8 @@ class AblatingParser(ClaimParser):
         if h.one_at_a_time and h.expect.says_loss:
             self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
         if h.by_construction and not h.true_by_construction:
-            can = ", ".join(h.compared) or "the loss"
-            self._report(
-                "by_construction", "a claim that the model's shape settles", f"{h.target}, which can change {can}",
-                "remove by_construction",
-            )  # fmt: skip
+            found = f"{h.target}, which can change {', '.join(h.compared) or 'the loss'}"
+            self._report("by_construction", "a claim that the model's shape settles", found, "remove by_construction")
 
     def _decidable(self, h: Hypothesis) -> None:
         loss = self._least_n_of_loss(h, h.expect.loss_below, h.expect.loss_above)
@@ -324,12 +326,8 @@ class AblateParser(AblatingParser):
             self._report("expect", "something that could fail", f"every {nouns.token} in may_fail", "claim something")
         self._loss_bounds(model)
         if model.fail_rate is not None and not model.fails:
-            self._report(
-                ("expect", "fail_rate"),
-                f"{nouns.tokens} in `fails` that the rate is about",
-                "none",
-                "remove fail_rate",
-            )
+            about = f"{nouns.tokens} in `fails` that the rate is about"
+            self._report(("expect", "fail_rate"), about, "none", "remove fail_rate")
         return Expect(
             tuple(d for d in tokens if d in model.fails), tuple(d for d in tokens if d in model.may_fail),
             model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,

@@ -75,6 +75,11 @@ class Attend(Claim):
         return self.nodes
 
     @property
+    def acting(self) -> tuple[Node, ...]:
+        """The heads, if the claim says where they look, not only where they do not."""
+        return () if self.at_least is None else self.nodes
+
+    @property
     def target(self) -> str:
         """The heads, and the steps that they attend to."""
         return f"{self.node_text} to {', '.join(self.to)}"

@@ -63,6 +63,11 @@ class Keep(Hypothesis):
         return self.kept
 
     @property
+    def acting(self) -> Nodes:
+        """The kept nodes: all of them together suffice."""
+        return self.kept
+
+    @property
     def target(self) -> str:
         """The kept nodes, and how many nodes are kept and ablated."""
         return f"only {', '.join(self.ablate)} ({len(self.kept)} kept, {len(self.nodes)} cut)"

@@ -17,7 +17,7 @@ from harness.tasks.addition.question_sets import NAMES, named_set
 from harness.tasks.addition.roles import role_queries
 from harness.tasks.addition.series import series_of
 from harness.tasks.addition.strata import CASES, Stratum, make_strata
-from harness.tasks.addition.variables import Variable, read_variable
+from harness.tasks.addition.variables import Variable, read_variable, variables_near
 from harness.tasks.addition.where import Where
 from harness.tasks.contract import AnyTask, AnyVariable, LossSeries, RoleQuery
 from harness.tasks.positions import AnyQuestion
@@ -66,6 +66,11 @@ class Addition(Layout, AnyTask):
     def read_variable(self, text: str) -> Variable:
         """Return the variable of a column that `text` names."""
         return read_variable(text, self)
+
+    def variables_near(self, variable: AnyVariable) -> tuple[Variable, ...]:
+        """Return the same of the next columns, and the others of the column."""
+        assert isinstance(variable, Variable)
+        return variables_near(variable, self)
 
     def encode(self, questions: Iterable[AnyQuestion]) -> Batch:
         """Return the batch of pairs of addends."""

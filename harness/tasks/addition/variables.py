@@ -60,3 +60,28 @@ def read_variable(text: object, layout: Layout) -> Variable:
     if column == 0 and kind in ("sum9", "carry_in"):
         raise HarnessError.of("a variable that makes a difference", f"{text}: no carry comes into D0", "name another")
     return Variable(column, kind)
+
+
+def variables_near(variable: Variable, layout: Layout) -> tuple[Variable, ...]:
+    """Return the same variable one column up and down, and the others of its column, of sums T one level off.
+
+    Beside a variable that is no sum, T1 stands for the sums. In column 0, into which no carry comes, ``carry`` and
+    ``tricase`` are the same variable; there neither is near the other.
+    """
+    column, level = variable.column, variable.level
+    found = [Variable(column + by, variable.kind, level) for by in (1, -1)]
+    found += [Variable(column, kind) for kind in KINDS]
+    found += [Variable(column, "T", other) for other in ((level - 1, level + 1) if level else (1,))]
+    same = {"carry", "tricase"}
+    return tuple(
+        other for other in found
+        if other != variable and _exists(other, layout)
+        and not (column == other.column == 0 and {variable.kind, other.kind} == same)
+    )  # fmt: skip
+
+
+def _exists(variable: Variable, layout: Layout) -> bool:
+    column, level = variable.column, variable.level
+    if variable.kind == "T":
+        return column < layout.n_digits and 1 <= level <= column + 1
+    return column < layout.n_digits and column >= (variable.kind in ("sum9", "carry_in"))
