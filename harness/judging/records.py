@@ -32,6 +32,7 @@ def record_of(result: Result) -> Record:
         "seconds": round(result.seconds, 3),
         "settled_by": _settled_by(result),
         "controls": None if result.controls is None else result.controls.as_dict(),
+        "xfail_moves": [move.as_dict() for move in result.moves],
     }
 
 
@@ -77,7 +78,8 @@ def _identity(claim: Claim) -> Record:
         "reference": None if claim.replaced_by is None else str(claim.replaced_by),
         "questions": "" if claim.questions is None else str(claim.questions), "census": census,
         "expected": claim.expected, "fails": list(claim.fails),
-        "may_fail": list(claim.may_fail), "xfail": claim.xfail,
+        "may_fail": list(claim.may_fail), "xfail": claim.xfail and claim.xfail.reason,
+        "xfail_expects": claim.xfail and claim.xfail.as_dict(),
         "nouns": vars(claim.shape.task.nouns),
         "tags": list(claim.tags), "recorded": claim.recorded, "named": [str(node) for node in claim.named],
     }  # fmt: skip

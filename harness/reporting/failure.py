@@ -8,7 +8,16 @@ from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
-from harness.reporting.words import COUNTS_FAILURES, example_line, expected, is_count, nouns_of, observed, subject
+from harness.reporting.words import (
+    COUNTS_FAILURES,
+    example_line,
+    expected,
+    is_count,
+    move_line,
+    nouns_of,
+    observed,
+    subject,
+)
 from harness.tasks.positions import Nouns
 
 EXAMPLES_SHOWN = 3
@@ -20,6 +29,10 @@ def failure_text(record: Record) -> str:
     head = f"{record['verdict'].upper()}: {record['claim']}"
     if record["status"] == "xpassed":
         head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
+    if moves := record.get("xfail_moves"):
+        head += f"\nThe spec says xfail ({record['xfail']}), but it does not fail in the way that is expected there:"
+        head += "".join(f"\n  {move_line(move)}" for move in moves)
+        head += "\nFind out why it moved. If that is right, write into `xfail` what is seen now."
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     rows: list[tuple[str, ...]] = [

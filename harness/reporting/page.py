@@ -33,9 +33,11 @@ from harness.reporting.words import (
     comparisons_in_short,
     expected,
     is_count,
+    move_line,
     nouns_of,
     observed,
     subject,
+    xfail_text,
 )
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ def _environment() -> Environment:
         controls_line=controls_line, interval_text=interval_text, tokens_seen=tokens_seen,
         shown_verdict=shown_verdict, run_controls=run_controls,
         columns=[COLUMNS[name] for name in PAGE], expected=expected, observed=observed, subject=subject,
-        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of,
+        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of, xfail_text=xfail_text, move_line=move_line,
     )  # fmt: skip
     env.filters["percent"] = percent
     env.tests["count"] = is_count

@@ -69,6 +69,8 @@ def shown_verdict(record: Record) -> str:
         suffix = f", not specific{suffix}"
     if record["verdict"] == "by construction" and record["status"] == "failed":
         suffix = " (undeclared)"
+    elif record.get("xfail_moves"):
+        suffix += " (not as its xfail expects)"
     if is_recorded(record):
         suffix += " (recorded)"
     if (accuracy := least_accuracy(record)) < ACCURATE:

@@ -16,5 +16,6 @@ __all__ = [
     "schema",
     "siblings",
     "spec_files",
+    "templates",
     "verbs",
 ]

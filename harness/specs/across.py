@@ -18,7 +18,7 @@ from harness.base.errors import HarnessError, Problem
 from harness.base.intervals import ERROR
 from harness.base.validation import validate
 from harness.base.yamlfile import Document, Loc
-from harness.specs.claim import Absent, AcrossRuns, Claim
+from harness.specs.claim import Absent, AcrossRuns, Claim, Xfail
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.keys import RunsModel
 from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes
@@ -50,7 +50,10 @@ class ClaimReader:
         if isinstance(expect := getattr(model, "expect", None), RunsModel) and expect.at_least is not None:
             at = (*self.loc, "expect", "at_least")
             self.document.report(at, "`fixtures` that at_least is a share of", "none", "name them, or drop at_least")
-        return self._parser(raw, self.document, self.fixture, self.shape).read(model)
+        parser = self._parser(raw, self.document, self.fixture, self.shape)
+        claim = parser.read(model)
+        parser.check_xfail(claim)
+        return claim
 
     def _parser(self, raw: Any, document: Document, fixture: str, shape: Shape, error: float = ERROR) -> ClaimParser:
         where = (document, self.loc, fixture, shape, self.fixtures, self.line, self.index, error)
@@ -73,12 +76,14 @@ class ClaimReader:
             return None
         expect = getattr(model, "expect")  # noqa: B009 - every such claim has one
         share = Fraction(expect.at_least or 1)
-        return AcrossRuns(
+        claim = AcrossRuns(
             **parser.common(model), questions=members[0].questions if members else None, gate=0.0,
             by_construction=bool(getattr(model, "by_construction", False)), members=tuple(members),
             absent=tuple(absent), group=group, group_text=as_text(model.fixtures), about=parser.about(model),
             at_least=share,
         )  # fmt: skip
+        parser.check_xfail(claim)
+        return claim
 
     def _members(self, raw: dict[str, Any], group: tuple[str, ...]) -> tuple[list[Claim], list[Absent]]:
         members: list[Claim] = []
@@ -104,7 +109,9 @@ class ClaimReader:
             scratch = replace(self.document, problems=[])
             model = validate(parser_of(verb_of(raw)).model, scratch, raw, self.loc, shape)
             if model is not None:
-                members.append(self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model))
+                member = self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model)
+                # What `xfail` expects is said of all runs together.
+                members.append(replace(member, xfail=Xfail(member.xfail.reason) if member.xfail else None))
             if scratch.problems:
                 self.document.problems += [_of_fixture(problem, name) for problem in scratch.problems]
                 return members, absent

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.base.intervals import ERROR, shared_confidence
+from harness.base.ranges import Range
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
@@ -16,6 +18,48 @@ from harness.tasks.questions import Pairs, Questions, Source
 
 # An ablation method; "itself" replaces each node's value with the same value, which changes nothing.
 How = str
+RUNS = "training runs"  # the subject of the comparison of all runs of a claim about several
+
+
+@dataclass(frozen=True)
+class Move:
+    """Something that an `xfail` does not expect: another verdict, or a value outside of its range."""
+
+    subject: str  # empty: the verdict
+    expected: str | tuple[float, float]
+    observed: str | float | None  # None: the subject has no value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"subject": self.subject, "expected": self.expected, "observed": self.observed}
+
+
+@dataclass(frozen=True)
+class Xfail:
+    """What is known of a claim that does not hold, and what is seen instead.
+
+    A verdict alone stays what it is while the numbers behind it move: what failed on 3% of the prompts may fail on 40%
+    some day, and the claim is refuted as before. So the range of each value may be said, too.
+    """
+
+    reason: str
+    verdict: str | None = None  # None: any but supported
+    observed: tuple[Range, ...] = ()
+
+    def moves(self, verdict: str, values: Mapping[str, float]) -> tuple[Move, ...]:
+        """Return what is not as expected, given the verdict and the observed value of each subject."""
+        found = []
+        if self.verdict not in (None, verdict):
+            found.append(Move("", str(self.verdict), verdict))
+        for due in self.observed:
+            value = values.get(due.subject)
+            if value is None or value not in due:
+                found.append(Move(due.subject, (due.low, due.high), value))
+        return tuple(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is expected as JSON values."""
+        return {"verdict": self.verdict, "observed": {due.subject: [due.low, due.high] for due in self.observed}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +73,7 @@ class Claim(ABC):
     fixture: str  # whose shape the claim is checked against
     questions: Questions | Pairs | None  # None: the claim asks no questions
     gate: float
-    xfail: str | None
+    xfail: Xfail | None
     tags: tuple[str, ...]
     shape: Shape
     fixtures: Path
@@ -71,6 +115,11 @@ class Claim(ABC):
     @abstractmethod
     def expected(self) -> str:
         """What is expected, in short."""
+
+    @property
+    def observable(self) -> tuple[str, ...]:
+        """The subjects of its comparisons whose values can vary, as `xfail` names them."""
+        return ()
 
     @property
     def ref(self) -> FixtureRef:
@@ -153,6 +202,11 @@ class AcrossRuns(Claim):
     def comparisons(self) -> int:
         """How many comparisons share the confidence: one, the share of runs; the claim on each run has its own."""
         return 1
+
+    @property
+    def observable(self) -> tuple[str, ...]:
+        """All runs together, in what share of them it holds; and each run, 1 or 0."""
+        return (RUNS, *self.group)
 
     @property
     def true_by_construction(self) -> bool:

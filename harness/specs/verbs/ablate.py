@@ -115,6 +115,12 @@ class Hypothesis(Claim):
         return own + (len(self.siblings) * len(self.telling) if self.expect.only_here else 0)
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The answer tokens that the nodes reach, the loss, and the siblings that it is compared with."""
+        beside = self.siblings if self.expect.only_here else ()
+        return (*sorted(self.reach), *["loss"][: self.expect.says_loss], *beside)
+
+    @property
     def true_by_construction(self) -> bool:
         """Whether the model's shape alone settles the claim."""
         return self.comparisons == 0
@@ -230,10 +236,8 @@ class AblatingParser(ClaimParser):
             self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
         if h.by_construction and not h.true_by_construction:
             can = ", ".join(h.compared) or "the loss"
-            self._report(
-                "by_construction", "a claim that the model's shape settles", f"{h.target}, which can change {can}",
-                "remove by_construction",
-            )  # fmt: skip
+            expected, found = "a claim that the model's shape settles", f"{h.target}, which can change {can}"
+            self._report("by_construction", expected, found, "remove by_construction")
 
     def _decidable(self, h: Hypothesis) -> None:
         if h.true_by_construction:
@@ -286,12 +290,8 @@ class AblateParser(AblatingParser):
             self._report("expect", "something that could fail", f"every {nouns.token} in may_fail", "claim something")
         self._loss_bounds(model)
         if model.fail_rate is not None and not model.fails:
-            self._report(
-                ("expect", "fail_rate"),
-                f"{nouns.tokens} in `fails` that the rate is about",
-                "none",
-                "remove fail_rate",
-            )
+            expected = f"{nouns.tokens} in `fails` that the rate is about"
+            self._report(("expect", "fail_rate"), expected, "none", "remove fail_rate")
         return Expect(
             tuple(d for d in tokens if d in model.fails), tuple(d for d in tokens if d in model.may_fail),
             model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,

@@ -60,6 +60,11 @@ class Learn(Claim):
         return 1
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The share of runs in which the losses fall in order."""
+        return ("runs",)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The fixtures whose training runs are tested."""
         return self.group
