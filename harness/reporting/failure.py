@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
+from harness.reporting.summary import remarks
 from harness.reporting.words import (
     COUNTS_FAILURES,
     example_line,
@@ -49,7 +50,7 @@ def failure_text(record: Record) -> str:
         rows = [(*row, run_controls(record, row[0])) for row in rows]
         heads += ["controls"]
     table = tabulate(rows, heads, disable_numparse=True)
-    parts = [head, about_line(record), "", table]
+    parts = [head, about_line(record), *remarks(record), "", table]
     if record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
         n = record["settled_by"]
         parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "

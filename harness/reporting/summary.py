@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.base.intervals import ERROR
 from harness.base.text import percent
 from harness.judging.records import NOT_JUDGED, Record, judged, runs_of
-from harness.reporting.words import observed_in_short
+from harness.reporting.words import FIXTURES_SHOWN, observed_in_short
 
 ACCURATE = 0.99  # clean accuracy from which nothing is said of it beside the verdict
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "supported", "by construction")
@@ -24,6 +24,8 @@ def summary_line(records: Sequence[Record]) -> str:
     """Return one line: number of claims, number with each verdict, and how many agree with their specs or do not."""
     evaluated = judged(records)
     line = f"{len(evaluated)} claim{'' if len(evaluated) == 1 else 's'} evaluated"
+    if repeats := sum(bool(record.get("repeats")) for record in evaluated):
+        line += f", {repeats} of them repeat{'s' if repeats == 1 else ''} another"
     if evaluated:
         line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(evaluated).items())
     if recorded := sum(map(is_recorded, evaluated)):
@@ -76,6 +78,30 @@ def shown_verdict(record: Record) -> str:
     if (accuracy := least_accuracy(record)) < ACCURATE:
         suffix += f" (clean {percent(accuracy)})"
     return f"{record['verdict']}{suffix}"
+
+
+def remarks(record: Record) -> list[str]:
+    """Return what stands beside a verdict: runs left out, roles without evidence, the claim that this one repeats."""
+    found = []
+    if left_out := record.get("left_out"):
+        found.append(f"left out: {_first(left_out)}")
+    for role, names in record.get("without_evidence", {}).items():
+        where = "" if names == record["fixtures"] else f" in {_first(names)}"
+        found.append(f"role {role} without evidence{where}")
+    if record.get("repeats"):
+        found.append(f"repeats {record['repeats']}")
+    return found
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    rest = len(names) - FIXTURES_SHOWN
+    return ", ".join([*names[:FIXTURES_SHOWN], *([f"{rest} more"] if rest > 0 else [])])
+
+
+def verdict_and_remarks(record: Record) -> str:
+    """Return a claim's verdict as it is shown, and the remarks beside it."""
+    return " ".join([shown_verdict(record), *(f"({remark})" for remark in remarks(record))])
 
 
 def least_accuracy(record: Record) -> float:

@@ -21,9 +21,9 @@ from harness.base.yamlfile import Document, Loc
 from harness.specs.claim import Absent, AcrossRuns, Claim, Xfail
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.keys import RunsModel
-from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes
+from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes, roles_in
 from harness.specs.parsing import ClaimParser, as_text
-from harness.specs.roles import shape_of
+from harness.specs.roles import shape_of, without_evidence
 from harness.specs.verbs.registry import parser_of, verb_of
 
 
@@ -53,7 +53,15 @@ class ClaimReader:
         parser = self._parser(raw, self.document, self.fixture, self.shape)
         claim = parser.read(model)
         parser.check_xfail(claim)
-        return claim
+        return self._with_evidence(claim, raw)
+
+    def _with_evidence(self, claim: Claim, raw: Any) -> Claim:
+        """Return a claim about one fixture, which knows the roles in `raw` that no evidence stands behind."""
+        texts = [text for text in _texts(raw[claim.verb]) if "[" in text]
+        if not texts or not parser_of(claim.verb).names_nodes:
+            return claim
+        roles = (role for text in texts for role in roles_in(text, claim.shape))
+        return replace(claim, unproven=without_evidence(claim.ref, roles))
 
     def _parser(self, raw: Any, document: Document, fixture: str, shape: Shape, error: float = ERROR) -> ClaimParser:
         where = (document, self.loc, fixture, shape, self.fixtures, self.line, self.index, error)
@@ -111,7 +119,8 @@ class ClaimReader:
             if model is not None:
                 member = self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model)
                 # What `xfail` expects is said of all runs together.
-                members.append(replace(member, xfail=Xfail(member.xfail.reason) if member.xfail else None))
+                member = replace(member, xfail=Xfail(member.xfail.reason) if member.xfail else None)
+                members.append(self._with_evidence(member, raw))
             if scratch.problems:
                 self.document.problems += [_of_fixture(problem, name) for problem in scratch.problems]
                 return members, absent

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from harness.base.intervals import ERROR, shared_confidence
 from harness.base.ranges import Range
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixture_files import FixtureRef, runs_like
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import Pairs, Questions, Source
@@ -84,6 +84,7 @@ class Claim(ABC):
     by_construction: bool = False
     recorded: bool = False  # the expectation was observed first, not predicted
     survivors: tuple[tuple[str, str], ...] = ()  # (mutant, reason): mutants that are supported too
+    unproven: tuple[str, ...] = ()  # roles that it names, for which the fixture's roles file gives no evidence
     error: float = ERROR  # chance that any of the claim's intervals fails
 
     @property
@@ -162,6 +163,22 @@ class Claim(ABC):
         return (self.fixture,)
 
     @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The groups of fixtures that it is asked of, or that it compares; empty for a claim about one fixture."""
+        return ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The fixtures that differ from those of its groups in the seed of training alone, and that it leaves out."""
+        groups = (runs_like(group, self.fixtures) for group in self.groups if len(group) > 1)
+        return tuple(dict.fromkeys(name for group in groups for name in group if name not in self.models))
+
+    @property
+    def without_evidence(self) -> dict[str, tuple[str, ...]]:
+        """The roles that it names without evidence: role → the fixtures whose roles file gives none."""
+        return dict.fromkeys(self.unproven, (self.fixture,))
+
+    @property
     def named(self) -> Nodes:
         """The nodes that the claim is about; empty if it names none."""
         return ()
@@ -217,6 +234,17 @@ class AcrossRuns(Claim):
     def models(self) -> tuple[str, ...]:
         """The fixtures that the claim is tested on."""
         return self.group
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """All its fixtures, one group."""
+        return (self.group,)
+
+    @property
+    def without_evidence(self) -> dict[str, tuple[str, ...]]:
+        """The roles that it names without evidence in some run: role → these runs."""
+        roles = dict.fromkeys(role for member in self.members for role in member.unproven)
+        return {role: tuple(one.fixture for one in self.members if role in one.unproven) for role in roles}
 
     @property
     def target(self) -> str:

@@ -103,6 +103,11 @@ class Answer(Claim):
         return tuple(f"{name} {one}" for name in self.group for one in found) if len(self.group) > 1 else found
 
     @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Both groups."""
+        return (self.group, self.than)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The fixtures of both groups."""
         return tuple(dict.fromkeys((*self.group, *self.than)))

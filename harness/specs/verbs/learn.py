@@ -65,6 +65,11 @@ class Learn(Claim):
         return ("runs",)
 
     @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The group."""
+        return (self.group,)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The fixtures whose training runs are tested."""
         return self.group
