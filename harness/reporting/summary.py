@@ -24,12 +24,12 @@ def summary_line(records: Sequence[Record]) -> str:
     """Return one line: number of claims, number with each verdict, and how many agree with their specs or do not."""
     evaluated = judged(records)
     line = f"{len(evaluated)} claim{'' if len(evaluated) == 1 else 's'} evaluated"
-    if repeats := sum(bool(record.get("repeats")) for record in evaluated):
-        line += f", {repeats} of them repeat{'s' if repeats == 1 else ''} another"
     if evaluated:
         line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(evaluated).items())
     if recorded := sum(map(is_recorded, evaluated)):
         line += f", of these {recorded} recorded, not predicted"
+    if repeats := sum(bool(record.get("repeats")) for record in evaluated):
+        line += f", {repeats} of them repeat{'s' if repeats == 1 else ''} another"
     if any(record.get("controls") for record in evaluated):
         line += f", {sum(map(not_specific, evaluated))} of the supported not specific"
     if known := sum(record["status"] == "xfailed" for record in records):

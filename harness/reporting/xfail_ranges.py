@@ -144,7 +144,8 @@ def ranges(record: Record) -> dict[str, Ends]:
     rows = record["comparisons"]
     if record["verb"] == "across":
         *runs, every = rows
-        could = every["k"] + sum(row["finding"] == "undecided" for row in runs)
+        # What was measured and is undecided could come out either way; a role that is not placed stays so.
+        could = every["k"] + sum(row["finding"] == "undecided" and not row["absent"] for row in runs)
         return {every["subject"]: (f"{every['k']}/{every['n']}", f"{could}/{every['n']}")}
     found = {}
     for row in rows:

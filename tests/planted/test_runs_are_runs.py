@@ -150,8 +150,10 @@ def test_the_same_claim_several_times_is_one_claim(asking):
     assert {one["id"]: one["repeats"] for one in records} == {
         "first": None, **dict.fromkeys([*SAME, "elsewhere"], "claims/a.yaml::first"),
     }  # fmt: skip
-    assert summary_line(records).startswith("6 claims evaluated, 5 of them repeat another: 6 supported")
-    assert summary_line(records[:2]).startswith("2 claims evaluated, 1 of them repeats another: 2 supported")
+    assert summary_line(records).startswith(
+        "6 claims evaluated: 6 supported, of these 1 recorded, not predicted, 5 of them repeat another"
+    )
+    assert summary_line(records[:2]).startswith("2 claims evaluated: 2 supported, 1 of them repeats another")
     assert "**supported** (repeats claims/a.yaml::first)" in markdown(records)
 
 
