@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.errors import HarnessError
-from harness.cli.options import FAILED, OK, common_options, method_option, ref_of, write_or_print
+from harness.cli.options import FAILED, OK, code_option, common_options, method_option, ref_of, write_or_print
 
 
 def add_claim_commands(commands: Any) -> None:
@@ -64,7 +64,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def add_role_commands(commands: Any) -> None:
-    """Add ``locate``, ``diff`` and ``findings``, the commands about several training runs."""
+    """Add ``locate``, ``diff``, ``findings`` and ``xfail``, the commands about training runs and reports."""
     command = commands.add_parser("locate", help="find which nodes have which role; writes the fixture's roles.yaml")
     command.add_argument("fixture", metavar="NAME")
     command.add_argument("--n", type=int, default=100, help="pairs of questions to search with (default: 100)")
@@ -88,6 +88,18 @@ def add_role_commands(commands: Any) -> None:
     command.add_argument("--command", default="make findings", help="what the document says that it is written by")
     command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
     command.set_defaults(run=_findings)
+
+    command = commands.add_parser(
+        "xfail", help="write what a report saw into the xfails of specs that name no ranges",
+        description="Write the verdict, and the range of each value that is not as claimed, into each `xfail` of "
+        "the claims of a report that names no ranges. From then on such a claim fails if it moves.",
+    )  # fmt: skip
+    command.add_argument("report", type=Path, metavar="REPORT.json")
+    command.add_argument("specs", type=Path, nargs="*", metavar="SPEC", help="files or directories (default: all)")
+    command.add_argument("--dry-run", action="store_true", help="only say which claims would be filled")
+    command.add_argument("--fixtures", type=Path, default=Path("fixtures"), metavar="DIR")
+    code_option(command)
+    command.set_defaults(run=_xfail)
 
 
 def _locate(options: argparse.Namespace) -> int:
@@ -135,4 +147,22 @@ def _findings(options: argparse.Namespace) -> int:
 
     text = findings(list(read_report(options.report).values()), options.fixtures, options.command)
     write_or_print(text, options.out)
+    return OK
+
+
+def _xfail(options: argparse.Namespace) -> int:
+    from harness.base.files import write_atomically
+    from harness.reporting.diff import read_report
+    from harness.reporting.xfail_ranges import fill_specs
+
+    found = fill_specs(read_report(options.report), options.specs, options.fixtures)
+    for one in found:
+        if one.keys and not options.dry_run:
+            write_atomically(one.path, one.text.encode())
+    done = "would be filled" if options.dry_run else "filled"
+    for one in found:
+        for key in one.keys:
+            print(f"{done}: {key}")
+        for key, why in one.left.items():
+            print(f"left: {key}: {why}")
     return OK

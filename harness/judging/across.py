@@ -12,11 +12,10 @@ from typing import Any
 from harness.base.intervals import exact_interval
 from harness.judging.records import record_of
 from harness.judging.verdict import Comparison, Controls, ControlsShown, Finding, Result, Verdict
-from harness.specs.claim import AcrossRuns
+from harness.specs.claim import RUNS, AcrossRuns
 from harness.specs.methods import METHODS
 from harness.specs.siblings import write_nodes
 
-RUNS = "training runs"
 # Maps the verdict on one run to the finding of that run's row.
 VERDICT_SHOWS: dict[Verdict, Finding] = {
     "supported": "holds", "refuted": "contradicted", "inconclusive": "undecided", "by construction": "by construction",

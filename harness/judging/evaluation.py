@@ -44,8 +44,9 @@ def judge(claim: Claim, bench: Workbench | None = None, *, controls: bool = Fals
         return _judge_runs(across, bench or Workbench(), controls, credit)
     bench = bench or _shared_bench(claim.fixtures.resolve(), tuple(_stamp(ref.directory) for ref in claim.refs))
     fixtures = [bench.fixture(ref) for ref in claim.refs]
-    found = experiment(claim, bench)
     weights = {fixture.name: fixture.weights_sha256 for fixture in fixtures}
+    _refuse_copies(claim, weights)
+    found = experiment(claim, bench)
     code = {path: sha256 for fixture in fixtures for path, sha256 in fixture.code.items()}
     shown = measure_controls(found.claim, bench) if controls else None
     credited: tuple[str, ...] | None = () if credit else None
@@ -156,7 +157,7 @@ def _judge_runs(claim: AcrossRuns, bench: Workbench, controls: bool, credit: boo
 
 def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: Sequence[Setting]) -> Result:
     """Return the result of a claim about several fixtures, made from the results for each fixture."""
-    _refuse_copies(claim, settings)
+    _refuse_copies(claim, {setting.fixture: setting.weights_sha256 for setting in settings})
     claim = replace(claim, members=tuple(result.hypothesis for result in results.values()))  # as they were asked
     verdicts = {name: result.verdict for name, result in results.items()}
     share = share_of(claim, verdicts)
@@ -171,16 +172,16 @@ def judge_from_runs(claim: AcrossRuns, results: Mapping[str, Result], settings: 
     )  # fmt: skip
 
 
-def _refuse_copies(claim: AcrossRuns, settings: Sequence[Setting]) -> None:
+def _refuse_copies(claim: Claim, weights: Mapping[str, str]) -> None:
     """Refuse a group in which the same weights stand under two names, for it is one training run.
 
     Raises:
         MeasurementError: two fixtures have the same weights.
     """
     seen: dict[str, str] = {}
-    for setting in settings:
-        if (other := seen.setdefault(setting.weights_sha256, setting.fixture)) != setting.fixture:
-            found = f"the weights of {other} again, as those of {setting.fixture}"
+    for name, sha256 in weights.items():
+        if (other := seen.setdefault(sha256, name)) != name:
+            found = f"the weights of {other} again, as those of {name}"
             raise MeasurementError(
                 Problem("each training run once", found, "leave one of them out", claim.path, claim.line, 1)
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.base.intervals import n_to_settle
-from harness.specs.claim import Claim
+from harness.specs.claim import Claim, Move
 from harness.tasks.questions import PairsError
 
 if TYPE_CHECKING:
@@ -250,13 +250,25 @@ class Result:
 
     @property
     def status(self) -> Status:
-        """The test status: passed if supported, or by construction as the spec says; `xfail`: xfailed/xpassed."""
+        """The test status: passed if supported, or by construction as the spec says; `xfail`: xfailed/xpassed.
+
+        A claim with `xfail` that shows something else than that expects has failed.
+        """
         h = self.hypothesis
         if self.verdict == "by construction":
             return "passed" if h.by_construction and h.xfail is None else "failed"
         if h.xfail is not None:
-            return "xpassed" if self.verdict == "supported" else "xfailed"
+            return "xpassed" if self.verdict == "supported" else "failed" if self.moves else "xfailed"
         return "passed" if self.verdict == "supported" else "failed"
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """What is not as `xfail` expects: another verdict, or a value outside of its range; empty without `xfail`."""
+        known = self.hypothesis.xfail
+        if known is None or self.verdict == "supported":
+            return ()
+        measured = (row for row in self.comparisons if not row.absent and row.n != 0)
+        return known.moves(self.verdict, {f"{row.fixture} {row.subject}".strip(): row.value for row in measured})
 
     def to_frame(self) -> DataFrame:
         """Return one row per comparison, its fields as columns."""

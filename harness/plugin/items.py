@@ -108,7 +108,7 @@ class ClaimItem(pytest.Item):
         assert self.result is not None
         status, h = self.result.status, self.hypothesis
         if status == "xfailed":
-            pytest.xfail(f"{self.result.verdict}: {h.xfail}")
+            pytest.xfail(f"{self.result.verdict}: {h.xfail.reason if h.xfail else ''}")
         if status != "passed":
             raise ClaimFailed
 

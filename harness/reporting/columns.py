@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from harness.judging.records import Record
-from harness.reporting.summary import shown_verdict, tokens_seen
+from harness.reporting.summary import remarks, shown_verdict, tokens_seen, verdict_and_remarks
 from harness.reporting.words import nouns_of
 
 
@@ -41,7 +41,13 @@ def headings(columns: Sequence[Column], records: Sequence[Record]) -> list[str]:
 
 
 COLUMNS: dict[str, Column] = {
-    "verdict": Column("verdict", shown_verdict, None, lambda r, _: f"**{shown_verdict(r)}**", "c-verdict"),
+    "verdict": Column(
+        "verdict",
+        verdict_and_remarks,
+        40,
+        lambda r, _: " ".join([f"**{shown_verdict(r)}**", *map("({})".format, remarks(r))]),
+        "c-verdict",
+    ),
     "claim": Column(
         "claim", lambda r: str(r["id"]), 34, lambda r, specs: f"{linked(r['id'], r, specs)}: {r['claim']}", "c-claim"
     ),

@@ -16,7 +16,7 @@ from harness.base.text import percent
 from harness.base.validation import newer
 from harness.judging.records import Record, judged
 from harness.reporting.report import VERSION
-from harness.reporting.words import expected, observed, subject
+from harness.reporting.words import expected, move_line, observed, subject
 
 _KEYS = frozenset({"key", "id", "verdict", "verb", "target", "fixture", "named", "path"})  # read of every claim
 
@@ -91,6 +91,9 @@ def compare_reports(old: dict[str, Record], new: dict[str, Record]) -> Differenc
             (lost if before["verdict"] == "supported" else verdicts).append(line)
         elif changes:
             moved.append(f"{after['id']}: {'; '.join(changes)}")
+        if after.get("xfail_moves") and not before.get("xfail_moves"):
+            seen = "; ".join(move_line(move) for move in after["xfail_moves"])
+            others.append(f"{after['id']}: not as its xfail expects any more ({seen})")
         nodes += [f"{after['id']}: {line}" for line in _other_nodes(before, after)]
     others += [
         f"{record['id']}: {record['verdict']}, not asked before ({key})"

@@ -9,12 +9,13 @@ from tabulate import tabulate
 
 from harness.base.text import percent
 from harness.judging.records import Record
-from harness.reporting.summary import near_ties, near_ties_line
+from harness.reporting.summary import near_ties, near_ties_line, remarks
 from harness.reporting.words import (
     COUNTS_FAILURES,
     example_line,
     expected,
     is_count,
+    move_line,
     nouns_of,
     observed,
     over_draws,
@@ -38,6 +39,10 @@ def failure_text(record: Record) -> str:
     head = f"{record['verdict'].upper()}: {record['claim']}"
     if record["status"] == "xpassed":
         head += f"\nThe spec says xfail ({record['xfail']}): remove that, the claim holds now."
+    if moves := record.get("xfail_moves"):
+        head += f"\nThe spec says xfail ({record['xfail']}), but it does not fail in the way that is expected there:"
+        head += "".join(f"\n  {move_line(move)}" for move in moves)
+        head += "\nFind out why it moved. If that is right, write into `xfail` what is seen now."
     if record["verdict"] == "by construction" and record["status"] == "failed":
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     nouns = nouns_of(record)
@@ -55,7 +60,7 @@ def failure_text(record: Record) -> str:
         rows = [(*row, run_controls(record, row[0])) for row in rows]
         heads += ["controls"]
     table = tabulate(rows, heads, disable_numparse=True)
-    parts = [head, about_line(record), "", table]
+    parts = [head, about_line(record), *remarks(record), "", table]
     if any(row["depends"] for row in record["comparisons"]):
         parts += ["", f"It depends on which {nouns.prompts} the reference holds. {DEPENDS_FIX}"]
     elif record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":

@@ -27,16 +27,26 @@ from harness.reporting.examples import ExampleQuestion, broken_patterns, broken_
 from harness.reporting.failure import about_line, controls_line, interval_text, run_controls
 from harness.reporting.map_drawing import draw_map
 from harness.reporting.report import more_lines
-from harness.reporting.summary import counts, hashes_of, shown_verdict, skipped_lines, summary_line, tokens_seen
+from harness.reporting.summary import (
+    counts,
+    hashes_of,
+    remarks,
+    shown_verdict,
+    skipped_lines,
+    summary_line,
+    tokens_seen,
+)
 from harness.reporting.words import (
     COUNTS_FAILURES,
     comparisons_in_short,
     expected,
     is_count,
+    move_line,
     nouns_of,
     observed,
     subject,
     untested,
+    xfail_text,
 )
 
 if TYPE_CHECKING:
@@ -148,9 +158,10 @@ def _environment() -> Environment:
         licences=(DATA / "LICENSES.txt").read_text("utf-8"), marks=MARKS, worst_first=WORST_FIRST, ticks=TICKS,
         steps=STEPS, ablating=COUNTS_FAILURES, draw=draw, along=along, about_line=about_line,
         controls_line=controls_line, interval_text=interval_text, tokens_seen=tokens_seen,
-        shown_verdict=shown_verdict, run_controls=run_controls,
+        shown_verdict=shown_verdict, remarks=remarks, run_controls=run_controls,
         columns=[COLUMNS[name] for name in PAGE], expected=expected, observed=observed, subject=subject,
-        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of, untested=untested,
+        comparisons_in_short=comparisons_in_short, nouns_of=nouns_of, untested=untested, xfail_text=xfail_text,
+        move_line=move_line,
     )  # fmt: skip
     env.filters["percent"] = percent
     env.tests["count"] = is_count

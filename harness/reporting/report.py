@@ -21,7 +21,14 @@ from harness.reporting.summary import (
     skipped_lines,
     summary_line,
 )
-from harness.reporting.words import comparisons_in_short, nouns_of, spare_nodes, variables_apart, with_words
+from harness.reporting.words import (
+    comparisons_in_short,
+    nouns_of,
+    spare_nodes,
+    variables_apart,
+    with_words,
+    xfail_text,
+)
 from harness.specs.methods import METHODS
 
 if TYPE_CHECKING:
@@ -122,7 +129,7 @@ def markdown(
             parts += [f"### {record['id']}", ""]
             parts += [linked(f"{record['path']}:{record['line']}", record, specs), ""]
             if record["xfail"]:
-                parts += [f"Known: {record['xfail']}.", ""]
+                parts += [f"Known: {xfail_text(record)}.", ""]
             text = "\n".join(record["problems"]) if record["verdict"] == "error" else failure_text(record)
             parts += ["```text", text, "```", ""]
     parts += _controls(records)

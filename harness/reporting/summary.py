@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.base.intervals import DRAWS, ERROR
 from harness.base.text import percent
 from harness.judging.records import NOT_JUDGED, Record, judged, runs_of
-from harness.reporting.words import observed_in_short
+from harness.reporting.words import FIXTURES_SHOWN, observed_in_short
 
 ACCURATE = 0.99  # clean accuracy from which nothing is said of it beside the verdict
 _ORDER = ("error", "skipped", "refuted", "inconclusive", "vacuous", "supported", "by construction")
@@ -28,6 +28,8 @@ def summary_line(records: Sequence[Record]) -> str:
         line += ": " + ", ".join(f"{n} {verdict}" for verdict, n in counts(evaluated).items())
     if recorded := sum(map(is_recorded, evaluated)):
         line += f", of these {recorded} recorded, not predicted"
+    if repeats := sum(bool(record.get("repeats")) for record in evaluated):
+        line += f", {repeats} of them repeat{'s' if repeats == 1 else ''} another"
     if any(record.get("controls") for record in evaluated):
         line += f", {sum(map(not_specific, evaluated))} of the supported not specific"
     if known := sum(record["status"] == "xfailed" for record in records):
@@ -72,6 +74,8 @@ def shown_verdict(record: Record) -> str:
         suffix = f", not specific{suffix}"
     if record["verdict"] == "by construction" and record["status"] == "failed":
         suffix = " (undeclared)"
+    elif record.get("xfail_moves"):
+        suffix += " (not as its xfail expects)"
     if is_recorded(record):
         suffix += " (recorded)"
     if reseeds := record.get("reseeds"):
@@ -81,6 +85,30 @@ def shown_verdict(record: Record) -> str:
     if ties := near_ties_line(near_ties(record)):
         suffix += f" ({ties})"
     return f"{record['verdict']}{suffix}"
+
+
+def remarks(record: Record) -> list[str]:
+    """Return what stands beside a verdict: runs left out, roles without evidence, the claim that this one repeats."""
+    found = []
+    if left_out := record.get("left_out"):
+        found.append(f"left out: {_first(left_out)}")
+    for role, names in record.get("without_evidence", {}).items():
+        where = "" if names == record["fixtures"] else f" in {_first(names)}"
+        found.append(f"role {role} without evidence{where}")
+    if record.get("repeats"):
+        found.append(f"repeats {record['repeats']}")
+    return found
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    rest = len(names) - FIXTURES_SHOWN
+    return ", ".join([*names[:FIXTURES_SHOWN], *([f"{rest} more"] if rest > 0 else [])])
+
+
+def verdict_and_remarks(record: Record) -> str:
+    """Return a claim's verdict as it is shown, and the remarks beside it."""
+    return " ".join([shown_verdict(record), *(f"({remark})" for remark in remarks(record))])
 
 
 def least_accuracy(record: Record) -> float:

@@ -195,6 +195,31 @@ def _depends(row: Record) -> str:
     return f"; {over_draws(row)}" if row.get("depends") else ""
 
 
+def xfail_text(record: Record) -> str:
+    """Return what is known of a claim, and what is expected of it: ``it is so; expected: A5 5% to 12%``."""
+    due = record.get("xfail_expects") or {"verdict": None, "observed": {}}
+    ranges = [f"{name} {_range_text(name, low, high)}" for name, (low, high) in due["observed"].items()]
+    expects = ", ".join(filter(None, [due["verdict"], *ranges]))
+    return f"{record['xfail']}; expected: {expects}" if expects else str(record["xfail"])
+
+
+def move_line(move: Record) -> str:
+    """Return what an `xfail` expected and what was observed: ``A5: expected 5% to 12%, observed 14.2%``."""
+    name, observed_value = move["subject"], move["observed"]
+    if not name:
+        return f"verdict: expected {move['expected']}, observed {observed_value}"
+    seen = "nothing" if observed_value is None else _amount(name, observed_value)
+    return f"{name}: expected {_range_text(name, *move['expected'])}, observed {seen}"
+
+
+def _range_text(name: str, low: float, high: float) -> str:
+    return _amount(name, low) if low == high else f"{_amount(name, low)} to {_amount(name, high)}"
+
+
+def _amount(name: str, value: float) -> str:
+    return f"{value:.4g}" if name.endswith("loss") else f"{100 * value:.4g}%"
+
+
 def example_line(example: Record) -> str:
     """Return an example in one line: ``prompt=answer yNy case by S8L0H1``, or a pair with what was expected."""
     if example["source"]:

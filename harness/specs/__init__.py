@@ -17,5 +17,6 @@ __all__ = [
     "schema",
     "siblings",
     "spec_files",
+    "templates",
     "verbs",
 ]

@@ -18,12 +18,12 @@ from harness.base.errors import HarnessError, Problem
 from harness.base.intervals import ERROR
 from harness.base.validation import validate
 from harness.base.yamlfile import Document, Loc
-from harness.specs.claim import Absent, AcrossRuns, Claim
+from harness.specs.claim import Absent, AcrossRuns, Claim, Xfail
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.keys import RunsModel
-from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes
+from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes, roles_in
 from harness.specs.parsing import ClaimParser, as_text
-from harness.specs.roles import shape_of
+from harness.specs.roles import shape_of, without_evidence
 from harness.specs.verbs.registry import parser_of, verb_of
 
 
@@ -50,7 +50,18 @@ class ClaimReader:
         if isinstance(expect := getattr(model, "expect", None), RunsModel) and expect.at_least is not None:
             at = (*self.loc, "expect", "at_least")
             self.document.report(at, "`fixtures` that at_least is a share of", "none", "name them, or drop at_least")
-        return self._parser(raw, self.document, self.fixture, self.shape).read(model)
+        parser = self._parser(raw, self.document, self.fixture, self.shape)
+        claim = parser.read(model)
+        parser.check_xfail(claim)
+        return self._with_evidence(claim, raw)
+
+    def _with_evidence(self, claim: Claim, raw: Any) -> Claim:
+        """Return a claim about one fixture, which knows the roles in `raw` that no evidence stands behind."""
+        texts = [text for text in _texts(raw[claim.verb]) if "[" in text]
+        if not texts or not parser_of(claim.verb).names_nodes:
+            return claim
+        roles = (role for text in texts for role in roles_in(text, claim.shape))
+        return replace(claim, unproven=without_evidence(claim.ref, roles))
 
     def _parser(self, raw: Any, document: Document, fixture: str, shape: Shape, error: float = ERROR) -> ClaimParser:
         where = (document, self.loc, fixture, shape, self.fixtures, self.line, self.index, error)
@@ -73,12 +84,14 @@ class ClaimReader:
             return None
         expect = getattr(model, "expect")  # noqa: B009 - every such claim has one
         share = Fraction(expect.at_least or 1)
-        return AcrossRuns(
+        claim = AcrossRuns(
             **parser.common(model), questions=members[0].questions if members else None, gate=0.0,
             by_construction=bool(getattr(model, "by_construction", False)), members=tuple(members),
             absent=tuple(absent), group=group, group_text=as_text(model.fixtures), about=parser.about(model),
             at_least=share,
         )  # fmt: skip
+        parser.check_xfail(claim)
+        return claim
 
     def _members(self, raw: dict[str, Any], group: tuple[str, ...]) -> tuple[list[Claim], list[Absent]]:
         members: list[Claim] = []
@@ -104,7 +117,10 @@ class ClaimReader:
             scratch = replace(self.document, problems=[])
             model = validate(parser_of(verb_of(raw)).model, scratch, raw, self.loc, shape)
             if model is not None:
-                members.append(self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model))
+                member = self._parser(raw, scratch, name, shape, ERROR / len(group)).read(model)
+                # What `xfail` expects is said of all runs together.
+                member = replace(member, xfail=Xfail(member.xfail.reason) if member.xfail else None)
+                members.append(self._with_evidence(member, raw))
             if scratch.problems:
                 self.document.problems += [_of_fixture(problem, name) for problem in scratch.problems]
                 return members, absent

@@ -4,19 +4,63 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.base.intervals import ERROR, shared_confidence
-from harness.specs.fixture_files import FixtureRef
+from harness.base.ranges import Range
+from harness.specs.fixture_files import FixtureRef, runs_like
 from harness.specs.nodes import Shape, reach
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import Pairs, Questions, Source
 
 # An ablation method; "itself" replaces each node's value with the same value, which changes nothing.
 How = str
+RUNS = "training runs"  # the subject of the comparison of all runs of a claim about several
+
+
+@dataclass(frozen=True)
+class Move:
+    """Something that an `xfail` does not expect: another verdict, or a value outside of its range."""
+
+    subject: str  # empty: the verdict
+    expected: str | tuple[float, float]
+    observed: str | float | None  # None: the subject has no value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"subject": self.subject, "expected": self.expected, "observed": self.observed}
+
+
+@dataclass(frozen=True)
+class Xfail:
+    """What is known of a claim that does not hold, and what is seen instead.
+
+    A verdict alone stays what it is while the numbers behind it move: what failed on 3% of the prompts may fail on 40%
+    some day, and the claim is refuted as before. So the range of each value may be said, too.
+    """
+
+    reason: str
+    verdict: str | None = None  # None: any but supported
+    observed: tuple[Range, ...] = ()
+
+    def moves(self, verdict: str, values: Mapping[str, float]) -> tuple[Move, ...]:
+        """Return what is not as expected, given the verdict and the observed value of each subject."""
+        found = []
+        if self.verdict not in (None, verdict):
+            found.append(Move("", str(self.verdict), verdict))
+        for due in self.observed:
+            value = values.get(due.subject)
+            if value is None or value not in due:
+                found.append(Move(due.subject, (due.low, due.high), value))
+        return tuple(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is expected as JSON values."""
+        return {"verdict": self.verdict, "observed": {due.subject: [due.low, due.high] for due in self.observed}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +74,7 @@ class Claim(ABC):
     fixture: str  # whose shape the claim is checked against
     questions: Questions | Pairs | None  # None: the claim asks no questions
     gate: float
-    xfail: str | None
+    xfail: Xfail | None
     tags: tuple[str, ...]
     shape: Shape
     fixtures: Path
@@ -41,6 +85,7 @@ class Claim(ABC):
     by_construction: bool = False
     recorded: bool = False  # the expectation was observed first, not predicted
     survivors: tuple[tuple[str, str], ...] = ()  # (mutant, reason): mutants that are supported too
+    unproven: tuple[str, ...] = ()  # roles that it names, for which the fixture's roles file gives no evidence
     error: float = ERROR  # chance that any of the claim's intervals fails
 
     @property
@@ -82,6 +127,11 @@ class Claim(ABC):
         """What is expected, in short."""
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The subjects of its comparisons whose values can vary, as `xfail` names them."""
+        return ()
+
+    @property
     def ref(self) -> FixtureRef:
         """The fixture of whose shape it speaks."""
         return FixtureRef(self.fixture, self.fixtures)
@@ -120,6 +170,22 @@ class Claim(ABC):
     def models(self) -> tuple[str, ...]:
         """The fixtures that the claim is tested on."""
         return (self.fixture,)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The groups of fixtures that it is asked of, or that it compares; empty for a claim about one fixture."""
+        return ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The fixtures that differ from those of its groups in the seed of training alone, and that it leaves out."""
+        groups = (runs_like(group, self.fixtures) for group in self.groups if len(group) > 1)
+        return tuple(dict.fromkeys(name for group in groups for name in group if name not in self.models))
+
+    @property
+    def without_evidence(self) -> dict[str, tuple[str, ...]]:
+        """The roles that it names without evidence: role → the fixtures whose roles file gives none."""
+        return dict.fromkeys(self.unproven, (self.fixture,))
 
     @property
     def named(self) -> Nodes:
@@ -174,6 +240,11 @@ class AcrossRuns(Claim):
         return 1
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """All runs together, in what share of them it holds; and each run, 1 or 0."""
+        return (RUNS, *self.group)
+
+    @property
     def true_by_construction(self) -> bool:
         """Whether the model's shape alone settles the claim for every run."""
         return not self.absent and all(member.true_by_construction for member in self.members)
@@ -182,6 +253,17 @@ class AcrossRuns(Claim):
     def models(self) -> tuple[str, ...]:
         """The fixtures that the claim is tested on."""
         return self.group
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """All its fixtures, one group."""
+        return (self.group,)
+
+    @property
+    def without_evidence(self) -> dict[str, tuple[str, ...]]:
+        """The roles that it names without evidence in some run: role → these runs."""
+        roles = dict.fromkeys(role for member in self.members for role in member.unproven)
+        return {role: tuple(one.fixture for one in self.members if role in one.unproven) for role in roles}
 
     @property
     def target(self) -> str:

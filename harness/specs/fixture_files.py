@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import FixtureError, HarnessError, Problem, SpecError
-from harness.base.files import is_directory, once_per_version
+from harness.base.files import is_directory, once_per_version, version_of
 from harness.base.text import did_you_mean, in_ascii, shorten
 from harness.specs.recipe import OwnModel, Recipe, load_recipe
 
@@ -105,6 +108,33 @@ def fixtures_of_same_shape(ref: FixtureRef) -> list[str]:
     # Filter by task first: the shape of a user-defined task would run user code.
     others = [other for other in others if recipe_of(other).task_name == recipe.task_name]
     return [other.name for other in others if recipe_of(other).shape == recipe.shape]
+
+
+def runs_like(names: Iterable[str], root: Path) -> list[str]:
+    """Return the fixtures, those named and others, that are training runs of the same recipes but for the seed.
+
+    Only those with pinned weights count, and only recipes that name no code: code of one name may differ.
+    """
+    recipes = [root / name / RECIPE for name in list_fixtures(root)]
+    kinds = _kinds(root, tuple((path.parent.name, version_of(path)) for path in recipes))
+    same = {id(kinds[name]) for name in names if name in kinds}
+    return [name for name, kind in kinds.items() if id(kind) in same and (root / name / PIN).exists()]
+
+
+@lru_cache(maxsize=8)
+def _kinds(root: Path, versions: tuple[tuple[str, object], ...]) -> dict[str, Recipe]:
+    """Return the recipe of each fixture that is trained here, without its seed; equal ones are the same object."""
+    found: dict[str, Recipe] = {}
+    for name, _ in versions:
+        try:
+            recipe = recipe_of(FixtureRef(name, root))
+        except HarnessError:  # whoever uses it says what is wrong
+            continue
+        if recipe.training is not None and not recipe.references:
+            run = recipe.training.model_copy(update={"seed": 0})
+            kind = replace(recipe, training=run, hub=None, said={})
+            found[name] = next((other for other in found.values() if other == kind), kind)
+    return found
 
 
 def recipe_of(ref: FixtureRef) -> Recipe:

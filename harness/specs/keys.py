@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, 
 from pydantic_core import PydanticCustomError
 
 from harness.base.errors import HarnessError
+from harness.base.ranges import ObservedRange
 from harness.base.text import is_plain, shorten
 from harness.base.validation import ByContext, Spelled, Strict, checked, expecting, one_or_many
 from harness.specs.methods import Method
@@ -222,9 +223,15 @@ class RunsModel(Strict):
 
 
 class XfailModel(Strict):
-    """A claim known to be refuted or inconclusive. Strict: if it comes out supported, that is a failure."""
+    """A claim known to be refuted or inconclusive. Strict: if it is supported, or moves out of a range, it fails."""
 
     reason: Text = Field(description="why it is known")
+    verdict: Literal["refuted", "inconclusive", "vacuous"] | None = Field(
+        None, description="the verdict that is expected; another one fails"
+    )
+    observed: dict[Text, ObservedRange] = Field(
+        {}, description="by subject (A5, jointly, loss, training runs, …) the range of what is seen: [5%, 12%]"
+    )
 
 
 class ClaimModel(Strict):

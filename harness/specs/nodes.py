@@ -205,6 +205,16 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
     return there
 
 
+def roles_in(text: str, shape: Shape) -> tuple[str, ...]:
+    """Return the roles that valid nodes name: of ``S12L0[mover]`` each ``mover.…`` that has nodes there."""
+    match = _ROLE.fullmatch(text)
+    if match is None:
+        return ()
+    there = set(_read_role(text, match, shape))
+    named = (role for role in shape.roles if match[4] in (role, role.partition(".")[0]))
+    return tuple(role for role in named if there & set(shape.roles[role]))
+
+
 def all_nodes(shape: Shape) -> Iterator[Node]:
     """Yield every node of a model: each head, the MLP and the residual stream, at each layer and step.
 

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Protocol
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import ERROR, error_at, least_n, least_n_of_betting
+from harness.base.ranges import beyond, limits_of, ranges_of
 from harness.base.text import did_you_mean, shorten
 from harness.base.yamlfile import Document, Loc
-from harness.specs.claim import Claim
+from harness.specs.claim import Claim, Xfail
 from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
-from harness.specs.keys import REFERENCE_N, REFERENCE_SEED, ClaimModel, SampleModel
+from harness.specs.keys import REFERENCE_N, REFERENCE_SEED, ClaimModel, SampleModel, XfailModel
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import (
@@ -117,11 +118,23 @@ class ClaimParser:
         """Return the fields that every claim has, as keyword arguments."""
         return {
             "id": model.id, "claim": model.claim, "source": model.source or "", "fixture": self.fixture,
-            "xfail": model.xfail.reason if model.xfail else None, "tags": tuple(dict.fromkeys(model.tags)),
+            "xfail": _xfail(model.xfail), "tags": tuple(dict.fromkeys(model.tags)),
             "shape": self.shape, "fixtures": self.fixtures, "path": self.document.path, "line": self.line,
             "index": self.index, "key": f"{self.document.path}::{model.id}",
             "survivors": tuple(model.survivors.items()), "error": self.error, "recorded": model.recorded,
         }  # fmt: skip
+
+    def check_xfail(self, claim: Claim) -> None:
+        """Refuse a range, in `xfail`, of what the claim never compares, or of values that cannot come out."""
+        for due in claim.xfail.observed if claim.xfail else ():
+            at, limits = ("xfail", "observed", due.subject), limits_of(due.subject)
+            if due.subject not in claim.observable:
+                known = shorten(", ".join(claim.observable) or "nothing", 100)
+                expected, fix = f"what the claim compares ({known})", "name one of those, or drop it"
+                self.document.report((*self.loc, *at), expected, shorten(due.subject), fix, at_key=True)
+            elif limits is not None and beyond(due, limits):
+                found = f"{due.low:g} to {due.high:g}"
+                self._report(at, f"values from {limits[0]:g} to {limits[1]:g}", found, "write percentages with %")
 
     def _report(self, key: str | tuple[str | int, ...], expected: str, found: str, fix: str) -> None:
         self.document.report((*self.loc, *((key,) if isinstance(key, str) else key)), expected, found, fix)
@@ -211,6 +224,10 @@ class ClaimParser:
                     self._report(place, f"fixtures for {self.shape.task.kind}", f"{other}, of {task.kind}", "drop it")
             found += matching
         return tuple(dict.fromkeys(found))
+
+
+def _xfail(model: XfailModel | None) -> Xfail | None:
+    return None if model is None else Xfail(model.reason, model.verdict, ranges_of(model.observed))
 
 
 def as_tuple(names: str | list[str]) -> tuple[str, ...]:

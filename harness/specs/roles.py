@@ -15,6 +15,7 @@ Head numbers differ between training runs, but the function that a claim is abou
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -103,6 +104,17 @@ def _load(path: Path, shape: Shape) -> RolesFile:
     document.raise_problems()
     assert found is not None  # no problem was reported, so the file is valid
     return found
+
+
+def without_evidence(ref: FixtureRef, roles: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the `roles` of a fixture for which its roles file gives no evidence.
+
+    Raises:
+        HarnessError: there is no such fixture.
+        FixtureError: the recipe or the roles file is wrong.
+    """
+    found = read_roles(ref)
+    return tuple(role for role in dict.fromkeys(roles) if found is None or role not in found.evidence)
 
 
 def shape_of(ref: FixtureRef) -> Shape:

@@ -75,12 +75,17 @@ def _names_in(value: Any) -> set[str]:
     if isinstance(value, str):
         return set(_PLACEHOLDER.findall(value))
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    if isinstance(value, dict) and isinstance(told := value.get("observed"), dict) and len(told) == 1:
+        parts = [*parts, *told]
     return set[str]().union(*(_names_in(part) for part in parts))
 
 
 def _fill(value: Any, row: dict[str, Any]) -> Any:
-    if isinstance(value, dict):  # keys are not filled in: two keys could become the same
-        return {key: _fill(part, row) for key, part in value.items()}
+    if isinstance(value, dict):  # keys are not filled in, as two could become the same; but for those of one subject
+        filled = {key: _fill(part, row) for key, part in value.items()}
+        if isinstance(told := value.get("observed"), dict) and len(told) == 1:
+            filled["observed"] = {str(_fill(key, row)): _fill(part, row) for key, part in told.items()}
+        return filled
     if isinstance(value, list):
         return [_fill(part, row) for part in value]
     if not isinstance(value, str):

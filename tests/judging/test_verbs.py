@@ -12,7 +12,7 @@ import pytest
 import torch
 from asking import answers
 from paths import FIXTURES
-from tiny import make_recipe, random_weights, read_claim, write_tiny
+from tiny import make_recipe, pin_bytes, random_weights, read_claim, write_tiny
 
 from harness.base.errors import FixtureError, MeasurementError, SpecError
 from harness.base.intervals import exact_interval, mean_interval_within
@@ -26,7 +26,7 @@ from harness.judging.verbs.learn import learned_at
 from harness.models.fixtures import fixture_of, load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import tokens_seen
-from harness.specs.fixture_files import CURVES
+from harness.specs.fixture_files import CURVES, WEIGHTS
 from harness.specs.nodes import all_nodes, reach, read_nodes
 from harness.tasks.addition.task import Addition
 from harness.tasks.questions import Sample
@@ -353,7 +353,7 @@ def runs(path, orders):
     layout = Addition(2)
     names = layout.curve_columns
     for i, (first, second) in enumerate(orders):
-        write_tiny(path, f"run{i}", steps=STEPS)
+        write_tiny(path, f"run{i}", steps=STEPS, weights=random_weights(make_recipe(steps=STEPS), seed=i))
         values = torch.zeros(STEPS, len(names), dtype=torch.float64)
         for name, step in (("A0", first), ("A2", second)):
             values[:step, names.index(name)] = 1
@@ -399,6 +399,14 @@ def test_a_run_under_two_names_is_an_error(tmp_path):
     with pytest.raises(
         MeasurementError, match=r"each training run once, found the curves of run2 again, as those of run6"
     ):
+        judge(read(tmp_path, text, tmp_path, "run0"), Workbench("cpu"))
+
+
+def test_the_same_weights_with_other_curves_are_one_run_too(tmp_path):
+    runs(tmp_path, [(50, 100)] * 8)
+    pin_bytes(tmp_path / "run6", (tmp_path / "run2" / WEIGHTS).read_bytes())
+    text = "learn: {first: [A0], before: [A2], below: 0.1}\nfixtures: run*"
+    with pytest.raises(MeasurementError, match=r"found the weights of run2 again, as those of run6"):
         judge(read(tmp_path, text, tmp_path, "run0"), Workbench("cpu"))
 
 

@@ -146,6 +146,42 @@ def test_xfail_is_strict_and_only_satisfied_by_a_verdict(project):
     empty.assert_outcomes(errors=1)
 
 
+def test_an_xfail_that_says_what_is_seen_fails_when_that_moves(project):
+    write(project, text=spec(KNOWN.replace("{reason", "{verdict: refuted, observed: {A3: 0/17}, reason")))
+    result = run(project)
+    assert result.ret == 0
+    result.assert_outcomes(xfailed=1)
+    assert report(project)["claims"][0]["xfail_expects"] == {"verdict": "refuted", "observed": {"A3": [0, 0]}}
+
+    write(project, text=spec(KNOWN.replace("{reason", "{observed: {A3: [5%, 12%]}, reason")))
+    result = run(project)
+    assert result.ret == 1
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "REFUTED: S12 makes A3.",
+        "The spec says xfail (it makes A4), but it does not fail in the way that is expected there:",
+        "  A3: expected 5% to 12%, observed 0%",
+        "Find out why it moved. If that is right, write into `xfail` what is seen now.",
+        "*1 refuted; 1 not as their specs say",
+    ])  # fmt: skip
+    assert run(project, "--runxfail").ret == 1
+
+
+def test_a_claim_said_twice_is_told_in_the_summary(project):
+    write(project, text=spec(SUPPORTED))
+    write(project, "b.yaml", spec(SUPPORTED.replace("S12 makes A4.", "The step after the equals sign makes it.")))
+    result = run(project, "-n2")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "supported (repeats *",
+            "claims/a.yaml::s12-breaks-a4)*",
+            "2 claims evaluated: 2 supported, 1 of them repeats another",
+        ]
+    )
+    assert [one["repeats"] for one in report(project)["claims"]] == [None, "claims/a.yaml::s12-breaks-a4"]
+
+
 def test_what_is_by_construction_must_say_so_and_never_counts_as_supported(project):
     write(project, text=spec(SHAPE_SAYS))
     result = run(project)

@@ -349,7 +349,7 @@ def test_workers_that_want_the_same_weights_train_them_once(project):
     assert runs_seen(err.read_text("utf-8")) == 1
     lines = out.read_text("utf-8").splitlines()
     assert f"1 claim skipped: {TO_IMPORT}" in lines
-    assert "4 claims evaluated: 4 supported; 1 skipped, their weights are not here" in lines
+    assert "4 claims evaluated: 4 supported, 3 of them repeat another; 1 skipped, their weights are not here" in lines
     assert report(project)["summary"] == {"skipped": 1, "supported": 4}
 
 

@@ -221,6 +221,7 @@ READING = (
     "base/yamlfile", "base/validation", "specs/templates", "specs/keys", "specs/schema", "specs/spec_files",
     "specs/parsing", "specs/verbs/ablate", "specs/verbs/keep", "specs/verbs/patch", "specs/verbs/answer",
     "specs/verbs/attend", "specs/verbs/learn", "specs/across", "specs/nodes", "specs/recipe", "specs/pins", "specs/roles",
+    "base/ranges",
     "tasks/questions", "tasks/addition/strata", "tasks/addition/variables", "tasks/addition/layout",
     "tasks/addition/question_sets",
 )  # fmt: skip

@@ -145,6 +145,12 @@ class Hypothesis(Claim):
         return own + (len(self.siblings) * len(self.telling) if self.expect.only_here else 0)
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The answer tokens that the nodes reach, the loss, and the siblings that it is compared with."""
+        beside = self.siblings if self.expect.only_here else ()
+        return (*sorted(self.reach), *["loss"][: self.expect.says_loss], *beside)
+
+    @property
     def true_by_construction(self) -> bool:
         """Whether the model's shape alone settles the claim."""
         return self.comparisons == 0

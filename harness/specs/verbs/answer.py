@@ -100,6 +100,20 @@ class Answer(Claim):
         return (counted + self.says_loss) * (1 if self.than else len(self.group))
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """What is counted, the loss or the gain; of several fixtures, each with whose: ``quick_d5_l2_s0 whole``."""
+        if self.than:
+            return ("gain",)
+        counted = self.subjects if self.at_least is not None or self.at_most is not None else ()
+        found = (*counted, *(("loss",) if self.says_loss else ()))
+        return tuple(f"{name} {one}" for name in self.group for one in found) if len(self.group) > 1 else found
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Both groups."""
+        return (self.group, self.than)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The fixtures of both groups."""
         return tuple(dict.fromkeys((*self.group, *self.than)))

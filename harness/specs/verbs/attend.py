@@ -70,6 +70,11 @@ class Attend(Claim):
         return 1
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The share of attention."""
+        return ("mass",)
+
+    @property
     def named(self) -> tuple[Node, ...]:
         """The heads."""
         return self.nodes

@@ -60,6 +60,16 @@ class Learn(Claim):
         return 1
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The share of runs in which the losses fall in order."""
+        return ("runs",)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The group."""
+        return (self.group,)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The fixtures whose training runs are tested."""
         return self.group

@@ -119,6 +119,13 @@ class Patch(Claim):
         return own + (len(self.siblings) if self.only_here else 0)
 
     @property
+    def observable(self) -> tuple[str, ...]:
+        """The answer tokens that the nodes reach, those that follow jointly, agreeing pairs, and the siblings."""
+        tokens = tuple(token for token in self.shape.task.answer_tokens if token in self.reach)
+        jointly = ("jointly",) if len(self.tokens) > 1 else ()
+        return (*tokens, *jointly, "agreeing", *(self.siblings if self.only_here else ()))
+
+    @property
     def named(self) -> Nodes:
         """The nodes that carry the variable."""
         return self.nodes
