@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.judging.verdict import Result
     from harness.models.fixtures import Fixture, load_fixture
     from harness.specs.spec_files import load_hypotheses
-    from harness.specs.verbs.ablate import Hypothesis
+    from harness.specs.verbs.ablating import Hypothesis
     from harness.tasks.user_task import Task
 
 __version__ = "0.1.0"

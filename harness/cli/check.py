@@ -16,8 +16,8 @@ from harness.specs.fixture_files import FixtureRef
 if TYPE_CHECKING:
     from harness.cli.cluster import Do
     from harness.judging.bench import Workbench
-    from harness.judging.coverage import NodeMap
     from harness.judging.records import Record
+    from harness.judging.worth.coverage import NodeMap
     from harness.reporting.output import Run
     from harness.specs.claim import Claim
 

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
+from harness.engines.cuts import decides
 from harness.engines.interventions import Intervention
 from harness.models.fixtures import Fixture
-from harness.specs.cuts import decides
 from harness.specs.nodes import Node, Shape
 from harness.tasks.batch import Batch
 

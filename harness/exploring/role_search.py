@@ -29,9 +29,10 @@ from harness.base.intervals import ERROR, exact_interval
 from harness.base.seeds import seed_for
 from harness.base.text import markdown_table, percent
 from harness.judging.bench import Workbench
-from harness.judging.coverage import map_nodes
-from harness.judging.verbs.patch import counted, interchange_of
+from harness.judging.verbs.pair_counts import counted
+from harness.judging.verbs.patch import interchange_of
 from harness.judging.verdict import placed_at
+from harness.judging.worth.coverage import map_nodes
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, reach
 from harness.specs.parsing import FOLLOW_RATE, INTACT_RATE

@@ -4,14 +4,13 @@
 __all__ = [
     "answers",
     "bench",
-    "coverage",
     "evaluation",
     "jobs",
     "measurement",
     "methods",
-    "mutation_score",
     "records",
     "requests",
     "verbs",
     "verdict",
+    "worth",
 ]

@@ -13,28 +13,27 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.base.seeds import seed_for
-from harness.engines import interventions
 from harness.engines.engine import Engine, engine_for, free_running
 from harness.engines.groups import decided_answers, fixed_steps, reaches_an_answer, shared_steps
 from harness.engines.interventions import CLEAN, Intervention
 from harness.engines.predictions import Outcome
 from harness.judging.answers import Ablated, Answered, Attended, Interchanged
+from harness.judging.interchange import run_interchange
 from harness.judging.measurement import Tally
 from harness.judging.methods import replacement
-from harness.judging.movement import NATURAL, moved, spreads
+from harness.judging.movement import NATURAL
 from harness.judging.requests import Ablation, AttentionOf, CleanAnswers, Interchange, Request
 from harness.models.fixtures import Fixture, load_fixture
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node, reach
-from harness.specs.verbs.ablate import Hypothesis
+from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.batch import Batch
 from harness.tasks.donors import draw_donors
-from harness.tasks.pairs import Drawn, draw_pairs
 from harness.tasks.questions import Counterparts, Donors, Part, Questions, Source
 
 VALUES_KEPT = 8  # question sets whose captured values are in memory
@@ -110,12 +109,14 @@ class Workbench:
         """Return what a report calls that engine."""
         return engine_for(self.fixture(ref), self.choice)[1]
 
-    def run(self, ref: FixtureRef, prompts: Batch, changes: Sequence[Intervention]) -> list[Outcome]:
-        """Return what the fixture answers to the prompts under each intervention.
+    def capture(
+        self, ref: FixtureRef, prompts: Batch, nodes: Iterable[Node]
+    ) -> tuple[Outcome, dict[Node, Float[Tensor, "prompt d"]]]:
+        """Return the clean outcome on these prompts, and the clean values of nodes, at least of those that are read."""
+        return self.engine(ref).capture(self.fixture(ref), prompts, nodes, self.chunk)
 
-        Raises:
-            MeasurementError: no prompts, or a hook that did not fire.
-        """
+    def run(self, ref: FixtureRef, prompts: Batch, changes: Sequence[Intervention]) -> list[Outcome]:
+        """Return what the fixture answers to the prompts under each intervention; raises what the engine does."""
         return self.engine(ref).run(self.fixture(ref), prompts, changes, self.chunk)
 
     def values(self, ref: FixtureRef, source: Source, nodes: Iterable[Node]) -> dict[Node, Tensor]:
@@ -132,7 +133,7 @@ class Workbench:
         if where not in self._values or not self._values[where][0].issuperset(nodes):
             prompts = self.prompts(ref, source)
             together = _in_all(prompts, wanted) | set(nodes)
-            _, found = self.engine(ref).capture(self.fixture(ref), prompts, together, self.chunk)
+            _, found = self.capture(ref, prompts, together)
             self._values[where] = frozenset(together), found
             while len(self._values) > VALUES_KEPT:
                 del self._values[next(iter(self._values))]
@@ -157,10 +158,9 @@ class Workbench:
 
     def take_alike(self, ref: FixtureRef, questions: Questions, draw: int) -> list[tuple[Hypothesis, bool]]:
         """Return, once, the remembered claims on these prompts, for their draws from number `draw` on."""
-        if (ref, questions, draw) in self._taken:
-            return []
+        first = (ref, questions, draw) not in self._taken
         self._taken.add((ref, questions, draw))
-        return self._alike.get((ref, questions), [])
+        return self._alike.get((ref, questions), []) if first else []
 
     def answer(self, requests: Sequence[Request]) -> list[Any]:
         """Return the answer to each request.
@@ -193,7 +193,7 @@ class Workbench:
             case CleanAnswers():
                 return self._answers(request)
             case Interchange():
-                return self._interchange(request)
+                return run_interchange(request, self)
 
     def _answers(self, request: CleanAnswers) -> Answered:
         ref, questions = request.model, request.questions
@@ -211,31 +211,6 @@ class Workbench:
             self._attended[where] = self.engine(request.model).attention(fixture, prompts, together, self.chunk)
         clean, patterns = self._attended[where]
         return Attended(fixture, prompts, clean.check(fixture.name), {node: patterns[node] for node in request.nodes})
-
-    def _interchange(self, request: Interchange) -> Interchanged:
-        ref, fixture, engine = request.model, self.fixture(request.model), self.engine(request.model)
-        drawn = draw_pairs(request.questions, request.variable, request.tokens, fixture.task)
-        every = {node for nodes in request.sets for node in nodes}
-        source, values = engine.capture(fixture, drawn.sources, every, self.chunk)
-
-        def carry(nodes: Iterable[Node], donors: Int[Tensor, " pair"]) -> Intervention:
-            # A base without a source of this kind gets any, and is not counted.
-            return interventions.resample({node: values[node] for node in nodes if node in values}, donors.clamp(min=0))
-
-        changes = [carry(request.sets[0], drawn.agreeing), *(carry(nodes, drawn.differing) for nodes in request.sets)]
-        base, agreeing, *differing = (
-            outcome.check(fixture.name) for outcome in self.run(ref, drawn.bases, [CLEAN, *changes])
-        )
-        moves = self._moved(ref, drawn, carry(request.sets[0], drawn.differing))
-        decided = decided_answers(request.sets[:1], fixture, drawn.bases, self.fixed_steps(ref))
-        return Interchanged(fixture, drawn, source.check(fixture.name), base, agreeing, differing, moves, decided)
-
-    def _moved(self, ref: FixtureRef, drawn: Drawn, carried: Intervention) -> dict[Node, float]:
-        """Return how far an interchange moves each node in some of the bases that have a source, in spreads."""
-        paired = (drawn.differing >= 0).nonzero().squeeze(1)
-        rows = paired[Part.rows(len(paired))]
-        _, before = self.engine(ref).capture(self.fixture(ref), drawn.bases[rows], carried.nodes, self.chunk)
-        return moved(carried, rows, before, spreads(ref, carried.nodes, self))
 
     def measure(self, ablation: Ablation) -> Ablated:
         """Return what was counted when the nodes of `ablation` were cut, all at once or one at a time.

@@ -18,16 +18,16 @@ from harness.base.intervals import error_at
 from harness.judging.across import Runs, compare_runs, controls_of_runs, share_of
 from harness.judging.answers import Ablated
 from harness.judging.bench import Workbench
-from harness.judging.controls import measure_controls, nodes_with_credit
 from harness.judging.redraws import confirmed_by_draws
 from harness.judging.requests import brief
 from harness.judging.untested import Untested
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Measured, Result, Verdict, placed_at, verdict_of
+from harness.judging.worth.controls import measure_controls, nodes_with_credit
 from harness.models.bridge import device_name
 from harness.specs.claim import AcrossRuns, Claim
 from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, FixtureRef
-from harness.specs.verbs.ablate import Hypothesis
+from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.questions import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 
 

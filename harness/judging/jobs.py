@@ -14,10 +14,10 @@ from pathlib import Path
 
 from harness.base.errors import HarnessError, NotImportedError
 from harness.judging.bench import Workbench
-from harness.judging.coverage import MAP_N, NodeMap, map_nodes
 from harness.judging.evaluation import Setting, gather, judge, judge_from_runs, setting_of
 from harness.judging.records import Record, error_record, record_of, skipped_record
 from harness.judging.verdict import Result
+from harness.judging.worth.coverage import MAP_N, NodeMap, map_nodes
 from harness.specs.claim import Claim
 from harness.specs.fixture_files import FixtureRef
 

@@ -8,7 +8,6 @@ to be moved by. It carries nothing, and that is a fact of the model, not of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -17,21 +16,18 @@ from torch import Tensor
 from harness.base.seeds import seed_for
 from harness.engines.groups import shared_steps
 from harness.engines.interventions import Intervention
-from harness.judging.methods import replacement
+from harness.judging.methods import Values, replacement
 from harness.judging.requests import Ablation
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.nodes import Node
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import MOST_IN_PART, Part, Sample
 
-if TYPE_CHECKING:
-    from harness.judging.bench import Workbench
-
 NATURAL = Sample(MOST_IN_PART, seed_for("spread"))  # the prompts over which a node's spread is taken
 ROUNDING = 1e-5  # of a value's size: a smaller spread is rounding
 
 
-def movement_of(ablation: Ablation, bench: Workbench) -> dict[Node, float]:
+def movement_of(ablation: Ablation, bench: Values) -> dict[Node, float]:
     """Return how far each node is moved that has a value: root mean square over the asked prompts, in spreads.
 
     Raises:
@@ -63,7 +59,7 @@ def moved(
     return found
 
 
-def spreads(ref: FixtureRef, nodes: Nodes, bench: Workbench) -> dict[Node, float]:
+def spreads(ref: FixtureRef, nodes: Nodes, bench: Values) -> dict[Node, float]:
     """Return the root mean square distance of each node's value from its mean, over random prompts of the task.
 
     A node at a step that some of these prompts lack has none.

@@ -21,7 +21,7 @@ from harness.judging.requests import brief
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, verdict_of
 from harness.specs.claim import Claim
-from harness.specs.verbs.ablate import Hypothesis
+from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.questions import Counterparts
 
 Rows = tuple[Comparison, ...]

@@ -9,7 +9,7 @@ from harness.specs.claim import How
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.methods import CORRUPT, EVERY_METHOD
 from harness.specs.siblings import Nodes
-from harness.specs.verbs.ablate import Hypothesis
+from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.contract import AnyVariable
 from harness.tasks.questions import Counterparts, Donors, Pairs, Questions, Source
 

@@ -67,9 +67,9 @@ class ClaimItem(pytest.Item):
     def setup(self) -> None:
         """Measure and judge the claim, and keep its record."""
         from harness.judging.evaluation import judge
-        from harness.judging.mutation_score import judge_mutants
         from harness.judging.records import error_record, record_of, skipped_record
-        from harness.judging.reseeding import judge_reseeded
+        from harness.judging.worth.mutation_score import judge_mutants
+        from harness.judging.worth.reseeding import judge_reseeded
         from harness.specs.fixture_files import fixtures_of_same_shape
 
         if self.config.getoption("runxfail", default=False):
@@ -153,8 +153,8 @@ def _workbench(item: ClaimItem) -> Workbench:
             before_loading=partial(_train_if_asked, config),
         )  # fmt: skip
     from harness.judging.evaluation import gather
-    from harness.judging.mutation_score import gather_mutants
-    from harness.judging.reseeding import all_reseeded
+    from harness.judging.worth.mutation_score import gather_mutants
+    from harness.judging.worth.reseeding import all_reseeded
     from harness.specs.fixture_files import fixtures_of_same_shape
 
     # A worker runs whole files, and does not know which other files it will get. So it plans one file at a time.

@@ -13,8 +13,8 @@ from harness.reporting.output import Note
 from harness.specs.fixture_files import FixtureRef
 
 if TYPE_CHECKING:
-    from harness.judging.coverage import Coverage, NodeMap
     from harness.judging.records import Record
+    from harness.judging.worth.coverage import Coverage, NodeMap
 
 
 class RunReporter:
@@ -102,8 +102,8 @@ class RunReporter:
         """Ablate each node of each model that claims look inside, for the page's maps and, if asked for, coverage."""
         from harness.base.errors import HarnessError
         from harness.judging.bench import Workbench
-        from harness.judging.coverage import COVERAGE_N, MAP_N, coverage_of, map_nodes
         from harness.judging.records import named_nodes
+        from harness.judging.worth.coverage import COVERAGE_N, MAP_N, coverage_of, map_nodes
 
         bench = Workbench(self.config.getoption("--harness-device"), self.config.getoption("--harness-engine"))
         alone = named_nodes(self.records.values(), alone=True)

@@ -18,7 +18,7 @@ from harness.specs.nodes import all_nodes
 from harness.tasks.positions import Nouns
 
 if TYPE_CHECKING:
-    from harness.judging.coverage import NodeMap
+    from harness.judging.worth.coverage import NodeMap
     from harness.specs.nodes import Node
 
 CELL, ROW, GAP, BETWEEN_LAYERS, HEADER = 40, 32, 2, 10, 34  # pixels

@@ -13,7 +13,7 @@ from harness.judging.records import Record
 from harness.reporting.report import markdown, to_json
 
 if TYPE_CHECKING:
-    from harness.judging.coverage import Coverage, NodeMap
+    from harness.judging.worth.coverage import Coverage, NodeMap
 
 REPORT = "hypotheses"  # base name of a report that is given no name
 SUMMARY_BYTES = 1 << 20  # GitHub refuses the whole summary of a step above this size

@@ -50,7 +50,7 @@ from harness.reporting.words import (
 )
 
 if TYPE_CHECKING:
-    from harness.judging.coverage import Coverage, NodeMap
+    from harness.judging.worth.coverage import Coverage, NodeMap
 
 DATA = Path(__file__).parent / "data"
 SCRIPTS = ("jquery.slim.min.js", "dataTables.min.js", "floating-ui.core.umd.min.js", "floating-ui.dom.umd.min.js",

@@ -32,7 +32,7 @@ from harness.reporting.words import (
 from harness.specs.methods import METHODS
 
 if TYPE_CHECKING:
-    from harness.judging.coverage import Coverage
+    from harness.judging.worth.coverage import Coverage
 
 VERSION = 4
 

@@ -4,7 +4,6 @@
 __all__ = [
     "across",
     "claim",
-    "cuts",
     "fixture_files",
     "key_reference",
     "keys",

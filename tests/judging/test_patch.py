@@ -12,9 +12,9 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN, resample
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
-from harness.judging.mutation_score import judge_mutants
 from harness.judging.records import record_of
 from harness.judging.untested import Untested
+from harness.judging.worth.mutation_score import judge_mutants
 from harness.models.fixtures import load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import tokens_seen

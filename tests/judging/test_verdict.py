@@ -12,12 +12,12 @@ import torch
 from harness.base.errors import MeasurementError
 from harness.base.intervals import betting_interval, exact_interval, n_to_settle
 from harness.judging.measurement import Measurement, TokenCount
-from harness.judging.mutants import mutants_of
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Controls, row_of, settling_n, straddled, verdict_of, within_bounds
+from harness.judging.worth.mutants import mutants_of
 from harness.reporting.words import expected, observed, subject
 from harness.specs.nodes import Shape, read_nodes
-from harness.specs.verbs.ablate import Expect, Hypothesis
+from harness.specs.verbs.ablating import Expect, Hypothesis
 from harness.specs.verbs.keep import Keep
 from harness.tasks.addition.task import Addition
 from harness.tasks.questions import NamedSet, Sample

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from planted import read
 
-from harness.judging.controls import measure_controls
 from harness.judging.evaluation import judge
-from harness.judging.mutation_score import judge_mutants
 from harness.judging.records import record_of
+from harness.judging.worth.controls import measure_controls
+from harness.judging.worth.mutation_score import judge_mutants
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import false_verdicts_line
 from harness.tasks.questions import AUTO_MOST

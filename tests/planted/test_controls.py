@@ -8,9 +8,9 @@ from planted import read
 from harness.base.errors import MeasurementError
 from harness.engines import cone
 from harness.judging.bench import Workbench
-from harness.judging.controls import measure_controls
 from harness.judging.evaluation import gather, judge
 from harness.judging.records import record_of
+from harness.judging.worth.controls import measure_controls
 from harness.reporting.failure import controls_line, failure_text
 from harness.reporting.summary import not_specific
 from harness.tasks.positions import Nouns

@@ -7,10 +7,10 @@ from planted import planted_weights, read
 from tiny import write_tiny
 
 from harness.judging.bench import Workbench
-from harness.judging.coverage import COVERAGE_N, coverage_of, map_nodes
 from harness.judging.evaluation import judge
-from harness.judging.mutants import mutants_of
-from harness.judging.mutation_score import gather_mutants, judge_mutants
+from harness.judging.worth.coverage import COVERAGE_N, coverage_of, map_nodes
+from harness.judging.worth.mutants import mutants_of
+from harness.judging.worth.mutation_score import gather_mutants, judge_mutants
 from harness.specs.fixture_files import FixtureRef
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,9 +14,9 @@ import pytest
 import tiny
 
 from harness.judging.bench import Workbench
-from harness.judging.coverage import map_nodes
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
+from harness.judging.worth.coverage import map_nodes
 from harness.reporting.page import render
 from harness.specs.fixture_files import FixtureRef
 from harness.specs.spec_files import load_file

@@ -11,7 +11,7 @@ import scipy.stats  # noqa: F401
 import transformer_lens.model_bridge  # noqa: F401
 from planted import RECIPE
 
-import harness.judging.coverage
+import harness.judging.worth.coverage
 import harness.reporting.page
 from harness.base.errors import HarnessError
 from harness.specs.nodes import all_nodes, reach
@@ -108,13 +108,13 @@ def test_the_map_shows_what_the_weights_do(run, pytester):
 
 @pytest.mark.slow
 def test_one_sweep_serves_the_map_and_the_coverage(run, pytester, monkeypatch):
-    asked, real = [], harness.judging.coverage.map_nodes
+    asked, real = [], harness.judging.worth.coverage.map_nodes
 
     def counting(ref, bench, n):
         asked.append((ref.name, n))
         return real(ref, bench, n)
 
-    monkeypatch.setattr(harness.judging.coverage, "map_nodes", counting)
+    monkeypatch.setattr(harness.judging.worth.coverage, "map_nodes", counting)
     run(SUPPORTED, "--harness-coverage")
     assert asked == [("planted", 1000)]
     html = page(pytester)
@@ -134,7 +134,7 @@ def test_a_map_that_cannot_be_made_is_said_to_be_missing(run, pytester, monkeypa
     def fail(*_):
         raise HarnessError.of("a model", "none", "make one")
 
-    monkeypatch.setattr(harness.judging.coverage, "map_nodes", fail)
+    monkeypatch.setattr(harness.judging.worth.coverage, "map_nodes", fail)
     result = run(SUPPORTED)
     assert result.ret == 0
     line = "no map of planted: expected a model, found none; make one"

@@ -12,10 +12,10 @@ from tiny import write_tiny
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.movement import movement_of
-from harness.judging.mutation_score import judge_mutants
 from harness.judging.records import record_of
 from harness.judging.requests import ablation_of
 from harness.judging.untested import MOVED
+from harness.judging.worth.mutation_score import judge_mutants
 from harness.reporting.failure import failure_text
 from harness.specs.nodes import read_nodes
 

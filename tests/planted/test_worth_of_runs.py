@@ -9,12 +9,12 @@ from several import ASKED, GROUP, KNOWN, read
 
 from harness.judging.across import RunsControls
 from harness.judging.bench import Workbench
-from harness.judging.controls import CONTROL_N
 from harness.judging.evaluation import gather, judge
-from harness.judging.mutants import mutants_of
-from harness.judging.mutation_score import gather_mutants, judge_mutants
 from harness.judging.records import record_of
 from harness.judging.verdict import Comparison, Controls, row_of
+from harness.judging.worth.controls import CONTROL_N
+from harness.judging.worth.mutants import mutants_of
+from harness.judging.worth.mutation_score import gather_mutants, judge_mutants
 from harness.reporting.failure import failure_text, run_controls
 from harness.reporting.page import render
 from harness.reporting.report import markdown

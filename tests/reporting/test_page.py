@@ -11,9 +11,9 @@ import pytest
 import tiny
 
 from harness.judging.bench import Workbench
-from harness.judging.coverage import MAP_N, MAP_SEED, map_nodes
 from harness.judging.measurement import Example
 from harness.judging.verdict import Comparison, row_of
+from harness.judging.worth.coverage import MAP_N, MAP_SEED, map_nodes
 from harness.reporting.drawing import TICKS, along, bounds, colour_class, draw
 from harness.reporting.examples import broken_patterns, broken_questions, unbroken_questions
 from harness.reporting.map_drawing import draw_map

@@ -27,9 +27,10 @@ from harness.engines.interventions import CLEAN
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import gather, judge
 from harness.judging.measurement import Tally
-from harness.judging.mutants import mutants_of
 from harness.judging.records import record_of
-from harness.judging.verbs.patch import came_out_as_expected, interchange_of
+from harness.judging.verbs.pair_counts import came_out_as_expected
+from harness.judging.verbs.patch import interchange_of
+from harness.judging.worth.mutants import mutants_of
 from harness.models.fixtures import load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.report import markdown

@@ -1,7 +1,8 @@
 """The verbs of claims, one file each: how each verb is measured and compared with its expectation.
 
-``variables.py`` is a part of ``patch``: which other variables would explain the outcome as well?
+``ablating.py`` is what ``ablate`` and ``keep`` share. Parts of ``patch`` are ``pair_counts.py``, and ``variables.py``:
+which other variables would explain the outcome as well?
 """
 
 # The modules that other rooms may import.
-__all__ = ["patch"]
+__all__ = ["pair_counts", "patch"]

@@ -13,11 +13,11 @@ from torch import Tensor
 from harness.base.errors import MeasurementError, Problem
 from harness.base.intervals import mean_interval_within
 from harness.judging.answers import Attended
-from harness.judging.mutants import moves
 from harness.judging.requests import AttentionOf, Request
 from harness.judging.untested import Untested
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, require_accuracy, straddled, within_bounds
+from harness.judging.worth.mutants import moves
 from harness.specs.nodes import Node, reach
 from harness.specs.siblings import write_nodes
 from harness.specs.verbs.attend import Attend

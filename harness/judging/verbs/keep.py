@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from harness.judging.mutants import moves, without_each
 from harness.judging.verb import Mutant
-from harness.judging.verbs.ablate import AblatingVerb
+from harness.judging.verbs.ablating import AblatingVerb
+from harness.judging.worth.mutants import moves, without_each
 from harness.specs.nodes import all_nodes
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.keep import Keep

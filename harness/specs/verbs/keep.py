@@ -22,7 +22,7 @@ from harness.specs.parsing import (
     as_tuple,
 )
 from harness.specs.siblings import Nodes
-from harness.specs.verbs.ablate import AblatingModel, AblatingParser, Expect, Hypothesis
+from harness.specs.verbs.ablating import AblatingModel, AblatingParser, Expect, Hypothesis
 
 
 class KeepModel(Strict):

@@ -16,7 +16,7 @@ from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.specs.claim import AcrossRuns, Claim
 from harness.specs.methods import EVERY_METHOD
-from harness.specs.verbs.ablate import Hypothesis
+from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.questions import PairSample, Sample
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from harness.base.errors import HarnessError
 from harness.judging.across import runs_row, share_of
 from harness.judging.bench import Workbench
-from harness.judging.controls import not_tried
 from harness.judging.evaluation import experiment, gather
-from harness.judging.mutants import Mutation, Survivor, mutants_of
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, Verdict
+from harness.judging.worth.controls import not_tried
+from harness.judging.worth.mutants import Mutation, Survivor, mutants_of
 from harness.specs.claim import AcrossRuns, Claim
 from harness.tasks.questions import PairSample, Sample
 
