@@ -2,5 +2,6 @@
 
 # The modules that other rooms may import.
 __all__ = [
-    "errors", "files", "intervals", "own_code", "ranges", "seeds", "text", "validation", "yaml_insert", "yaml_text", "yamlfile",
+    "errors", "files", "intervals", "own_code", "ranges", "seeds", "text", "validation", "yaml_insert", "yaml_text",
+    "yamlfile",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ __all__ = [
     "answers",
     "batch",
     "contract",
+    "donors",
     "family",
     "pairs",
     "positions",

@@ -14,6 +14,7 @@ from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.records import record_of
 from harness.judging.untested import Untested
+from harness.judging.worth.mutants import mutants_of
 from harness.judging.worth.mutation_score import judge_mutants
 from harness.models.fixtures import load_fixture
 from harness.reporting.failure import failure_text
@@ -179,7 +180,7 @@ def test_the_whole_sum_is_told_from_its_parts(tmp_path, bench):
     """The last stream is the digit, so what comes out is what the whole sum says, wherever a part says otherwise."""
     claim = read(tmp_path, "patch: {node: S13L1R, variable: D3.T4, digits: [A3]}\npairs: {n: 800}")
     result = judge(claim, bench, controls=True)
-    assert result.verdict == "supported"
+    assert result.verdict == "vacuous"  # so it is of any model
     rows = {row.subject: row for row in result.controls.variables}
     assert set(rows) == {"D3.T3", "D3.base_add", "D3.carry_in"}
     assert all(row.k == row.n and row.rival == 0 for row in rows.values())
@@ -188,6 +189,16 @@ def test_the_whole_sum_is_told_from_its_parts(tmp_path, bench):
     assert f"told apart from: D3.base_add ({rows['D3.base_add'].n} of {rows['D3.base_add'].n} against 0)" in line
     found = judge_mutants(claim, bench, [])
     assert {"variable D3.base_add", "variable D3.carry_in"} <= set(found.killed)
+
+
+def test_a_variable_that_is_the_same_for_the_claimed_digits_is_no_mutant(tmp_path):
+    """Of a column's sum only the tri-case matters higher up, and of that the carry alone does not say all."""
+    kinds = [m.kind for m in mutants_of(read(
+        tmp_path, "patch: {node: S11L1R, variable: D2.tricase, digits: [A5]}\npairs: {n: 800}"
+    ))]  # fmt: skip
+    assert [kind for kind in kinds if kind.startswith("variable")] == [
+        f"variable {name}" for name in ("D3.tricase", "D1.tricase", "D2.carry", "D2.sum9", "D2.carry_in")
+    ]
 
 
 def test_another_variable_that_the_outcome_follows_is_named(tmp_path, bench):

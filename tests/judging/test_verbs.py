@@ -312,10 +312,11 @@ def test_attention_to_some_steps_is_the_sum_of_theirs(tmp_path, fixtures):
     (node,) = read_nodes("S5L0H1", fixture.shape)
     prompts = fixture.task.batch_for(Sample(600, 0))
     mass = float(hooked.attention(fixture, prompts, [node])[1][node][:, 0, [0, 1, 4]].sum(1).double().mean())
-    assert 0.35 < mass < 0.65  # a random head looks at three of six steps about half of the time, like one that
-    for bound, verdict in (  # looks everywhere alike: what that one meets too is vacuous
+    assert mass + 0.15 < 0.5  # a head that looks everywhere alike looks at three of six steps half of the time
+    for bound, verdict in (  # what that one meets too is vacuous
         (f"mass_at_least: {mass - 0.15:.3f}", "vacuous"), (f"mass_at_least: {mass + 0.15:.3f}", "refuted"),
-        (f"mass_at_most: {mass + 0.15:.3f}", "vacuous"), (f"mass_at_most: {mass:.3f}", "inconclusive"),
+        (f"mass_at_most: {mass + 0.15:.3f}", "supported"), (f"mass_at_most: {mass:.3f}", "inconclusive"),
+        ("mass_at_most: 0.6", "vacuous"),
     ):  # fmt: skip
         result = judge(read(tmp_path, text.format(bound=bound), fixtures), Workbench("cpu"))
         assert result.verdict == verdict

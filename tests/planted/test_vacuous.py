@@ -17,6 +17,7 @@ from harness.judging.requests import ablation_of
 from harness.judging.untested import MOVED
 from harness.judging.worth.mutation_score import judge_mutants
 from harness.reporting.failure import failure_text
+from harness.specs.claim import Xfail
 from harness.specs.nodes import read_nodes
 
 SAME = "questions: [3+4, 3+4]\nreference: [3+4]"
@@ -70,7 +71,7 @@ def test_what_was_not_tested_is_vacuous(fixtures, tmp_path, bench, text, why):
     assert why in {reason.why for reason in result.untested} <= {why, "constant"}
     assert result.status == "failed"
     assert "\nNothing was tested: " in failure_text(record_of(result))
-    assert judge(replace(claim, xfail="nothing is tested"), bench).status == "xfailed"
+    assert judge(replace(claim, xfail=Xfail("nothing is tested", "vacuous")), bench).status == "xfailed"
 
 
 @pytest.mark.parametrize("text", TESTED.values(), ids=TESTED)

@@ -22,7 +22,7 @@ from harness.judging.requests import Ablation, Interchange, Request
 from harness.judging.untested import Untested, unmoved
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verbs.pair_counts import Patched, counted
-from harness.judging.verbs.variables import compare_variables, variables_near
+from harness.judging.verbs.variables import compare_variables, mutant_variables
 from harness.judging.verdict import (
     Comparison,
     Controls,
@@ -111,7 +111,7 @@ class PatchVerb(Verb[Patch]):
             if possible(there):
                 yield Mutant(kind, there)
         yield Mutant("no-op", replace(claim, nodes=(), node_text="nothing"))
-        for variable in variables_near(claim):
+        for variable in mutant_variables(claim):
             if possible(renamed := replace(claim, variable=variable)):
                 yield Mutant(f"variable {variable}", renamed)
         for kind, named in other_tokens(claim.tokens, claim.shape.task):

@@ -9,6 +9,7 @@ Pairs in which the claim's variable agrees count too: there it predicts no chang
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.specs.verbs.patch import Patch
     from harness.tasks.batch import Batch
 
+TRIED, SEED = 20_000, 9009  # pairs of prompts on which two variables are the same if they never differ, and their seed
 MOST = 0.5  # told apart if the outcome follows the claim's variable on more of the pairs where the two differ
 
 
@@ -35,6 +37,23 @@ def variables_near(claim: Patch) -> tuple[AnyVariable, ...]:
     task = claim.shape.task
     return tuple(other for other in task.variables_near(claim.variable)
                  if set(claim.tokens) <= set(other.answer_tokens(task)))  # fmt: skip
+
+
+def mutant_variables(claim: Patch) -> Iterator[AnyVariable]:
+    """Yield those of them that are another claim: of some prompts the causal model says other tokens with them.
+
+    The others would survive as mutants by definition, as the sum of a column does where only its carry is claimed.
+    """
+    task, generator = claim.shape.task, torch.Generator().manual_seed(SEED)
+    if not (near := variables_near(claim)):
+        return
+    sources, bases = (task.varied(TRIED, generator) for _ in range(2))
+    own = Claimed(claim.variable, claim.tokens, task)
+    mine = own.overwritten(sources, bases)
+    for other in near:
+        theirs = Claimed(other, claim.tokens, task).overwritten(sources, bases)
+        if bool((mine != theirs)[:, own.places].any()):
+            yield other
 
 
 def compare_variables(claim: Patch, found: Interchanged) -> tuple[Comparison, ...]:
