@@ -95,8 +95,8 @@ def test_a_model_that_is_mostly_wrong_cannot_show_that_nothing_is_lost(tmp_path)
 
 
 def test_two_untrained_groups_have_nothing_to_lose(tmp_path):
-    for name in ("planted", "other"):
-        write_tiny(tmp_path, name, weights=None, **SIZES)
+    weights = write_tiny(tmp_path, "planted", **SIZES)
+    write_tiny(tmp_path, "other", weights={name: -value for name, value in weights.items()}, **SIZES)
     text = "answer: whole\nfixtures: [planted]\nthan: [other]\nquestions: {{n: 8000}}\nexpect: {{gain_at_most: 0.05}}"
     result = judge(read(tmp_path, tmp_path, text)[0], Workbench("cpu"))
     assert (result.verdict, [reason.why for reason in result.untested]) == ("vacuous", ["nothing to lose"])

@@ -34,7 +34,9 @@ class AblatingModel(ClaimModel):
     """What claims share whose nodes are ablated."""
 
     method: MethodKey = Field("mean", description="what replaces a node's value; {corrupt: NAME}: its counterpart's")
-    reference: QuestionsModel | None = Field(None, description="whose activations replace the nodes' own")
+    reference: QuestionsModel | None = Field(
+        None, description="whose activations replace the nodes' own; draws of a sample must agree"
+    )
     seed: Seed | None = Field(None, description="of the donors, for `resample`")
     questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
     gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
