@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 CONFIDENCE = 0.99
 ERROR = 0.01  # 1 - CONFIDENCE: the chance that one of a claim's intervals fails
 MOST_N = 10_000_000  # the search for an n that settles a claim stops here
-DRAWS = 7  # independent draws of a sampled reference that must agree; see :func:`draws_for`
+DRAW_ERROR = 0.04  # chance that a further draw of a reference is taken to agree where it does not
 # The bets of `betting_interval`: one with half the weight for values without spread, the others for more and more.
 BETS = (0.99, *(0.5**power for power in range(1, 15)))
 _LOG_WEIGHTS = (math.log(0.5), *([math.log(0.5 / 14)] * 14))
@@ -24,14 +24,15 @@ def shared_confidence(comparisons: int, error: float = ERROR) -> float:
     return 1 - error / max(comparisons, 1)
 
 
-def draws_for(alternatives: float) -> int:
-    """Return how many independent draws of a reference must all say the same.
+def draws_for(error: float = ERROR, alternatives: int = 1) -> int:
+    """Return how many draws of a reference must all say the same, its own among them, for this chance of `error`.
 
-    A claim that is false of the median draw is false of each draw with a chance of at least a half, so that all draws
-    support it with a chance of at most ``2**-draws``. If one of several `alternatives` suffices (comparisons that could
-    refute a claim, or runs that could support it falsely), that many times the chance; so there are more draws.
+    A claim that is false of the median draw is false of any draw with a chance of at least a half. Where it is false,
+    the claim's own draw errs with a chance of at most :data:`ERROR`, each other one with :data:`DRAW_ERROR`. If one of
+    several `alternatives` suffices for a false verdict, as any comparison may refute a claim, there are more draws.
     """
-    return DRAWS + math.ceil(math.log2(max(1.0, alternatives)))
+    own, other = (1 + ERROR) / 2, (1 + DRAW_ERROR) / 2
+    return 1 + max(0, math.ceil(math.log(own * alternatives / error) / -math.log(other)))
 
 
 def error_at(look: int, error: float = ERROR) -> float:

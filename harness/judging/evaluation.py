@@ -91,7 +91,8 @@ def experiment(claim: Claim, bench: Workbench, *, mutant: bool = False) -> Exper
         measured, rows = verb.compare(look, answers)
         rows = confirmed_by_draws(look, rows, bench, refuting=not mutant)
         verdict = verdict_of(look, rows)
-        if verdict != "inconclusive" or any(row.depends for row in rows):  # more prompts do not make draws agree
+        # Draws are asked once: by further looks they could err again and again.
+        if verdict != "inconclusive" or any(row.draws > 1 for row in rows):
             break
     untested = () if mutant or verdict == "by construction" else tuple(verb.untested(look, answers, bench))
     verdict = verdict_of(look, rows, untested)

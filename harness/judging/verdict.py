@@ -59,7 +59,7 @@ class Comparison:
     draws: int = 1  # of a reference that is drawn: how many draws were asked; the other fields are of the first
     drawn_low: float | None = None  # the least and the largest `value` over several draws
     drawn_high: float | None = None
-    depends: bool = False  # the draws differ in their finding, so that it is undecided
+    depends: bool = False  # it holds of one draw and is contradicted by another, so that it is undecided
 
     @property
     def sibling(self) -> bool:

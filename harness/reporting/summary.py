@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.base.intervals import DRAWS, ERROR
+from harness.base.intervals import ERROR
 from harness.base.text import percent
 from harness.judging.records import NOT_JUDGED, Record, judged, runs_of
 from harness.reporting.words import FIXTURES_SHOWN, observed_in_short
@@ -50,10 +50,8 @@ def false_verdicts_line(records: Sequence[Record]) -> str:
     drawn = {r["key"] for r in decided if any(row["draws"] > 1 for one, _ in runs_of(r) for row in one["comparisons"])}
     if not sampled | drawn:
         return ""
-    expected = len(sampled) * ERROR + len(drawn) * 0.5**DRAWS
-    return (
-        f"by chance, at most {expected:.2g} of the {len(sampled | drawn)} verdicts on samples are expected to be false"
-    )
+    n = len(sampled | drawn)
+    return f"by chance, at most {n * ERROR:.2g} of the {n} verdicts on samples are expected to be false"
 
 
 def is_recorded(record: Record) -> bool:

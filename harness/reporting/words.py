@@ -192,7 +192,7 @@ def _short(row: Record) -> str:
 
 
 def _depends(row: Record) -> str:
-    return f"; {over_draws(row)}" if row.get("depends") else ""
+    return f"; {over_draws(row)}" if row["finding"] == "undecided" and over_draws(row) else ""
 
 
 def xfail_text(record: Record) -> str:

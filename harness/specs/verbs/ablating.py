@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from harness.base.intervals import DRAWS, ERROR, draws_for
+from harness.base.intervals import ERROR
 from harness.base.seeds import seed_for
 from harness.specs.claim import Claim, How, loss_in_words
 from harness.specs.keys import (
@@ -78,7 +78,7 @@ class Hypothesis(Claim):
     reference: Questions
     seed: int
     expect: Expect
-    draws: int = DRAWS  # how many draws of the reference must agree, where it is drawn
+    drawing_error: float = ERROR  # chance of a false verdict by the draws of the reference, where it is drawn
 
     @property
     def is_drawn(self) -> bool:
@@ -220,7 +220,7 @@ class AblatingParser(ClaimParser):
             self._report(("reference", "n"), expected, str(reference.n), fix)
         return self.common(model) | {
             "questions": self._questions(model.questions, "questions"), "method": method, "counterpart": corrupt,
-            "reference": reference, "seed": model.seed or 0, "draws": draws_for(ERROR / self.error), "gate": model.gate,
+            "reference": reference, "seed": model.seed or 0, "drawing_error": self.error, "gate": model.gate,
             "by_construction": model.by_construction,
         }  # fmt: skip
 
