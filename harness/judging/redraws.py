@@ -56,10 +56,10 @@ def draws_needed(claim: Claim, rows: Rows, *, refuting: bool = True) -> int:
     """Return how many draws of the reference a claim needs, given the comparisons of the first."""
     if not isinstance(claim, Hypothesis) or not claim.is_drawn:
         return 1
-    verdict = verdict_of(claim, rows)
+    verdict, (to_support, to_refute) = verdict_of(claim, rows), claim.drawing_errors
     if verdict == "refuted" and refuting:
-        return draws_for(claim.drawing_error, claim.comparisons)
-    return draws_for(claim.drawing_error) if verdict == "supported" else 1
+        return draws_for(to_refute, claim.comparisons)
+    return draws_for(to_support) if verdict == "supported" else 1
 
 
 def _differ(claim: Hypothesis, bench: Workbench) -> bool:

@@ -8,6 +8,7 @@ that the recipe could give, so the share has an interval too; it is reported, bu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -24,6 +25,7 @@ from harness.specs.keys import RunsModel
 from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes, roles_in
 from harness.specs.parsing import ClaimParser, as_text
 from harness.specs.roles import shape_of, without_evidence
+from harness.specs.verbs.ablating import Hypothesis
 from harness.specs.verbs.registry import parser_of, verb_of
 
 
@@ -84,6 +86,7 @@ class ClaimReader:
             return None
         expect = getattr(model, "expect")  # noqa: B009 - every such claim has one
         share = Fraction(expect.at_least or 1)
+        members = [_with_draws(member, len(group), share) for member in members]
         claim = AcrossRuns(
             **parser.common(model), questions=members[0].questions if members else None, gate=0.0,
             by_construction=bool(getattr(model, "by_construction", False)), members=tuple(members),
@@ -127,6 +130,18 @@ class ClaimReader:
         if missing and len(missing) == len(group):  # no run has the role: most likely a typing error
             self.document.problem((*self.loc, verb_of(raw)), missing[0])
         return members, absent
+
+
+def _with_draws(member: Claim, runs: int, share: Fraction) -> Claim:
+    """Return a claim on one run with the errors that the draws of its reference may have.
+
+    The claim about all is falsely supported only if one of the runs of which it is false is, and these are more than may
+    be missing; or falsely refuted only if one of the runs of which it is true is, as many as are needed.
+    """
+    if not isinstance(member, Hypothesis):
+        return member
+    supporting, refuting = math.floor((1 - share) * runs) + 1, math.ceil(share * runs)
+    return replace(member, drawing_errors=(ERROR / supporting, ERROR / refuting))
 
 
 def _of_fixture(problem: Problem, name: str) -> Problem:

@@ -44,7 +44,7 @@ def claims_of(text, fixtures, tmp_path, seeds):
 def test_a_verdict_that_depends_on_the_draw_is_none(coins, tmp_path):
     bench = Workbench("cpu")
     found = [judge(claim, bench) for claim in claims_of(COIN, coins, tmp_path, range(20))]
-    one = [replace(claim, drawing_error=1.0) for claim in claims_of(COIN, coins, tmp_path, range(20))]
+    one = [replace(claim, drawing_errors=(1.0, 1.0)) for claim in claims_of(COIN, coins, tmp_path, range(20))]
     first = [judge(claim, bench).verdict for claim in one]
     assert 3 <= first.count("supported") <= 17  # by one draw, a coin is tossed
     assert [result.verdict for result in found].count("inconclusive") >= 18

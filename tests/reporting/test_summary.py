@@ -16,17 +16,17 @@ LOOKS = "attend: {node: S4L0H0, to: [S0]}\nquestions: {n: 600}\nexpect: {mass_at
 
 
 def test_the_clean_accuracy_stands_beside_the_verdict_where_it_is_low(tmp_path):
-    """A model with random weights answers nothing right, and looks at S0 all the same."""
+    """A model with random weights answers nothing right, and looks at S0 all the same, as one that looks anywhere."""
     write_tiny(tmp_path / "fixtures", n_digits=1, n_layers=1)
     result = judge(read_claim(tmp_path, LOOKS, tmp_path / "fixtures", "tiny"), Workbench("cpu"))
     record = record_of(result) | {"options": []}
     accuracy = record["measurement"]["clean_accuracy"]
     assert accuracy < 0.1
-    assert result.verdict == "supported"
-    assert shown_verdict(record).startswith("supported (clean ")
-    assert "| **supported (clean " in markdown([record])
+    assert result.verdict == "vacuous"
+    assert shown_verdict(record).startswith("vacuous (clean ")
+    assert "| **vacuous (clean " in markdown([record])
     exact = record | {"measurement": record["measurement"] | {"clean_accuracy": 0.99}}
-    assert shown_verdict(exact) == "supported"
+    assert shown_verdict(exact) == "vacuous"
 
 
 def test_of_several_runs_it_is_that_of_the_worst():

@@ -79,13 +79,14 @@ def test_questions_are_samples_of_cases_sets_and_texts(trained):
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
-        ("ablate: S2L0R\nquestions: {n: 200, stratify: case}\nexpect: {fails: [low]}", "supported"),
+        # The model has one layer, so that the stream after it is all that the answer depends on.
+        ("ablate: S2L0R\nquestions: {n: 200, stratify: case}\nexpect: {fails: [low]}", "vacuous"),
         ("ablate: S2L0R\nquestions: {n: 200, stratify: case}\nexpect: {fails: [high]}", None),
         ("ablate: S2L0M\nquestions: {n: 200, where: {case: up}}\nexpect: {fails: [], intact_rate: 0.9}", "supported"),
         ("keep:\n  heads: S3L0\n  digits: [high]\nquestions: twins\nby_construction: true", "by construction"),
         ("keep:\n  heads: S2L0H0\n  digits: [low]\nquestions: {n: 300}\nexpect: {intact_rate: 1.0}", "supported"),
-        ("patch: {node: S2L0R, variable: least, digits: [low]}\npairs: {n: 600}", "supported"),
-        ("patch: {node: S2L0R, variable: least, digits: [low]}\npairs: ['cd= -> ab=', 'aa= -> ab=']", "supported"),
+        ("patch: {node: S2L0R, variable: least, digits: [low]}\npairs: {n: 600}", "vacuous"),
+        ("patch: {node: S2L0R, variable: least, digits: [low]}\npairs: ['cd= -> ab=', 'aa= -> ab=']", "vacuous"),
         ("answer: whole\nquestions: {n: 600}\nexpect: {accuracy_at_least: 0.98}", "supported"),
         ("answer: [low, high]\nfree_running: true\nquestions: [ab=, dc=]\nexpect: {accuracy_at_least: 1.0}", "supported"),
         ("attend: {node: S2L0H0, to: [x, y]}\nquestions: {n: 600}\nexpect: {mass_at_most: 0.999}", None),

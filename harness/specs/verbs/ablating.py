@@ -78,7 +78,8 @@ class Hypothesis(Claim):
     reference: Questions
     seed: int
     expect: Expect
-    drawing_error: float = ERROR  # chance of a false verdict by the draws of the reference, where it is drawn
+    # Chances to be falsely supported, and refuted, by the draws of the reference, where it is drawn.
+    drawing_errors: tuple[float, float] = (ERROR, ERROR)
 
     @property
     def is_drawn(self) -> bool:
@@ -220,7 +221,7 @@ class AblatingParser(ClaimParser):
             self._report(("reference", "n"), expected, str(reference.n), fix)
         return self.common(model) | {
             "questions": self._questions(model.questions, "questions"), "method": method, "counterpart": corrupt,
-            "reference": reference, "seed": model.seed or 0, "drawing_error": self.error, "gate": model.gate,
+            "reference": reference, "seed": model.seed or 0, "gate": model.gate,
             "by_construction": model.by_construction,
         }  # fmt: skip
 
