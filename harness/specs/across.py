@@ -135,8 +135,8 @@ class ClaimReader:
 def _with_draws(member: Claim, runs: int, share: Fraction) -> Claim:
     """Return a claim on one run with the errors that the draws of its reference may have.
 
-    The claim about all is falsely supported only if one of the runs of which it is false is, and these are more than may
-    be missing; or falsely refuted only if one of the runs of which it is true is, as many as are needed.
+    The claim about all is falsely supported only if one of the runs of which it is false is, and these are more than
+    may be missing; or falsely refuted only if one of the runs of which it is true is, as many as are needed.
     """
     if not isinstance(member, Hypothesis):
         return member
