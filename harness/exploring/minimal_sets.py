@@ -2,7 +2,8 @@
 
 The search ablates nodes one after the other, in the order of their effect alone, smallest first. A node stays ablated
 if every token still stays right on all but a few questions. The search ends when a whole round ablates no further node.
-The remaining set is minimal for this search only. The questions of the search do not test it: the claim asks others.
+Each set is tried with several draws of the reference. The remaining set is minimal for this search only. The questions
+of the search do not test it: the claim asks others, with draws of its own.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.base.errors import MeasurementError, Problem
+from harness.base.seeds import seed_for
 from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
 from harness.specs.fixture_files import FixtureRef
-from harness.specs.keys import DEFAULT_GATE
+from harness.specs.keys import DEFAULT_GATE, REFERENCE_N
 from harness.specs.methods import Method
 from harness.specs.nodes import Node, all_nodes, reach
-from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.siblings import write_nodes
 from harness.tasks.questions import Sample
 
 Part = Literal["heads", "mlps"]
 KINDS = {"heads": "head", "mlps": "mlp"}
+DRAWS = 3  # of the reference: a claim must hold of several, so a node stays ablated only if it may in all of these
 MOST_WRONG = 0.004  # largest share of the questions that may fail at any token
 ASKED_N, ASKED_SEED, ASKED_RATE = 500, 31, 0.03  # of the claim; its prompts are not those of the search
 
@@ -77,16 +79,18 @@ def find_minimal(
     prompts = bench.prompts(ref, questions)
     every = [node for node in all_nodes(fixture.shape) if node.kind == KINDS[part]]
     live = [node for node in every if reach([node], fixture.shape)]
-    make = replacement(Ablation(ref, tuple(every), method, DEFAULT_REFERENCE, questions), bench, prompts)
+    drawn = [Sample(REFERENCE_N, seed_for("reference of a search", draw)) for draw in range(DRAWS)]
+    makers = [replacement(Ablation(ref, tuple(every), method, draw, questions), bench, prompts) for draw in drawn]
     right = prompts.right.contains(bench.clean(ref, questions).predicted)
 
     def worst(node_sets: Sequence[Sequence[Node]]) -> list[float]:
-        """Return for each ablated set the failure rate of the token that fails most."""
-        outcomes = bench.run(ref, prompts, [make(nodes) for nodes in node_sets])
-        return [
+        """Return for each ablated set the failure rate of the token that fails most, by the worst of the draws."""
+        outcomes = bench.run(ref, prompts, [make(nodes) for nodes in node_sets for make in makers])
+        rates = [
             float((~prompts.right.contains(found.check(ref.name).predicted) & right).double().mean(0).max())
             for found in outcomes
         ]
+        return [max(rates[i : i + DRAWS]) for i in range(0, len(rates), DRAWS)]
 
     alone = dict(zip(live, worst([[node] for node in live]), strict=True))
     cut = [node for node in every if node not in alone]
