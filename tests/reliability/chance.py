@@ -72,17 +72,19 @@ def measured(tokens, n, failures, losses=None):
 class Dice(Workbench):
     """A bench whose ablations come out by chance; all else is that of the models below it.
 
-    `chances` maps a request and a generator to the chance of each answer token to fail on a question. A request gets
-    the same answer until the dice are thrown again.
+    `chances` maps a request and a generator to the chance of each answer token to fail on a question. It is the same for
+    all prompts that are asked with one draw of a reference, and a request gets the same answer, until the dice are
+    thrown again.
     """
 
     def __init__(self, chances, seed=0):
         super().__init__("cpu")
-        self.chances, self.generator, self.thrown = chances, np.random.default_rng(seed), {}
+        self.chances, self.generator, self.thrown, self.rates = chances, np.random.default_rng(seed), {}, {}
 
     def throw(self):
         """Forget what came out."""
         self.thrown.clear()
+        self.rates.clear()
 
     def gather(self, requests):
         """Gather nothing: nothing is run."""
@@ -94,6 +96,9 @@ class Dice(Workbench):
     def _thrown(self, request):
         if request not in self.thrown:
             task, n = self.fixture(request.model).task, request.questions.n
-            failures = self.generator.binomial(n, self.chances(request, self.generator))
+            draw = (request.model, request.nodes, request.method, request.reference)
+            if draw not in self.rates:
+                self.rates[draw] = self.chances(request, self.generator)
+            failures = self.generator.binomial(n, self.rates[draw])
             self.thrown[request] = Ablated(measured(task.answer_tokens, n, failures), 0.0)
         return self.thrown[request]

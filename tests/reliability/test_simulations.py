@@ -23,7 +23,7 @@ from scipy import stats
 from several import SIZES
 from tiny import make_recipe, random_weights, read_claim, write_tiny
 
-from harness.base.intervals import DRAWS, ERROR
+from harness.base.intervals import ERROR, draws_for
 from harness.engines import interventions
 from harness.engines.interventions import CLEAN
 from harness.judging import evaluation, interchange, measurement
@@ -102,18 +102,20 @@ def coins(tokens):
 
 @pytest.mark.parametrize(
     ("tokens", "text", "false", "fewer"),
-    [(1, NONE_FAILS, "supported", 1), (1, TOP_FAILS, "supported", 1), (6, NONE_FAILS, "refuted", DRAWS - 3)],
+    [(1, NONE_FAILS, "supported", 1), (1, TOP_FAILS, "supported", 1), (6, NONE_FAILS, "refuted", 7)],
 )
 def test_references_of_dice(read, many, figure, tokens, text, false, fewer):
     """Digits that fail under half of the draws of a reference: what is said of the median draw is a coin's toss."""
-    claim, promise = read(DRAWN + text), ERROR + 2.0**-DRAWS
+    claim = read(DRAWN + text)
+    weaker = 1.0 if fewer == 1 else 6 * ERROR  # as if it had a single comparison
+    assert draws_for(weaker, 1 if fewer == 1 else 6) == fewer
     found = wrong(thrown(claim, coins(tokens), many(10_000, 600)), (false,))
-    less = wrong(thrown(replace(claim, draws=fewer), coins(tokens), 1000), (false,))
-    draws = "one draw" if fewer == 1 else f"{DRAWS} draws for any comparison"
-    note = found.note(promise, (draws, less))
+    less = wrong(thrown(replace(claim, drawing_errors=(weaker, weaker)), coins(tokens), 1000), (false,))
+    draws = "one draw" if fewer == 1 else f"{fewer} draws for any comparison"
+    note = found.note(ERROR, (draws, less))
     figure(f"references, {tokens} of 6 digits by a coin: {false}", *found.counts, note)
-    assert found.within(promise)
-    assert not less.within(promise)
+    assert found.within(ERROR)
+    assert not less.within(ERROR)
 
 
 def tossing(path):
@@ -132,17 +134,19 @@ def test_references_of_a_model(tmp_path, many, figure, fails):
     """One of `it fails` and `it does not` is false of the median draw, and the other true; both are seldom decided."""
     tossing(tmp_path)
     text = "ablate: S3L0H0\nquestions: [5+5, 6+5, 7+5]\nexpect: {fails: %s}\nreference: {n: 100, seed: %d}"
-    bench, promise, times = Workbench("cpu"), ERROR + 2.0**-DRAWS, many(1500, 60)
+    bench, times = Workbench("cpu"), many(1500, 60)
     claims = [read_claim(tmp_path, text % (fails, 0), tmp_path, "planted")]
     claims += [reseeded(claims[0], number) for number in range(1, times)]
     verdicts = [experiment(claim, bench, mutant=False).verdict for claim in claims]
-    by_one = [experiment(replace(claim, draws=1), bench, mutant=True).verdict for claim in claims[:200]]
+    by_one = [
+        experiment(replace(claim, drawing_errors=(1.0, 1.0)), bench, mutant=True).verdict for claim in claims[:200]
+    ]
     for false in DECIDED:
         found, one = wrong(verdicts, (false,)), wrong(by_one, (false,))
         what = f"references, the planted model, `fails: {fails}`: {false}"
-        figure(what, *found.counts, found.note(promise, ("one draw", one)))
-        assert found.within(promise)
-        assert not one.within(promise)
+        figure(what, *found.counts, found.note(ERROR, ("one draw", one)))
+        assert found.within(ERROR)
+        assert not one.within(ERROR)
 
 
 def test_runs(read, many, figure):
