@@ -29,7 +29,7 @@ Part = Literal["heads", "mlps"]
 KINDS = {"heads": "head", "mlps": "mlp"}
 DRAWS = 3  # of the reference: a claim must hold of several, so a node stays ablated only if it may in all of these
 MOST_WRONG = 0.004  # largest share of the questions that may fail at any token
-ASKED_N, ASKED_SEED, ASKED_RATE = 500, 31, 0.03  # of the claim; its prompts are not those of the search
+ASKED_N, ASKED_SEED, ASKED_RATE = 1_000, 31, 0.03  # of the claim; its prompts are not those of the search
 
 
 @dataclass(frozen=True)
