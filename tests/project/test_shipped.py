@@ -31,6 +31,9 @@ def bench():
 @pytest.mark.parametrize("hypothesis", OF_ONE, ids=lambda h: h.id)
 def test_an_xfail_says_what_is_measured(hypothesis, bench):
     record = record_of(judge(hypothesis, bench))
+    if hypothesis.xfail.verdict == "vacuous":  # no number says that nothing was tested
+        assert (record["verdict"], record["status"]) == ("vacuous", "xfailed")
+        return
     said = hypothesis.xfail.reason.removeprefix("measured ").partition("; by ")
     assert said[0] == tokens_seen(record)
     assert said[2] == ", ".join(record["measurement"].get("by_node", []))
@@ -53,7 +56,7 @@ def test_every_claim_has_a_source_and_every_refuted_one_a_number_or_a_finding():
     for h in ALL:
         assert h.source, h.id
     for h in KNOWN:
-        assert re.match(
+        assert h.xfail.verdict == "vacuous" or re.match(
             r"measured ([Aa]\d \d+/\d+|\d+/\d+ runs, not |whole \d+/\d+|\d+, from |gain [\d.]+%|mass [\d.]+|no digit fails)",
             h.xfail.reason,
         ), h.id
