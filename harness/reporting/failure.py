@@ -47,15 +47,16 @@ def failure_text(record: Record) -> str:
         head += "\nThe model's shape alone settles it; say `by_construction: true`, or claim what could fail."
     nouns = nouns_of(record)
     head += "".join(f"\nNothing was tested: {untested(reason, nouns)}." for reason in record["untested"])
+    draws = max((row["draws"] for row in record["comparisons"]), default=1)
     rows: list[tuple[str, ...]] = [
         (subject(row), expected(row),
          observed(row, record) + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
-         _rate(row), interval_text(row), row["finding"])
+         _rate(row), _ends(row), *([_drawn(row)] if draws > 1 else []), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
     counting = record["verb"] in COUNTS_FAILURES
     heads = [nouns.token, "expected", "wrong/asked"] if counting else ["", "expected", "observed"]
-    heads += ["rate", "interval", "finding"]
+    heads += ["rate", "interval", *([f"over {draws} draws"] if draws > 1 else []), "finding"]
     if record["verb"] == "across" and record.get("controls"):
         rows = [(*row, run_controls(record, row[0])) for row in rows]
         heads += ["controls"]
@@ -222,8 +223,14 @@ def _rate(row: Record) -> str:
 
 def interval_text(row: Record) -> str:
     """Return the ends of a comparison's interval as text, and its range over draws; empty if it has neither."""
-    if row["low"] is None:
-        return over_draws(row)
+    drawn = f"{row['draws']} draws: {_drawn(row)}" if row["draws"] > 1 else ""
+    return "; ".join(filter(None, [_ends(row), drawn]))
+
+
+def _ends(row: Record) -> str:
     form = "{:.3g}" if row["kind"] in ("loss", "mass") else "{:.2%}"
-    interval = f"{form.format(row['low'])} to {form.format(row['high'])}"
-    return "; ".join(filter(None, [interval, over_draws(row)]))
+    return "" if row["low"] is None else f"{form.format(row['low'])} to {form.format(row['high'])}"
+
+
+def _drawn(row: Record) -> str:
+    return over_draws(row).partition(" over ")[0]

@@ -30,9 +30,11 @@ hypotheses:
     questions: {n: 600, stratify: case}
     expect: {accuracy_at_least: 0.98}
   - id: low-is-at-S2
-    claim: What leaves S2 is the lower letter.
-    patch: {node: S2L0R, variable: least, digits: [low]}
-    pairs: {n: 600}
+    claim: The MLP at S2 has a part in the lower letter.
+    ablate: S2L0M
+    method: resample
+    questions: {n: 800}
+    expect: {fails: [low]}
 """
 
 
@@ -60,7 +62,7 @@ def test_his_model_is_trained_and_his_claims_are_judged(project):
     assert [claim["verdict"] for claim in body["claims"]] == ["supported", "supported"]
     assert [claim["engine"] for claim in body["claims"]] == ["cone", "cone"]
     page = (project.path / "reports" / "page.html").read_text("utf-8")
-    assert "least at S2L0R to low" in page
+    assert "S2L0M" in page
     code = {"own/letters.py": sha256((project.path / "fixtures/own/letters.py").read_bytes()).hexdigest()}
     assert [claim["code"] for claim in body["claims"]] == [code, code]
     path, digest = next(iter(code.items()))

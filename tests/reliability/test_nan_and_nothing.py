@@ -241,7 +241,9 @@ def write_curves(project, change):
         directory = project.path / "fixtures" / f"run{run_of}"
         directory.mkdir(exist_ok=True)
         if not (directory / "model.json").exists():
-            write_tiny(project.path / "fixtures", directory.name, **SMALLEST, steps=30)
+            weights = random_weights(make_recipe(**SMALLEST))
+            own = {name: (1 + 0.01 * run_of) * value for name, value in weights.items()}  # no two runs are the same
+            write_tiny(project.path / "fixtures", directory.name, weights=own, **SMALLEST, steps=30)
         rows = [["step", *names]]
         for step in range(30):
             row = {

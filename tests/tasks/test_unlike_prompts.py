@@ -387,20 +387,21 @@ def test_a_node_that_is_none_is_refused(tmp_path, text, said):
 
 CLAIMS = {
     "answers": ("answer: whole\nquestions: {n: 600, stratify: case}\nexpect: {accuracy_at_least: 0.97}", "supported"),
+    # The stream after the last layer is the only way to an answer, and at S0 a counterpart has the same value.
     "another name is said": (
         "ablate: L1R@END\nmethod: {corrupt: next}\nquestions: {n: 400}\nexpect: {fails: [said], fail_rate: 0.9}\n"
-        "gate: 0.95", "supported",
+        "gate: 0.95", "vacuous",
     ),
     "a counterpart has the same rest": (
         "ablate: S0L0H0\nmethod: {corrupt: other}\nquestions: ['aaPb>', 'abcdR>']\nexpect: {fails: []}\ngate: 0",
-        "supported",
+        "vacuous",
     ),
     "nor is a drawn one": (
-        "ablate: L1R@END\nmethod: {corrupt: other}\nseed: 5\nquestions: two\nexpect: {fails: [said]}\ngate: 0.5", "supported",
+        "ablate: L1R@END\nmethod: {corrupt: other}\nseed: 5\nquestions: two\nexpect: {fails: [said]}\ngate: 0.5", "vacuous",
     ),
-    "END is where it is said": ("ablate: L1R@END\nquestions: {n: 400}\nexpect: {fails: [said]}\ngate: 0.95", "supported"),
+    "END is where it is said": ("ablate: L1R@END\nquestions: {n: 400}\nexpect: {fails: [said]}\ngate: 0.95", "vacuous"),
     "who is carried": (
-        "patch: {node: L1R@END, variable: who, digits: [said]}\npairs: {n: 600}\ngate: 0.95", "supported",
+        "patch: {node: L1R@END, variable: who, digits: [said]}\npairs: {n: 600}\ngate: 0.95", "vacuous",
     ),
     "it looks back": (
         "attend: {node: L1H0+H1@END, to: [NAME, END]}\nquestions: {n: 600}\nexpect: {mass_at_least: 0.05}\ngate: 0.95",
