@@ -19,10 +19,10 @@ from harness.base.yaml_insert import Insertion, insert_keys
 from harness.base.yaml_text import flow
 from harness.base.yamlfile import Document, Loc, parse_yaml, read_yaml
 from harness.judging.records import Record
-from harness.reporting.words import subject
 from harness.specs.spec_files import claims_in
 from harness.specs.templates import expand
 
+LOSS_DIFFERS = 1e-4  # nats, by which engines and machines may differ at the most
 Ends = tuple[str, str]  # of a range, as text; equal: one value
 _CHANGED = "is not the claim that the report tells of; judge it anew"
 
@@ -150,7 +150,7 @@ def ranges(record: Record) -> dict[str, Ends]:
     found = {}
     for row in rows:
         if row["finding"] in ("contradicted", "undecided") and not row["absent"] and (ends := _measured(row)):
-            found[subject(row)] = ends
+            found[f"{row['fixture']} {row['subject']}".strip()] = ends
     return found
 
 
@@ -166,6 +166,8 @@ def _measured(row: Record) -> Ends | None:
     else:
         low, high = row["low"], row["high"]
     if row["kind"] == "loss":
+        if exact:  # the last digits of a loss differ between machines
+            low, high = low - max(low / 10, LOSS_DIFFERS), high + max(high / 10, LOSS_DIFFERS)
         return _outwards(max(low, 0.0), high)
     ends = _outwards(100 * max(low, -1.0), 100 * min(high, 1.0))
     return f"{ends[0]}%", f"{ends[1]}%"
