@@ -81,4 +81,6 @@ def test_it_names_every_key():
 def test_its_failure_is_the_harnesss_own_text():
     shown = block("text", "REFUTED")
     assert 'rerun: pytest "hypotheses/add_d5_l2_h3/mine.yaml::base-add-A4-at-S12"' in shown
-    assert re.search(r"A4 +fails > 50% +\d+/1000 +\d+(\.\d)?% +[\d.]+% to [\d.]+% +[\d.]+% to [\d.]+% +contradicted", shown)
+    assert re.search(
+        r"A4 +fails > 50% +\d+/1000 +\d+(\.\d)?% +[\d.]+% to [\d.]+% +[\d.]+% to [\d.]+% +contradicted", shown
+    )
