@@ -166,7 +166,7 @@ def _measured(row: Record) -> Ends | None:
     else:
         low, high = row["low"], row["high"]
     if row["kind"] == "loss":
-        if exact:  # the last digits of a loss differ between machines
+        if exact:  # the last decimals of a loss differ between machines
             low, high = low - max(low / 10, LOSS_DIFFERS), high + max(high / 10, LOSS_DIFFERS)
         return _outwards(max(low, 0.0), high)
     ends = _outwards(100 * max(low, -1.0), 100 * min(high, 1.0))
