@@ -12,13 +12,13 @@ from harness.judging.records import Record
 from harness.reporting.summary import near_ties, near_ties_line, remarks
 from harness.reporting.words import (
     COUNTS_FAILURES,
+    drawn_range,
     example_line,
     expected,
     is_count,
     move_line,
     nouns_of,
     observed,
-    over_draws,
     spare_nodes,
     subject,
     untested,
@@ -51,7 +51,7 @@ def failure_text(record: Record) -> str:
     rows: list[tuple[str, ...]] = [
         (subject(row), expected(row),
          observed(row, record) + (f" ({row['excluded']} excluded)" if row["excluded"] else ""),
-         _rate(row), _ends(row), *([_drawn(row)] if draws > 1 else []), row["finding"])
+         _rate(row), _ends(row), *([drawn_range(row)] if draws > 1 else []), row["finding"])
         for row in record["comparisons"]
     ]  # fmt: skip
     counting = record["verb"] in COUNTS_FAILURES
@@ -223,14 +223,10 @@ def _rate(row: Record) -> str:
 
 def interval_text(row: Record) -> str:
     """Return the ends of a comparison's interval as text, and its range over draws; empty if it has neither."""
-    drawn = f"{row['draws']} draws: {_drawn(row)}" if row["draws"] > 1 else ""
+    drawn = f"{row['draws']} draws: {drawn_range(row)}" if row["draws"] > 1 else ""
     return "; ".join(filter(None, [_ends(row), drawn]))
 
 
 def _ends(row: Record) -> str:
     form = "{:.3g}" if row["kind"] in ("loss", "mass") else "{:.2%}"
     return "" if row["low"] is None else f"{form.format(row['low'])} to {form.format(row['high'])}"
-
-
-def _drawn(row: Record) -> str:
-    return over_draws(row).partition(" over ")[0]

@@ -112,12 +112,17 @@ _UNTESTED = {
 
 
 def over_draws(row: Record) -> str:
+    """Return that range and the number of draws, in words; empty if there was one draw of the reference."""
+    return f"{drawn} over {row['draws']} draws of the reference" if (drawn := drawn_range(row)) else ""
+
+
+def drawn_range(row: Record) -> str:
     """Return the range of what was seen over several draws of the reference; empty if there was one."""
     if row.get("draws", 1) == 1:
         return ""
     form = percent if row["k"] is not None else "{:.3g}".format
     low, high = form(row["drawn_low"]), form(row["drawn_high"])
-    return f"{low if low == high else f'{low} to {high}'} over {row['draws']} draws of the reference"
+    return low if low == high else f"{low} to {high}"
 
 
 def _of_controls(row: Record) -> str:
