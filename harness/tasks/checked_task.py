@@ -7,7 +7,7 @@ and reads the questions that it writes. So a wrong task gives a one-line error, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EXAMPLES, SEED = 3, 13  # example questions of a case, and the seed that draws them
 SWEPT = 200  # questions of each kind that a sweep asks by default
 TRIED = 4  # questions drawn to try out a task
+REDRAWN = 64  # drawn twice, to see whether they are the same again; four may be the same by chance
 
 
 @dataclass(frozen=True)
@@ -243,24 +244,26 @@ class CheckedTask(CheckedPositions, AnyTask):
         """Check once that the task draws from its generator alone, and reads its written questions back."""
         if self._tried:
             return
-        import torch
-
         for what, draw in (("sample", self.task.sample), ("training_batch", self.task.training_batch)):
-            first, again = (
-                self._maker.batch_of(call(self.file, what, draw, TRIED, torch.Generator().manual_seed(SEED)), TRIED)
-                for _ in range(2)
-            )
-            if not torch.equal(first.tokens, again.tokens):
-                raise self.wrong(f"the same questions again from {what}, of a generator with the same seed,",
-                                  "others", "draw from the generator alone")  # fmt: skip
+            first = self._drawn_by(what, draw, TRIED)
+            once, twice = (self._drawn_by(what, draw, REDRAWN) for _ in range(2))
+            self._same_again(f"questions again from {what}", once, twice)
             for question in self.questions_in(first):
                 text = self.write_question(question)
                 if self.read_question(text) != question:
                     raise self.wrong(f"read_question to read {shorten(text)}, which write_question wrote,",
                                       "another question", "correct one of them")  # fmt: skip
         for name in self.counterparts:
-            once, twice = (self.counterparts_of(first, name, SEED) for _ in range(2))
-            if not torch.equal(once.tokens, twice.tokens):
-                raise self.wrong(f"the same counterparts {name} again, of a generator with the same seed,",
-                                  "others", "draw from the generator alone")  # fmt: skip
+            drawn = (self.counterparts_of(once, name, SEED) for _ in range(2))
+            self._same_again(f"counterparts {name} again", *drawn)
         self._tried = True
+
+    def _drawn_by(self, what: str, draw: Callable[..., Tensor], n: int) -> Batch:
+        import torch
+
+        return self._maker.batch_of(call(self.file, what, draw, n, torch.Generator().manual_seed(SEED)), n)
+
+    def _same_again(self, what: str, once: Batch, twice: Batch) -> None:
+        if not once.tokens.equal(twice.tokens):
+            raise self.wrong(f"the same {what}, of a generator with the same seed,", "others",
+                             "draw from the generator alone")  # fmt: skip
