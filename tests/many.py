@@ -6,7 +6,7 @@ import json
 
 import tiny
 
-from harness.specs.fixture_files import WEIGHTS
+from harness.specs.fixtures.files import WEIGHTS
 
 MODELS = ("s0", "s1", "s2")
 HUB = {"repo": "somebody/adds", "file": "old.pth"}

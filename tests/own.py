@@ -10,8 +10,8 @@ from paths import ROOT
 
 from harness.models.bridge import expected_tensors
 from harness.models.storage import serialise, write_fixture
-from harness.specs.pins import Pin, Provenance, recipe_hash
-from harness.specs.recipe import load_recipe
+from harness.specs.fixtures.pins import Pin, Provenance, recipe_hash
+from harness.specs.fixtures.recipe import load_recipe
 
 _PAGE = (ROOT / "docs" / "own-model.md").read_text("utf-8")
 # The page's own example, so that what it shows is what is tested.

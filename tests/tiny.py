@@ -17,9 +17,9 @@ from harness.base.yamlfile import parse_yaml
 from harness.models.bridge import expected_tensors
 from harness.models.storage import serialise, write_fixture
 from harness.specs.claim import Claim
-from harness.specs.fixture_files import PIN, WEIGHTS
-from harness.specs.pins import Pin, Provenance, recipe_hash
-from harness.specs.recipe import Recipe, recipe_in
+from harness.specs.fixtures.files import PIN, WEIGHTS
+from harness.specs.fixtures.pins import Pin, Provenance, recipe_hash
+from harness.specs.fixtures.recipe import Recipe, recipe_in
 from harness.specs.spec_files import load_file
 
 FIELDS = {

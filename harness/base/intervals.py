@@ -102,6 +102,30 @@ def _largest_mean(log_products: Callable[[float], Sequence[float]], confidence: 
     return outside
 
 
+def median_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
+    """Return the two-sided interval of the median by order statistics (Thompson 1936); it is valid for any n.
+
+    With fewer than about ``log2(2 / (1 - confidence))`` values it is the whole line.
+    """
+    from scipy.stats import binom
+
+    ordered, n, tail = sorted(values), len(values), (1 - confidence) / 2
+    below = int(binom.ppf(tail, n, 0.5))  # the largest count whose chance of fewer is at most the tail
+    while below > 0 and float(binom.cdf(below - 1, n, 0.5)) > tail:
+        below -= 1
+    if below == 0:
+        return -math.inf, math.inf
+    return ordered[below - 1], ordered[n - below]
+
+
+def normal_interval(mean: float, error: float, confidence: float) -> tuple[float, float]:
+    """Return the interval ``mean ± z · error`` of the normal distribution; it is approximate at every n."""
+    from scipy.special import ndtri
+
+    half = float(ndtri((1 + confidence) / 2)) * error
+    return mean - half, mean + half
+
+
 def mean_interval_within(values: Sequence[float], confidence: float, width: float) -> tuple[float, float]:
     """Return an interval of the mean of `values` that lie in a range of this `width`; it is valid for any n.
 

@@ -43,9 +43,9 @@ def beyond(due: Range, limits: tuple[float, float] | None) -> bool:
 
 
 def limits_of(subject: str) -> tuple[float, float] | None:
-    """Return the least and the largest value that a subject can have; None for a loss, which has no largest."""
+    """Return the least and the largest value that a subject can have; None for a loss or a mean, which have none."""
     last = subject.rpartition(" ")[2]
-    return None if last == "loss" else (-1.0, 1.0) if last == "gain" else (0.0, 1.0)
+    return None if last in ("loss", "median", "mean", "kept") else (-1.0, 1.0) if last == "gain" else (0.0, 1.0)
 
 
 def _ends(value: object) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import HarnessError
 from harness.cli.options import FAILED, OK, TROUBLE, common_options, engine_option, ray_option, refuse_without_all
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 if TYPE_CHECKING:
     from harness.cli.cluster import Do

@@ -106,7 +106,7 @@ def _locate(options: argparse.Namespace) -> int:
     for name, least in (("n", 1), ("confirm", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise HarnessError.of(f"--{name} of at least {least}", str(getattr(options, name)), "choose another")
-    from harness.specs.fixture_files import ROLES, fixture_directory
+    from harness.specs.fixtures.files import ROLES, fixture_directory
 
     there = fixture_directory(ref_of(options)) / ROLES
     if os.path.lexists(there) and not options.force and not options.dry_run:  # refuse before the search
@@ -114,7 +114,7 @@ def _locate(options: argparse.Namespace) -> int:
     from harness.exploring.role_search import locate, roles_file, to_markdown
     from harness.judging.bench import Workbench
     from harness.models.storage import replace_roles
-    from harness.specs.roles import write_roles
+    from harness.specs.fixtures.roles import write_roles
 
     bench = Workbench(options.device)
     found = locate(

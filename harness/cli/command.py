@@ -22,6 +22,7 @@ from harness.cli.check import add_check_command
 from harness.cli.claims import add_claim_commands, add_role_commands
 from harness.cli.fixtures import add_fixture_commands
 from harness.cli.look import add_looking_commands
+from harness.cli.models import add_model_commands
 from harness.cli.options import (
     INTERRUPTED,
     OK,
@@ -120,13 +121,14 @@ def _parser() -> argparse.ArgumentParser:
 
     add_looking_commands(commands)
     add_fixture_commands(commands)
+    add_model_commands(commands)
     add_role_commands(commands)
     add_claim_commands(commands)
     return parser
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from harness.specs.fixture_files import recipe_of
+    from harness.specs.fixtures.files import recipe_of
     from harness.specs.keys import REFERENCE_SEED
     from harness.specs.spec_files import read_questions
 
@@ -150,9 +152,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
+    from harness.specs.fixtures.roles import shape_of
     from harness.specs.keys import REFERENCE_SEED
     from harness.specs.nodes import read_nodes
-    from harness.specs.roles import shape_of
     from harness.specs.spec_files import read_questions
     from harness.tasks.questions import QuestionList
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from harness.base.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.specs.pins import Pin
+    from harness.specs.fixtures.pins import Pin
     from harness.training.runs import How
 from harness.cli.options import (
     FAILED,
@@ -24,7 +24,7 @@ from harness.cli.options import (
     ref_of,
     refuse_without_all,
 )
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 
 def add_fixture_commands(commands: Any) -> None:
@@ -100,8 +100,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _hash(options: argparse.Namespace) -> int:
-    from harness.specs.fixture_files import recipe_of, untrained
-    from harness.specs.pins import cache_key
+    from harness.specs.fixtures.files import recipe_of, untrained
+    from harness.specs.fixtures.pins import cache_key
 
     for name in options.fixture or untrained(options.fixtures):
         print(f"{cache_key(recipe_of(FixtureRef(name, options.fixtures)))}  {name}")
@@ -116,7 +116,7 @@ def _tell(pin: Pin, place: Path, out: TextIO | None = None) -> None:
 
 
 def _train_all(options: argparse.Namespace) -> int:
-    from harness.specs.fixture_files import untrained
+    from harness.specs.fixtures.files import untrained
 
     if options.fixture or options.resume or options.fresh or options.steps is not None:
         raise HarnessError.of("--all alone", "a NAME, or an option of one, as well", "leave it out")
@@ -159,7 +159,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _curves(options: argparse.Namespace) -> int:
-    from harness.specs.fixture_files import CURVES, fixture_directory, recipe_of
+    from harness.specs.fixtures.files import CURVES, fixture_directory, recipe_of
 
     directory = fixture_directory(ref_of(options))
     task = recipe_of(ref_of(options)).task
@@ -194,7 +194,7 @@ def _curves(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from harness.specs.fixture_files import RECIPE, recipe_of
+    from harness.specs.fixtures.files import RECIPE, recipe_of
 
     published = options.checkpoint.removeprefix("hub:") if options.checkpoint.startswith("hub:") else None
     if published is not None and (options.recipe or options.name):

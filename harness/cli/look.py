@@ -52,7 +52,7 @@ def add_looking_commands(commands: Any) -> None:
 
 
 def _attention(options: argparse.Namespace) -> int:
-    from harness.specs.fixture_files import recipe_of
+    from harness.specs.fixtures.files import recipe_of
     from harness.specs.keys import REFERENCE_SEED
     from harness.specs.spec_files import read_questions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.base.errors import HarnessError
 from harness.engines.names import CHOICES
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
 ENGINE_HELP = (

@@ -35,8 +35,8 @@ from harness.engines.predictions import Outcome, batches, join
 from harness.engines.propagation import CleanRun
 from harness.engines.transformer import Layer, Sizes, answer_logits, first_step, sizes_of, split_heads
 from harness.models.fixtures import Fixture
+from harness.specs.fixtures.recipe import Recipe, Transformer
 from harness.specs.nodes import Kind, Node, nodes_with_means, reach
-from harness.specs.recipe import Recipe, Transformer
 from harness.tasks.batch import Batch
 
 CHUNK_BYTES = 300e6  # memory limit for the clean run of one chunk of prompts

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.models.bridge import expected_tensors
-from harness.specs.recipe import Recipe
+from harness.specs.fixtures.recipe import Recipe
 
 EPSILON = 1e-5  # for layer norm; TransformerLens's default
 BLOCK_ROWS = 1024  # questions × steps that go through an MLP at once, on a CPU without gradients

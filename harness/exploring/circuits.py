@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.models.fixtures import Fixture
-from harness.specs.recipe import OwnModel
+from harness.specs.fixtures.recipe import OwnModel
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from harness.engines.hooks import hook_point
 from harness.exploring.circuits import circuits, norms
 from harness.models.bridge import expected_tensors
 from harness.models.fixtures import Fixture
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import Pin, read_pin
+from harness.specs.fixtures.recipe import OwnModel
 from harness.specs.nodes import Node, Shape
-from harness.specs.pins import Pin, read_pin
-from harness.specs.recipe import OwnModel
 from harness.tasks.positions import Positions
 from harness.tasks.questions import Sample
 from harness.training.card import accuracy_table

@@ -21,12 +21,12 @@ from harness.base.yamlfile import parse_yaml
 from harness.judging.bench import Workbench
 from harness.judging.measurement import TokenCount
 from harness.judging.requests import Ablation
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.roles import shape_of
 from harness.specs.keys import DEFAULT_GATE
 from harness.specs.methods import Method
 from harness.specs.nodes import reach, read_nodes
 from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE
-from harness.specs.roles import shape_of
 from harness.specs.spec_files import claims_in, read_questions
 from harness.tasks.questions import Sample
 

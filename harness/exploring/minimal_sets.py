@@ -18,7 +18,7 @@ from harness.base.seeds import seed_for
 from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.keys import DEFAULT_GATE, REFERENCE_N
 from harness.specs.methods import Method
 from harness.specs.nodes import Node, all_nodes, reach

@@ -33,10 +33,10 @@ from harness.judging.verbs.pair_counts import counted
 from harness.judging.verbs.patch import interchange_of
 from harness.judging.verdict import placed_at
 from harness.judging.worth.coverage import map_nodes
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.roles import Evidence, RolesFile
 from harness.specs.nodes import Node, reach
 from harness.specs.parsing import FOLLOW_RATE, INTACT_RATE
-from harness.specs.roles import Evidence, RolesFile
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.patch import Patch
 from harness.tasks.contract import RoleQuery

@@ -18,7 +18,7 @@ from harness.judging.measurement import pattern
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
 from harness.models.fixtures import Fixture
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.methods import Method
 from harness.specs.nodes import Node, all_nodes, reach
 from harness.tasks.batch import joined

@@ -29,7 +29,7 @@ from harness.judging.methods import replacement
 from harness.judging.movement import NATURAL
 from harness.judging.requests import Ablation, AttentionOf, CleanAnswers, Interchange, Request
 from harness.models.fixtures import Fixture, load_fixture
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import Node, reach
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.batch import Batch
@@ -76,7 +76,7 @@ class Workbench:
             if ref not in self._prepared:
                 self._prepared.add(ref)
                 self.before_loading(ref)
-            return load_fixture(ref.name, ref.root, self.device)
+            return load_fixture(ref.name, ref.root, self.device, ref.task)
         except HarnessError as error:
             self._failed[ref] = error
             raise
@@ -115,9 +115,9 @@ class Workbench:
         """Return the clean outcome on these prompts, and the clean values of nodes, at least of those that are read."""
         return self.engine(ref).capture(self.fixture(ref), prompts, nodes, self.chunk)
 
-    def run(self, ref: FixtureRef, prompts: Batch, changes: Sequence[Intervention]) -> list[Outcome]:
-        """Return what the fixture answers to the prompts under each intervention; raises what the engine does."""
-        return self.engine(ref).run(self.fixture(ref), prompts, changes, self.chunk)
+    def run(self, ref: FixtureRef, prompts: Batch, changes: Sequence[Intervention], kl: bool = False) -> list[Outcome]:
+        """Return what the fixture answers under each intervention."""
+        return self.engine(ref).run(self.fixture(ref), prompts, changes, self.chunk, kl=kl)
 
     def values(self, ref: FixtureRef, source: Source, nodes: Iterable[Node]) -> dict[Node, Tensor]:
         """Return the clean values of `nodes` on every prompt, at least of those that reach an answer token.
@@ -245,6 +245,7 @@ class Workbench:
         start, ref = time.perf_counter(), group[0].model
         fixture, prompts = self.fixture(ref), self.prompts(ref, group[0].questions)
         found: dict[Ablation, Ablated | HarnessError] = {}
+        kl = any("kl" in ablation.metrics for ablation in group)
         changes: list[tuple[Ablation, str, Intervention]] = []
         for ablation in group:
             try:
@@ -258,10 +259,10 @@ class Workbench:
         at_once = max(1, OUTCOMES_AT_ONCE // len(prompts)) if len(prompts) else 1
         for first in range(0, max(1, len(changes)), at_once):
             part = changes[first : first + at_once]
-            clean, *outcomes = self.run(ref, prompts, [CLEAN, *(change for _, _, change in part)])
+            clean, *outcomes = self.run(ref, prompts, [CLEAN, *(change for _, _, change in part)], kl=kl)
             clean_seconds += clean.seconds
             if not tallies:
-                tallies = {ablation: Tally(prompts, fixture.task, clean) for ablation in group}
+                tallies = {one: Tally(prompts, fixture.task, clean, one.metrics) for one in group}
             for (ablation, name, _), outcome in zip(part, outcomes, strict=True):
                 seconds[ablation] += outcome.seconds
                 try:

@@ -26,7 +26,7 @@ from harness.judging.verdict import Comparison, Measured, Result, Verdict, place
 from harness.judging.worth.controls import measure_controls, nodes_with_credit
 from harness.models.bridge import device_name
 from harness.specs.claim import AcrossRuns, Claim
-from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, FixtureRef
+from harness.specs.fixtures.files import PIN, RECIPE, WEIGHTS, FixtureRef
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.questions import AUTO_FIRST, AUTO_LOOKS, PairSample, Sample
 

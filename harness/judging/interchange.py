@@ -16,7 +16,7 @@ from harness.judging.answers import Interchanged
 from harness.judging.methods import Values
 from harness.judging.movement import moved, spreads
 from harness.judging.requests import Interchange
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import Node
 from harness.tasks.batch import Batch
 from harness.tasks.pairs import draw_pairs

@@ -19,7 +19,7 @@ from harness.judging.records import Record, error_record, record_of, skipped_rec
 from harness.judging.verdict import Result
 from harness.judging.worth.coverage import MAP_N, NodeMap, map_nodes
 from harness.specs.claim import Claim
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 Outcome = Result | Exception  # an exception: why a claim could not be judged
 Key = tuple[str, str]  # the claim's key and its fixture, since one claim may be asked of several fixtures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.base.intervals import betting_interval
 from harness.engines.predictions import Outcome
+from harness.judging.verbs.metrics import Measured, success_rate, value_of
 from harness.tasks.batch import Batch
 from harness.tasks.contract import AnyTask
 from harness.tasks.positions import Positions
@@ -75,6 +76,8 @@ class Measurement:
     examples: dict[str, tuple[Example, ...]]  # token → prompts where it broke, "… right" → where it did not
     detailed: bool = True  # False: counts and losses only, without patterns, cases and examples
     near_ties: int = 0  # answer tokens of prompts, of those that the claim compares
+    # Metrics that are asked for: of each prompt in the clean run, and under the intervention.
+    metrics: Mapping[str, Measured] = field(default_factory=dict, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurement as JSON values, without the losses of single prompts."""
@@ -88,6 +91,7 @@ class Measurement:
             "patterns": self.patterns,
             "cases": {case: {"failed": failed, "asked": asked} for case, (failed, asked) in self.cases.items()},
             "by_node": self.by_node,
+            "metrics": {name: one.as_dict() for name, one in self.metrics.items()},
             "examples": {token: [asdict(example) for example in rows] for token, rows in self.examples.items()},
         }
 
@@ -103,6 +107,7 @@ class Tally:
     batch: Batch
     task: AnyTask
     clean: Outcome
+    wanted: Sequence[str] = ()  # metrics
 
     def __post_init__(self) -> None:
         self.right = self.batch.right
@@ -112,6 +117,14 @@ class Tally:
         self.loss, self.right_logit = self.clean.loss, self.clean.right_logit
         self.outcomes: list[tuple[str, Int[Tensor, "prompt answer"]]] = []
         self.by_node: dict[str, int] = {}
+        self.metrics = {
+            name: Measured(value, value) for name in self.wanted if (value := self._clean(name)) is not None
+        }
+
+    def _clean(self, metric: str) -> Tensor:
+        if metric == "kl":
+            return torch.zeros(len(self.batch), dtype=torch.float64)
+        return value_of(metric, self.clean, self.batch)
 
     def add(self, outcome: Outcome, node: str = "") -> None:
         """Count one more outcome; `node` names the intervention if there are several."""
@@ -121,6 +134,10 @@ class Tally:
         self.right_logit = torch.minimum(self.right_logit, logit) if self.outcomes else logit
         self.loss = torch.maximum(self.loss, outcome.loss) if self.outcomes else outcome.loss
         self.wrong |= wrong
+        for name, before in self.metrics.items():  # of several interventions, that which moves it most
+            value = value_of(name, outcome, self.batch)
+            farther = (value - before.clean).abs() >= (before.after - before.clean).abs()
+            self.metrics[name] = Measured(before.clean, value.where(farther, before.after))
         self.near_tie = self.near_tie | (outcome.near_tie & ~self.excluded)
         self.outcomes.append((node, outcome.predicted.to(self._small)))  # there may be many
         if node and bool(wrong.any()):
@@ -163,7 +180,7 @@ class Tally:
         losses, tokens = self.loss.mean(1), tuple(self._token(i) for i in range(self.task.n_answer))
         return Measurement(
             n=len(self.batch),
-            clean_accuracy=float((~self.excluded.any(1)).double().mean()),
+            clean_accuracy=success_rate(self.clean, self.batch, self.task),
             clean_loss=float(self.clean.loss.mean()),
             loss=float(losses.mean()),
             losses=losses,
@@ -174,6 +191,7 @@ class Tally:
             examples=examples,
             detailed=detailed,
             near_ties=sum(token.near_ties for token in tokens),
+            metrics=self.metrics,
         )
 
     def _token(self, i: int) -> TokenCount:

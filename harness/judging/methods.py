@@ -14,7 +14,7 @@ from harness.engines import interventions
 from harness.engines.interventions import Intervention
 from harness.judging.requests import Ablation
 from harness.models.fixtures import Fixture
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.methods import EVERY_METHOD
 from harness.specs.nodes import Node, reach
 from harness.tasks.batch import Batch

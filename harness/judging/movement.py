@@ -18,7 +18,7 @@ from harness.engines.groups import shared_steps
 from harness.engines.interventions import Intervention
 from harness.judging.methods import Values, replacement
 from harness.judging.requests import Ablation
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import Node
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import MOST_IN_PART, Part, Sample

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from harness.specs.claim import How
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.methods import CORRUPT, EVERY_METHOD
 from harness.specs.siblings import Nodes
 from harness.specs.verbs.ablating import Hypothesis
@@ -27,6 +27,7 @@ class Ablation:
     one_at_a_time: bool = False
     # False: counts and losses are enough. Two requests that differ in nothing else are one.
     details: bool = field(default=True, compare=False)
+    metrics: tuple[str, ...] = ()  # beside counts and losses
 
     @property
     def captured_from(self) -> Source | None:
@@ -51,7 +52,8 @@ def ablation_of(
     asked, how = questions or h.questions, method or h.method
     reference = Counterparts(asked, h.counterpart, h.seed) if how == CORRUPT else h.reference
     return Ablation(
-        h.ref, h.nodes if nodes is None else nodes, how, reference, asked, h.seed, h.one_at_a_time, details
+        h.ref, h.nodes if nodes is None else nodes, how, reference, asked, h.seed, h.one_at_a_time, details,
+        tuple(dict.fromkeys(bound.metric for bound in h.expect.metrics)),
     )  # fmt: skip
 
 

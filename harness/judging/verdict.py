@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.base.errors import HarnessError, MeasurementError, Problem
-from harness.base.intervals import n_to_settle
+from harness.base.intervals import CONFIDENCE, exact_interval, n_to_settle
 from harness.specs.claim import Claim, Move
 from harness.tasks.questions import PairsError
 
@@ -24,8 +24,12 @@ Verdict = Literal["supported", "refuted", "inconclusive", "by construction", "va
 Finding = Literal["holds", "contradicted", "undecided", "by construction", "not compared"]
 # What is counted or measured of a subject: how often an answer token fails under an ablation, changes or follows under
 # an interchange, or is right; a difference of accuracies; a mean loss; a share of attention; runs in which losses fall
-# in order; one training run, or all of them.
-Kind = Literal["fails", "changes", "follows", "right", "gain", "loss", "mass", "order", "run", "runs"]
+# in order; one training run, or all of them; of a metric, the share of prompts of which something is true, its median,
+# its mean, or its mean as a share of the clean mean.
+Kind = Literal[
+    "fails", "changes", "follows", "right", "gain", "loss", "mass", "order", "run", "runs",
+    "share", "median", "mean", "kept",
+]  # fmt: skip
 # What a claim expects of that: bounds, at least once, never, always, or nothing; nothing can come of it; and of a
 # sibling that it is needed, or that the claim is not true of it too; of another variable that the pairs tell it apart.
 Expects = Literal["bounds", "some", "none", "all", "free", "unreachable", "needed", "unlike", "apart"]
@@ -59,6 +63,7 @@ class Comparison:
     draws: int = 1  # of a reference that is drawn: how many draws were asked; the other fields are of the first
     drawn_low: float | None = None  # the least and the largest `value` over several draws
     drawn_high: float | None = None
+    approximate: bool = False  # the interval is valid for many prompts only
     depends: bool = False  # it holds of one draw and is contradicted by another, so that it is undecided
 
     @property
@@ -102,17 +107,24 @@ def placed_at(claim: Claim) -> Iterator[None]:
         raise MeasurementError(*placed) from None
 
 
-def require_accuracy(claim: Claim, accuracy: float) -> None:
-    """Check that the clean model answers enough of the questions with every token right.
+def require_accuracy(claim: Claim, accuracy: float, n: int = 0) -> None:
+    """Check that the clean model answers enough of the questions, by what the task calls success.
+
+    Of a sample of `n` prompts of a language model, whose accuracy is seldom near to 1, its lower end must be enough.
 
     Raises:
         MeasurementError: `accuracy`, a fraction of the questions, is below the claim's gate.
     """
+    success, shown = claim.shape.task.success, f"{accuracy:.4f}"
+    if success.kind == "prefers" and n and claim.questions is not None and not claim.questions.census:
+        least = exact_interval(round(accuracy * n), n, CONFIDENCE)[0]
+        accuracy, shown = least, f"{shown}, and {least:.4f} at the least"
+    what = "a clean accuracy" if success.kind == "whole" else f"a clean rate of `{success.kind}`"
     if accuracy < claim.gate:
         raise MeasurementError(
             Problem(
-                f"a clean accuracy of at least {claim.gate:g} on these {claim.shape.task.nouns.prompts}",
-                f"{accuracy:.4f}",
+                f"{what} of at least {claim.gate:g} on these {claim.shape.task.nouns.prompts}",
+                shown,
                 f"train {claim.fixture} further, or set `gate` if the claim is about a model that fails here",
                 claim.path, claim.line, 1,
             )

@@ -1,4 +1,4 @@
 """Fixture name → verified model: download, hash, load, store."""
 
 # The modules that other rooms may import.
-__all__ = ["bridge", "fixtures", "hub", "storage"]
+__all__ = ["bridge", "fetching", "fixtures", "hub", "references", "storage"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import FixtureError, HarnessError, Problem
-from harness.specs.recipe import OwnModel, Recipe
+from harness.specs.fixtures.recipe import OwnModel, Recipe
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -20,16 +20,18 @@ from torch import Tensor
 
 from harness.base.errors import FixtureError, Problem
 from harness.models.bridge import build_model, check_tensors, resolve_device
+from harness.models.references import LoadedModel, load_reference
 from harness.models.user_model import build_user_model
-from harness.specs.fixture_files import (
+from harness.specs.fixtures.files import (
     RECIPE,
     WEIGHTS,
     FixtureRef,
     recipe_of,
 )
+from harness.specs.fixtures.pins import Pin, code_hashes, read_pin, recipe_hash
+from harness.specs.fixtures.recipe import OwnModel, Recipe, Transformer
+from harness.specs.fixtures.references import ModelReference
 from harness.specs.nodes import Node, Shape
-from harness.specs.pins import Pin, code_hashes, read_pin, recipe_hash
-from harness.specs.recipe import OwnModel, Recipe
 from harness.tasks.contract import AnyTask
 
 if TYPE_CHECKING:
@@ -49,13 +51,22 @@ class Fixture:
     @cached_property
     def model(self) -> TransformerBridge:
         """The weights as a TransformerBridge, built on first use because TransformerLens takes seconds to import."""
+        if isinstance(self.recipe.model, ModelReference):
+            return self.loaded.bridge
         if isinstance(self.recipe.model, OwnModel):
             return build_user_model(self.recipe, self.weights, self.device)
         return build_model(self.recipe, self.weights, self.device)
 
+    @property
+    def loaded(self) -> LoadedModel:
+        """A model by reference, loaded; what is asked of it makes no difference."""
+        assert isinstance(self.recipe.model, ModelReference)  # whoever asks has refused the others
+        ref = FixtureRef(self.name, self.recipe.directory.parent)
+        return load_reference(ref, self.recipe.model, self.device)
+
     @cached_property
     def code(self) -> dict[str, str]:
-        """The sha256 of each file of the user's code, from the first :func:`harness.specs.pins.code_hashes`."""
+        """The sha256 of each file of the user's code, as :func:`code_hashes` first gave it."""
         return code_hashes(self.recipe)
 
     @cached_property
@@ -70,19 +81,27 @@ class Fixture:
 
     def width(self, node: Node) -> int:
         """Return the size of a node's value: d_head for a head, else d_model."""
-        sizes = self.model.cfg if isinstance(self.recipe.model, OwnModel) else self.recipe.model
+        sizes = self.recipe.model if isinstance(self.recipe.model, Transformer) else self.model.cfg
         return int(sizes.d_head if node.kind == "head" else sizes.d_model)
 
 
-def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "auto") -> Fixture:
+def load_fixture(name: str, fixtures: str | Path = "fixtures", device: str = "auto", task: str = "") -> Fixture:
     """Return the fixture `name` from the directory `fixtures`, after checking its weights against the pinned sha256.
+
+    `task` is the name of the prompts that a model by reference is asked.
 
     Raises:
         HarnessError: there is no such fixture or device.
         FixtureError: the weights are missing, altered, stale, or not those of the recipe.
     """
     root = Path(fixtures)
-    recipe, pin = recipe_of(FixtureRef(name, root)), read_pin(FixtureRef(name, root))
+    ref = FixtureRef(name, root, task)
+    recipe = recipe_of(ref)
+    if isinstance(recipe.model, ModelReference):
+        found = Fixture(name, recipe, recipe.model.weights_sha256, {}, resolve_device(device))
+        assert found.loaded  # here, so that what is wrong with it is told at once
+        return found
+    pin = read_pin(ref)
     tensors = read_weights(root / name / WEIGHTS, pin, recipe)
     return fixture_of(name, recipe, pin.weights_sha256, tensors, resolve_device(device))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.base.errors import FixtureError, Problem
 from harness.base.text import shorten
-from harness.specs.fixture_files import FixtureRef, elsewhere
-from harness.specs.recipe import Hub
+from harness.specs.fixtures.files import FixtureRef, elsewhere
+from harness.specs.fixtures.recipe import Hub
 
 
 def download(hub: Hub, ref: FixtureRef) -> Path:

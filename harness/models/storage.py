@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.base.errors import FixtureError, HarnessError, Problem
 from harness.base.files import remove_parts, write_together
-from harness.specs.fixture_files import (
+from harness.specs.fixtures.files import (
     CARD,
     LOCK,
     PIN,
@@ -26,7 +26,7 @@ from harness.specs.fixture_files import (
     check_name,
     fixture_directory,
 )
-from harness.specs.pins import Pin
+from harness.specs.fixtures.pins import Pin
 
 
 def lock(directory: Path) -> FileLock:

@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.base.errors import FixtureError, Problem
 from harness.base.own_code import calling, load_object
 from harness.base.text import shorten
-from harness.specs.recipe import OwnModel, Recipe
+from harness.specs.fixtures.recipe import OwnModel, Recipe
 from harness.tasks.questions import Sample
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from harness.plugin.items import ClaimItem, SpecFile
 from harness.plugin.options import pytest_addoption
 from harness.plugin.reporting import RunReporter
 from harness.plugin.requested import RequestedClaims, asks_for_claims, fixtures_directory, roots
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 __all__ = ["pytest_addoption"]  # a hook; the package re-exports it from here
 FIXTURES_SHOWN = 4  # in the header
@@ -48,8 +48,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if not asks_for_claims(config):
         return None
     from harness import __version__
-    from harness.specs.fixture_files import PIN, list_fixtures
-    from harness.specs.pins import read_pin
+    from harness.specs.fixtures.files import PIN, list_fixtures
+    from harness.specs.fixtures.pins import read_pin
 
     fixtures = fixtures_directory(config)
     shown, bare = [], 0

@@ -14,7 +14,7 @@ import pytest
 
 from harness.base.errors import HarnessError, NotImportedError
 from harness.plugin.requested import fixtures_directory
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 if TYPE_CHECKING:
     from harness.judging.bench import Workbench
@@ -70,7 +70,7 @@ class ClaimItem(pytest.Item):
         from harness.judging.records import error_record, record_of, skipped_record
         from harness.judging.worth.mutation_score import judge_mutants
         from harness.judging.worth.reseeding import judge_reseeded
-        from harness.specs.fixture_files import fixtures_of_same_shape
+        from harness.specs.fixtures.files import fixtures_of_same_shape
 
         if self.config.getoption("runxfail", default=False):
             self.hypothesis = dataclasses.replace(self.hypothesis, xfail=None)
@@ -155,7 +155,7 @@ def _workbench(item: ClaimItem) -> Workbench:
     from harness.judging.evaluation import gather
     from harness.judging.worth.mutation_score import gather_mutants
     from harness.judging.worth.reseeding import all_reseeded
-    from harness.specs.fixture_files import fixtures_of_same_shape
+    from harness.specs.fixtures.files import fixtures_of_same_shape
 
     # A worker runs whole files, and does not know which other files it will get. So it plans one file at a time.
     gathered, group = config.stash.setdefault(_GATHERED, set()), item.path if workers else None

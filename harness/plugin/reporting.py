@@ -10,7 +10,7 @@ import pytest
 
 from harness.plugin.requested import RequestedClaims, asks_for_claims, fixtures_directory
 from harness.reporting.output import Note
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 if TYPE_CHECKING:
     from harness.judging.records import Record

@@ -16,8 +16,8 @@ from harness.base.intervals import CONFIDENCE, exact_interval
 from harness.base.text import markdown_table, percent
 from harness.judging.records import Record
 from harness.reporting.words import observed
-from harness.specs.fixture_files import FixtureRef
-from harness.specs.roles import read_roles
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.roles import read_roles
 
 MARKS = {"holds": "●", "contradicted": "○", "undecided": "?", "by construction": "="}
 _SEED = re.compile(r"_s[0-9]+$")

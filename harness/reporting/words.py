@@ -15,6 +15,7 @@ from harness.tasks.positions import Nouns
 
 FIXTURES_SHOWN = 3
 _CONTROLS = ("siblings", "left_out", "variables")  # the rows of controls
+METRIC_KINDS = ("share", "median", "mean", "kept")
 COUNTS_FAILURES = ("ablate", "keep")  # verbs whose comparisons count what went wrong
 _EXPECTS = {
     "free": "may {act}", "some": "{kind}", "none": "never {kind}", "all": "always {kind}",
@@ -71,6 +72,8 @@ _BOUNDS: dict[str, Callable[[Record], str]] = {
     "fails": _rate, "changes": _rate, "follows": _rate, "loss": _loss, "run": _run,
     "right": _within("right", "{:g}%"), "gain": _within("gain", "{:g} points"), "mass": _within("", "{:g}", 1),
     "order": lambda row: f"> {100 * row['at_least']:g}% of training runs",
+    "share": lambda row: f"on {_rate({**row, 'kind': ''}).strip()}",
+    "median": _within("", "{:g}", 1), "mean": _within("", "{:g}", 1), "kept": _within("", "{:g}%"),
     "runs": lambda row: f"at least {round(row['at_least'] * row['n'])}",
 }  # fmt: skip
 
@@ -91,6 +94,8 @@ def observed(row: Record, record: Record | None = None) -> str:
     if row["groups"] is not None:
         ours, theirs = row["groups"]
         return f"{ours:.4%} against {theirs:.4%}"
+    if row["kind"] == "kept":
+        return percent(row["value"])
     return f"{row['value']:.3f}" if row["kind"] == "mass" else f"{row['value']:.3g}"
 
 
@@ -184,7 +189,9 @@ def comparisons_in_short(record: Record, comparisons: Sequence[Record]) -> str:
             return f"{len(rows)}, from {' to '.join(_short(row) for row in ends)}"
         return ", ".join(_short(row) for row in rows)
     failing = [_short(row) for row in rows if row["kind"] == "fails" and row["value"] > 0]
-    failing = failing or [f"no {nouns_of(record).token} fails"]
+    metrics = [_short(row) for row in rows if row["kind"] in METRIC_KINDS]
+    failing = failing or metrics or [f"no {nouns_of(record).token} fails"]
+    failing += metrics if failing != metrics else []
     loss = {  # once, even with two bounds
         f"{subject(row)} {row['value']:.2g}{_depends(row)}": None for row in rows if row["kind"] == "loss"
     }
@@ -222,7 +229,7 @@ def _range_text(name: str, low: float, high: float) -> str:
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{value:.4g}" if name.endswith("loss") else f"{100 * value:.4g}%"
+    return f"{value:.4g}" if name.endswith(("loss", "median", "mean")) else f"{100 * value:.4g}%"
 
 
 def example_line(example: Record) -> str:

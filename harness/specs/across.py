@@ -20,11 +20,11 @@ from harness.base.intervals import ERROR
 from harness.base.validation import validate
 from harness.base.yamlfile import Document, Loc
 from harness.specs.claim import Absent, AcrossRuns, Claim, Xfail
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.roles import shape_of, without_evidence
 from harness.specs.keys import RunsModel
 from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes, roles_in
 from harness.specs.parsing import ClaimParser, as_text
-from harness.specs.roles import shape_of, without_evidence
 from harness.specs.verbs.ablating import Hypothesis
 from harness.specs.verbs.registry import parser_of, verb_of
 
@@ -102,7 +102,7 @@ class ClaimReader:
         missing: list[HarnessError] = []
         for name in group:
             try:
-                shape = shape_of(FixtureRef(name, self.fixtures))
+                shape = shape_of(FixtureRef(name, self.fixtures, self.shape.asks if self.shape else ""))
                 for text in _texts(raw[verb_of(raw)]):
                     if "[" in text:
                         read_nodes(text, shape)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from harness.base.intervals import ERROR, shared_confidence
 from harness.base.ranges import Range
-from harness.specs.fixture_files import FixtureRef, runs_like
+from harness.specs.fixtures.files import FixtureRef, runs_like
 from harness.specs.nodes import Shape, reach
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import Pairs, Questions, Source
@@ -134,12 +134,12 @@ class Claim(ABC):
     @property
     def ref(self) -> FixtureRef:
         """The fixture of whose shape it speaks."""
-        return FixtureRef(self.fixture, self.fixtures)
+        return FixtureRef(self.fixture, self.fixtures, self.shape.asks)
 
     @property
     def refs(self) -> tuple[FixtureRef, ...]:
         """The fixtures that it is asked of."""
-        return tuple(FixtureRef(name, self.fixtures) for name in self.models)
+        return tuple(FixtureRef(name, self.fixtures, self.shape.asks) for name in self.models)
 
     @property
     def across(self) -> AcrossRuns | None:

@@ -9,7 +9,7 @@ that part. A list means all its nodes at once::
     S8          short for S8L0R, as the notebook ablates "a step" (models of at most two layers)
     L9H9@END    one head at a position that the task names; each prompt says where that is
 
-The last part may be a role, which each model binds to its own nodes (``harness/specs/roles.py``)::
+The last part may be a role, which each model binds to its own nodes (``harness/specs/fixtures/roles.py``)::
 
     [mover.A4]      all nodes of that role       S12L0[mover]   nodes of any ``mover.…`` role at S12, layer 0
 """
@@ -45,6 +45,7 @@ class Shape:
     # Role, like "mover.A4" → its nodes; empty if the search found none. Left out of comparison: two models of
     # the same shape may have their roles at different nodes.
     roles: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, compare=False, repr=False)
+    asks: str = ""  # of a model by reference: the name of the prompts that it is asked
 
 
 SOMEWHERE = -1

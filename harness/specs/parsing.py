@@ -7,7 +7,7 @@ is impossible, or that the sample is too small to settle. Each problem is report
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,8 +19,9 @@ from harness.base.ranges import beyond, limits_of, ranges_of
 from harness.base.text import did_you_mean, shorten
 from harness.base.yamlfile import Document, Loc
 from harness.specs.claim import Claim, Xfail
-from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
+from harness.specs.fixtures.files import FixtureRef, list_fixtures, recipe_of
 from harness.specs.keys import REFERENCE_N, REFERENCE_SEED, ClaimModel, SampleModel, XfailModel
+from harness.specs.metrics import METRICS, MetricBound, bounds_of, missing_of
 from harness.specs.nodes import Shape
 from harness.specs.siblings import Nodes
 from harness.tasks.questions import (
@@ -124,6 +125,27 @@ class ClaimParser:
             "survivors": tuple(model.survivors.items()), "error": self.error, "recorded": model.recorded,
         }  # fmt: skip
 
+    def gate_of(self, said: float | None) -> float:
+        """Return how often the clean model must answer; the task's own share unless the claim says one."""
+        return self.shape.task.success.gate if said is None else said
+
+    def metrics_of(self, expect: object, *, clean: bool = False) -> tuple[MetricBound, ...]:
+        """Return what `expect` says of metrics; what cannot be asked of the task is reported."""
+        found = tuple(bounds_of(expect))
+        for bound in found:
+            if missing := missing_of(bound, self.shape.task, clean=clean):
+                self._report(("expect", bound.metric), *missing)
+        for metric in METRICS:
+            if getattr(expect, metric, None) is not None and not any(one.metric == metric for one in found):
+                self._report(("expect", metric), "a bound", "none", "write falls_on: 0.9, say")
+        return found
+
+    def settled_metrics(self, bounds: Iterable[MetricBound], comparisons: int, sample: Sample) -> None:
+        """Refuse a sample too small to settle a share of prompts."""
+        for bound in bounds:
+            if bound.is_share:
+                self._settled(comparisons, bound.at_least, bound.at_most, sample)
+
     def check_xfail(self, claim: Claim) -> None:
         """Refuse a range, in `xfail`, of what the claim never compares, or of values that cannot come out."""
         for due in claim.xfail.observed if claim.xfail else ():
@@ -216,7 +238,7 @@ class ClaimParser:
                 self._report(place, f"fixtures in {self.fixtures}", shorten(name), did_you_mean(name, known))
             for other in matching:
                 try:
-                    task = recipe_of(FixtureRef(other, self.fixtures)).task
+                    task = recipe_of(FixtureRef(other, self.fixtures, self.shape.asks)).task
                 except HarnessError as error:
                     self.document.problem((*self.loc, *place), error)
                     continue

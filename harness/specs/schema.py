@@ -35,6 +35,7 @@ class FileModel(Strict):
 
     version: Version = Field(description="of the format")
     fixture: Text = Field(description="the model, a directory below fixtures/")
+    task: Text | None = Field(None, description="of a model by reference: the prompts that it is asked, a prompts file")
     hypotheses: Annotated[list[AnyTemplate], Field(min_length=1)] = Field(description="the claims")
 
 

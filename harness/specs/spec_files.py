@@ -16,11 +16,11 @@ from harness.base.validation import validate
 from harness.base.yamlfile import Document, Loc, parse_yaml, read_yaml
 from harness.specs.across import ClaimReader
 from harness.specs.claim import Claim
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import MODEL, FixtureRef
+from harness.specs.fixtures.roles import shape_of
 from harness.specs.keys import AskedModel
 from harness.specs.nodes import Shape
 from harness.specs.parsing import make_questions
-from harness.specs.roles import shape_of
 from harness.specs.schema import FileModel
 from harness.specs.templates import expand
 from harness.specs.verbs.registry import VERBS
@@ -77,6 +77,7 @@ def claims_in(document: Document, fixtures: Path) -> list[Claim]:
         SpecError: with a line for each thing that is wrong in it.
         FixtureError: the fixture's recipe is wrong.
     """
+    _rename_prompts(document)
     rows = _expanded(document)
     shape = _shape(document, fixtures)
     found: list[Claim] = []
@@ -96,6 +97,22 @@ def claims_in(document: Document, fixtures: Path) -> list[Claim]:
         found += [] if claim is None else [claim]
     document.raise_problems()
     return found
+
+
+def _rename_prompts(document: Document) -> None:
+    """Let claims say `prompts` for `questions`, which is the word of language models."""
+    claims = document.data.get("hypotheses") if isinstance(document.data, dict) else None
+    for i, claim in enumerate(claims if isinstance(claims, list) else []):
+        if not isinstance(claim, dict) or "prompts" not in claim:
+            continue
+        old, new = ("hypotheses", i, "prompts"), ("hypotheses", i, "questions")
+        if "questions" in claim:
+            document.report(old, "`prompts` or `questions`", "both, which mean the same", "drop one", at_key=True)
+            claim.pop("prompts")
+            continue
+        claim["questions"] = claim.pop("prompts")
+        for where in (document.places, document.keys):
+            where |= {(*new, *loc[3:]): place for loc, place in where.items() if loc[:3] == old}
 
 
 def _one_verb(document: Document, loc: Loc, raw: object) -> bool:
@@ -146,10 +163,14 @@ def _shape(document: Document, fixtures: Path) -> Shape | None:
     name = document.data.get("fixture") if isinstance(document.data, dict) else None
     if not isinstance(name, str) or not name:
         return None
+    said, by_reference = document.data.get("task"), (fixtures / name / MODEL).exists()
+    if "task" in document.data and not by_reference:
+        found = f"{name}, which says itself what it is asked"
+        document.report(("task",), "a model by reference, for `task`", found, "remove it", at_key=True)
     try:
-        return shape_of(FixtureRef(name, fixtures))
+        return shape_of(FixtureRef(name, fixtures, said if isinstance(said, str) and by_reference else ""))
     except FixtureError:
         raise
     except HarnessError as error:
-        document.problem(("fixture",), error)
+        document.problem(("task",) if "task" in document.data else ("fixture",), error)
         return None

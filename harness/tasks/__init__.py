@@ -9,6 +9,7 @@ __all__ = [
     "family",
     "pairs",
     "positions",
+    "prompts",
     "questions",
     "registry",
     "user_task",

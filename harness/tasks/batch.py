@@ -74,6 +74,8 @@ class Batch:
     wrong: TokenSets | None = None
     # Named positions, one or several a prompt; of two names with several, the positions are paired by index.
     positions: Mapping[str, Int[Tensor, "prompt index"]] = field(default_factory=dict)
+    # What each prompt was made of, where tokens do not tell: the numbers of a question; only the task knows them.
+    written: Int[Tensor, "prompt number"] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -84,6 +86,7 @@ class Batch:
             self, tokens=self.tokens[rows], places=self.places[rows], right=self.right[rows],
             wrong=None if self.wrong is None else self.wrong[rows],
             positions={name: at[rows] for name, at in self.positions.items()},
+            written=None if self.written is None else self.written[rows],
         )  # fmt: skip
 
     def to(self, device: torch.device) -> Batch:
@@ -145,6 +148,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
         first, tokens=_stacked([batch.tokens for batch in batches]), places=torch.cat([b.places for b in batches]),
         right=_joined_sets([batch.right for batch in batches]), wrong=_joined_sets(wrong) if wrong else None,
         positions={name: torch.cat([batch.positions[name] for batch in batches]) for name in first.positions},
+        written=None if first.written is None else torch.cat([b.written for b in batches if b.written is not None]),
     )  # fmt: skip
 
 

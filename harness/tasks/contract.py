@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.base.errors import HarnessError
 from harness.base.text import shorten
@@ -47,6 +47,16 @@ class RoleQuery:
     def name(self) -> str:
         """The role's full name, ``role.place``."""
         return f"{self.role}.{self.place}"
+
+
+@dataclass(frozen=True)
+class Success:
+    """What counts as answering a prompt, and on what share of prompts a clean model must do so."""
+
+    kind: Literal[
+        "whole", "prefers", "each"
+    ]  # all tokens right; the right one above the wrong ones; each token by itself
+    gate: float
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,16 @@ class AnyTask(Positions):
     def counterparts(self) -> tuple[str, ...]:
         """The names of the counterparts that each prompt has."""
         return ()
+
+    @property
+    def has_wrong(self) -> bool:
+        """Whether prompts name wrong answers, which the right ones are measured against."""
+        return False
+
+    @property
+    def success(self) -> Success:
+        """When a clean run answers a prompt: what the gate of a claim counts, and how often it must be so."""
+        return Success("whole", 0.99)
 
     @property
     def roles(self) -> tuple[RoleQuery, ...]:

@@ -7,7 +7,7 @@ import torch
 from harness.engines.engine import engine_for, free_running
 from harness.engines.interventions import CLEAN
 from harness.models.fixtures import Fixture
-from harness.specs.pins import Accuracy
+from harness.specs.fixtures.pins import Accuracy
 from harness.tasks.batch import Batch
 from harness.tasks.questions import Sample
 

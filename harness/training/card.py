@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from harness.base.text import markdown_table
-from harness.specs.fixture_files import CURVES
-from harness.specs.pins import Accuracy, Pin
-from harness.specs.recipe import OwnModel, Recipe
+from harness.specs.fixtures.files import CURVES
+from harness.specs.fixtures.pins import Accuracy, Pin
+from harness.specs.fixtures.recipe import OwnModel, Recipe
 from harness.tasks.positions import Positions
 
 if TYPE_CHECKING:

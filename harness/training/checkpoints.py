@@ -18,9 +18,9 @@ from harness.models.bridge import check_tensors, resolve_device
 from harness.models.fixtures import fixture_of
 from harness.models.hub import download
 from harness.models.storage import refuse_existing, serialise, write_fixture
-from harness.specs.fixture_files import RECIPE, FixtureRef, check_name, fixture_directory, recipe_of
-from harness.specs.pins import Pin, Provenance, recipe_hash
-from harness.specs.recipe import load_recipe
+from harness.specs.fixtures.files import RECIPE, FixtureRef, check_name, fixture_directory, recipe_of
+from harness.specs.fixtures.pins import Pin, Provenance, recipe_hash
+from harness.specs.fixtures.recipe import load_recipe
 from harness.training.accuracy import measure_accuracy
 from harness.training.card import model_card
 
@@ -94,7 +94,9 @@ def import_published(ref: FixtureRef, *, note: str = "", device: str = "cpu") ->
     refuse_existing(directory, (directory / RECIPE).read_bytes(), b"")  # any weights there stop it before the download
     checkpoint = download(recipe.hub, ref)
     source = f"{recipe.hub.repo}/{recipe.hub.file} ({recipe.hub.revision}) on the Hugging Face hub"
-    return import_checkpoint(checkpoint, directory / RECIPE, *ref, source=source, note=note, device=device)
+    return import_checkpoint(
+        checkpoint, directory / RECIPE, ref.name, ref.root, source=source, note=note, device=device
+    )
 
 
 def _read(checkpoint: Path) -> bytes:

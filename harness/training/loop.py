@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 
 from harness.base.errors import HarnessError
 from harness.engines.transformer import answer_logits, answer_logits_at, initial_weights, sizes_of
-from harness.specs.recipe import Recipe
+from harness.specs.fixtures.recipe import Recipe
 from harness.tasks.answers import answer_loss, set_loss
 from harness.tasks.batch import Batch
 from harness.training.curves import Curves, Recorder

@@ -17,8 +17,8 @@ from harness.base.errors import FixtureError, HarnessError, Problem
 from harness.base.intervals import shared_confidence
 from harness.base.text import did_you_mean
 from harness.models.fixtures import read_weights
-from harness.specs.fixture_files import PIN, RECIPE, WEIGHTS, FixtureRef, list_fixtures, recipe_of
-from harness.specs.pins import Pin, read_pin
+from harness.specs.fixtures.files import PIN, RECIPE, WEIGHTS, FixtureRef, list_fixtures, recipe_of
+from harness.specs.fixtures.pins import Pin, read_pin
 from harness.training.runs import train_fixture
 
 

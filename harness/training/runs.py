@@ -22,7 +22,7 @@ from harness.base.files import remove_parts, write_together
 from harness.models.bridge import device_name, resolve_device
 from harness.models.fixtures import fixture_of, read_weights
 from harness.models.storage import lock, replace_fixture_files, serialise, unwritable
-from harness.specs.fixture_files import (
+from harness.specs.fixtures.files import (
     CARD,
     CHECKPOINT,
     CURVES,
@@ -33,8 +33,8 @@ from harness.specs.fixture_files import (
     fixture_directory,
     recipe_of,
 )
-from harness.specs.pins import Pin, Trained, read_pin, recipe_hash
-from harness.specs.recipe import OwnModel
+from harness.specs.fixtures.pins import Pin, Trained, read_pin, recipe_hash
+from harness.specs.fixtures.recipe import OwnModel
 from harness.training.accuracy import measure_accuracy
 from harness.training.card import model_card
 from harness.training.curves import Curves, to_csv_gz
@@ -74,6 +74,9 @@ def train_fixture(
     if isinstance(recipe.model, OwnModel):
         fix = "pin its weights: harness import --help"
         raise FixtureError(Problem("a recipe to train by", f"the model of {recipe.model.model}", fix, str(directory)))
+    if recipe.training is None:
+        fix = f"fetch it: harness fetch {ref.name}"
+        raise FixtureError(Problem("a recipe to train by", "a reference to a model", fix, str(directory)))
     where, steps = resolve_device(device), recipe.run.steps
     until = steps if until is None else until
     if not 0 < until <= steps:
@@ -120,7 +123,7 @@ def ensure_trained(ref: FixtureRef, policy: Policy, device: str = "auto") -> Non
         HarnessError: as :func:`train_fixture`.
     """
     recipe = recipe_of(ref)
-    if policy == "never" or recipe.hub is not None or isinstance(recipe.model, OwnModel):
+    if policy == "never" or recipe.hub is not None or recipe.training is None:
         return
     there = (ref.directory / PIN).exists()
     if not there:

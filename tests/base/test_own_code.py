@@ -8,7 +8,7 @@ from tiny import make_recipe, refusal
 
 from harness.base.errors import FixtureError
 from harness.base.own_code import load_object
-from harness.specs.fixture_files import (
+from harness.specs.fixtures.files import (
     CARD,
     CHECKPOINT,
     CURVES,
@@ -20,7 +20,7 @@ from harness.specs.fixture_files import (
     FixtureRef,
     recipe_of,
 )
-from harness.specs.pins import cache_key, code_hashes, recipe_hash
+from harness.specs.fixtures.pins import cache_key, code_hashes, recipe_hash
 from harness.tasks.own_tasks import load_task
 from harness.tasks.pairs import draw_pairs
 from harness.tasks.questions import PairSample, Sample

@@ -13,7 +13,7 @@ from notebook_training import NotebookTraining
 from tabulate import tabulate
 
 from harness.engines.transformer import answer_logits, sizes_of
-from harness.specs.fixture_files import FixtureRef, recipe_of
+from harness.specs.fixtures.files import FixtureRef, recipe_of
 from harness.tasks.addition.sampling import sample_strata, sample_uniform
 from harness.tasks.addition.strata import make_strata
 from harness.training.loop import Training

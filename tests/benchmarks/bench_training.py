@@ -10,7 +10,7 @@ import pytest
 import torch
 from notebook_training import NotebookTraining
 
-from harness.specs.fixture_files import FixtureRef, recipe_of
+from harness.specs.fixtures.files import FixtureRef, recipe_of
 from harness.training.loop import Training
 from harness.training.runs import LOG_EVERY
 

@@ -10,7 +10,7 @@ from paths import FIXTURE, FIXTURES, ROOT
 from tiny import make_recipe, random_weights, recipe_text, save_checkpoint, write_tiny
 
 from harness.cli import main
-from harness.specs.pins import recipe_hash
+from harness.specs.fixtures.pins import recipe_hash
 
 SPEC = f"""\
 version: 1

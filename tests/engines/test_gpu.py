@@ -13,7 +13,7 @@ from harness.judging.bench import Workbench
 from harness.judging.evaluation import gather, judge
 from harness.judging.records import record_of
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import RECIPE, FixtureRef, recipe_of
+from harness.specs.fixtures.files import RECIPE, FixtureRef, recipe_of
 from harness.specs.spec_files import load_file
 from harness.training.loop import Training
 from harness.training.runs import train_fixture

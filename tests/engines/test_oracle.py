@@ -15,9 +15,9 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN
 from harness.judging.measurement import pattern
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import read_pin
 from harness.specs.nodes import reach, read_nodes
-from harness.specs.pins import read_pin
 from harness.tasks.addition.question_sets import NAMES, named_set
 
 ORACLE = json.loads((ROOT / "tests" / "data" / "oracle.json").read_text("utf-8"))

@@ -20,7 +20,7 @@ from tiny import make_recipe, random_weights
 from harness.engines import transformer
 from harness.engines.transformer import answer_logits, initial_weights, sizes_of
 from harness.models.bridge import build_model, check_tensors, expected_tensors
-from harness.specs.recipe import load_recipe
+from harness.specs.fixtures.recipe import load_recipe
 from harness.tasks.addition.sampling import sample_uniform
 from harness.tasks.answers import answer_loss
 

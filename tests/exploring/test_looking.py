@@ -22,7 +22,7 @@ from harness.exploring.circuit_figures import by_token, circuit_figure
 from harness.exploring.circuits import circuits
 from harness.exploring.description import by_layer, describe, to_markdown
 from harness.models.fixtures import load_fixture
-from harness.specs.pins import Accuracy
+from harness.specs.fixtures.pins import Accuracy
 from harness.tasks.addition.arithmetic import encode, label
 from harness.tasks.addition.layout import Question
 from harness.tasks.addition.sampling import example_questions, tokens_for

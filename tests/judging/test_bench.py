@@ -15,7 +15,7 @@ from harness.judging import bench as workbench
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import gather, judge
 from harness.judging.requests import Ablation, ablation_of
-from harness.specs.fixture_files import FixtureRef, recipe_of
+from harness.specs.fixtures.files import FixtureRef, recipe_of
 from harness.specs.nodes import read_nodes
 from harness.tasks.addition.layout import Question
 from harness.tasks.questions import NamedSet, QuestionList, Sample

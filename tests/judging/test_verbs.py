@@ -26,7 +26,7 @@ from harness.judging.verbs.learn import learned_at
 from harness.models.fixtures import fixture_of, load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import tokens_seen
-from harness.specs.fixture_files import CURVES, WEIGHTS
+from harness.specs.fixtures.files import CURVES, WEIGHTS
 from harness.specs.nodes import all_nodes, reach, read_nodes
 from harness.tasks.addition.task import Addition
 from harness.tasks.questions import Sample

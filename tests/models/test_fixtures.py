@@ -25,8 +25,8 @@ from harness.base.files import write_atomically
 from harness.models.bridge import resolve_device
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
-from harness.specs.fixture_files import FixtureRef, list_fixtures, recipe_of
-from harness.specs.pins import read_pin, recipe_hash
+from harness.specs.fixtures.files import FixtureRef, list_fixtures, recipe_of
+from harness.specs.fixtures.pins import read_pin, recipe_hash
 
 ROOT = Path("fixtures")
 TINY = ROOT / "tiny"

@@ -17,7 +17,7 @@ from harness.cli import main
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import FixtureRef, recipe_of
+from harness.specs.fixtures.files import FixtureRef, recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "code_allowed")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.engines import cone, interventions
 from harness.judging.evaluation import gather, judge
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.spec_files import load_file

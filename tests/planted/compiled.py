@@ -37,7 +37,7 @@ from tracr.rasp import rasp
 
 from harness.engines.transformer import EPSILON
 from harness.models.bridge import expected_tensors
-from harness.specs.recipe import Recipe
+from harness.specs.fixtures.recipe import Recipe
 from harness.tasks.addition.task import Addition
 
 LAYOUT = Addition(2)

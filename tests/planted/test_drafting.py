@@ -14,7 +14,7 @@ from harness.judging.evaluation import judge
 from harness.judging.records import record_of
 from harness.reporting.report import markdown, terminal_table
 from harness.reporting.summary import shown_verdict, summary_line
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.spec_files import load_file
 from harness.tasks.questions import Sample
 

@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.exploring.minimal_sets import find_minimal
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.siblings import write_nodes
 from harness.specs.spec_files import load_file
 

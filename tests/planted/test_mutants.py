@@ -11,7 +11,7 @@ from harness.judging.evaluation import judge
 from harness.judging.worth.coverage import COVERAGE_N, coverage_of, map_nodes
 from harness.judging.worth.mutants import mutants_of
 from harness.judging.worth.mutation_score import gather_mutants, judge_mutants
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

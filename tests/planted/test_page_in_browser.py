@@ -18,7 +18,7 @@ from harness.judging.evaluation import judge
 from harness.judging.records import record_of
 from harness.judging.worth.coverage import map_nodes
 from harness.reporting.page import render
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.spec_files import load_file
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[browser]'")

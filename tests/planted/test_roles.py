@@ -33,9 +33,9 @@ from harness.reporting.report import VERSION
 from harness.reporting.summary import tokens_seen
 from harness.reporting.words import expected, observed
 from harness.specs.claim import Absent, AcrossRuns
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.roles import read_roles, shape_of, write_roles
 from harness.specs.nodes import read_nodes
-from harness.specs.roles import read_roles, shape_of, write_roles
 from harness.specs.siblings import write_nodes
 from harness.tasks.addition.roles import role_queries
 from harness.tasks.addition.task import Addition

@@ -21,8 +21,8 @@ from harness.reporting.failure import failure_text
 from harness.reporting.page import render
 from harness.reporting.report import markdown, terminal_table
 from harness.reporting.summary import remarks, summary_line
-from harness.specs.fixture_files import FixtureRef, runs_like
-from harness.specs.roles import write_roles
+from harness.specs.fixtures.files import FixtureRef, runs_like
+from harness.specs.fixtures.roles import write_roles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

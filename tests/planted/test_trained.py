@@ -9,7 +9,7 @@ from alarms import ask_random_claims
 from paths import FIXTURES
 
 from harness.judging.bench import Workbench
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.training.runs import train_fixture
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]

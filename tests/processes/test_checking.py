@@ -16,8 +16,8 @@ from harness.cli import main
 from harness.judging.bench import Workbench
 from harness.judging.jobs import do_job, jobs_of, records_of
 from harness.judging.verb import verb_named
-from harness.specs.fixture_files import FixtureRef
-from harness.specs.pins import read_pin
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import read_pin
 from harness.specs.spec_files import load_file
 from harness.specs.verbs.registry import VERBS
 from harness.training.runs import train_fixture

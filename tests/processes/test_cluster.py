@@ -21,8 +21,8 @@ import pytest
 from paths import FIXTURES, ROOT
 from tiny import contents
 
-from harness.specs.fixture_files import CHECKPOINT, PIN, RECIPE, FixtureRef
-from harness.specs.pins import read_pin
+from harness.specs.fixtures.files import CHECKPOINT, PIN, RECIPE, FixtureRef
+from harness.specs.fixtures.pins import read_pin
 from harness.training.runs import train_fixture
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mechanistic-harness[ray]'")

@@ -25,9 +25,9 @@ from tiny import contents, make_recipe, random_weights, recipe_text, refusal, sa
 from harness.base.errors import FixtureError, SpecError
 from harness.cli import main
 from harness.models.fixtures import load_fixture
-from harness.specs.fixture_files import FixtureRef
-from harness.specs.pins import read_pin
-from harness.specs.recipe import load_recipe
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import read_pin
+from harness.specs.fixtures.recipe import load_recipe
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}  # measured in half a second
 REPO, FILE = "somebody/adds", "weights/old.pth"

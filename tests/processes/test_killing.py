@@ -26,8 +26,8 @@ from harness.base.files import remove_parts
 from harness.models.bridge import expected_tensors
 from harness.models.fixtures import load_fixture
 from harness.models.storage import replace_fixture_files, serialise
-from harness.specs.fixture_files import CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
-from harness.specs.pins import Pin, Provenance, read_pin, recipe_hash
+from harness.specs.fixtures.files import CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
+from harness.specs.fixtures.pins import Pin, Provenance, read_pin, recipe_hash
 from harness.training import runs as making
 from harness.training.loop import Training
 

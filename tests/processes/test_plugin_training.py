@@ -27,8 +27,8 @@ import harness.judging.bench
 import harness.judging.records
 import harness.training.runs
 from harness.cli import main
-from harness.specs.fixture_files import FixtureRef
-from harness.specs.pins import read_pin
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import read_pin
 from harness.training.runs import train_fixture
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}

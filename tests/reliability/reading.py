@@ -10,10 +10,10 @@ from pathlib import Path
 from paths import FIXTURES
 
 from harness.base.errors import FixtureError, HarnessError, SpecError
-from harness.specs.fixture_files import PIN, RECIPE, ROLES, FixtureRef, recipe_of
-from harness.specs.pins import read_pin
-from harness.specs.recipe import load_recipe
-from harness.specs.roles import read_roles
+from harness.specs.fixtures.files import PIN, RECIPE, ROLES, FixtureRef, recipe_of
+from harness.specs.fixtures.pins import read_pin
+from harness.specs.fixtures.recipe import load_recipe
+from harness.specs.fixtures.roles import read_roles
 from harness.specs.spec_files import load_file
 
 MEMORY = 200 * 2**20  # bytes, above what the process has when it begins

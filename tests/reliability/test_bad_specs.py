@@ -28,9 +28,9 @@ from reading import SOUND, limit, outcomes
 
 from harness.base.errors import FixtureError, HarnessError
 from harness.cli import main
-from harness.specs.fixture_files import PIN, RECIPE, ROLES, FixtureRef, list_fixtures, recipe_of
-from harness.specs.pins import read_pin
-from harness.specs.roles import read_roles
+from harness.specs.fixtures.files import PIN, RECIPE, ROLES, FixtureRef, list_fixtures, recipe_of
+from harness.specs.fixtures.pins import read_pin
+from harness.specs.fixtures.roles import read_roles
 
 BAD = ROOT / "tests" / "bad_specs"
 FILES = {"recipes": RECIPE, "roles": ROLES, "pins": PIN}

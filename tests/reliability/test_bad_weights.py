@@ -26,8 +26,8 @@ from harness.cli import main
 from harness.models.bridge import check_tensors
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
-from harness.specs.fixture_files import FixtureRef
-from harness.specs.pins import read_pin
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import read_pin
 from harness.training.checkpoints import import_checkpoint
 from harness.training.runs import ensure_trained, train_fixture
 

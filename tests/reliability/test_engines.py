@@ -26,8 +26,8 @@ from harness.judging.bench import Workbench
 from harness.judging.evaluation import gather, judge
 from harness.judging.records import record_of
 from harness.judging.verb import verb_named
-from harness.specs.fixture_files import WEIGHTS, FixtureRef, list_fixtures, recipe_of
-from harness.specs.recipe import OwnModel
+from harness.specs.fixtures.files import WEIGHTS, FixtureRef, list_fixtures, recipe_of
+from harness.specs.fixtures.recipe import OwnModel
 from harness.specs.spec_files import load_hypotheses
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.questions import PairSample, Sample

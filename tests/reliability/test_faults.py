@@ -31,7 +31,7 @@ from harness.base.files import TURN, write_in_turn
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
 from harness.reporting.summary import summary_line
-from harness.specs.fixture_files import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
+from harness.specs.fixtures.files import CHECKPOINT, CURVES, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
 
 DIED = "a worker that died while it judged this"
 SIZES = {"n_digits": 1, "n_layers": 1, "steps": 30}

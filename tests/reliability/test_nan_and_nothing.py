@@ -23,7 +23,7 @@ from tiny import make_recipe, random_weights, recipe_text, write_tiny
 
 import harness.judging.bench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
 from harness.cli import main
-from harness.specs.fixture_files import WEIGHTS
+from harness.specs.fixtures.files import WEIGHTS
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}
 HOLDS = {"fails": [], "may_fail": ["A1", "A0"], "loss_above": 1.0e-9}

@@ -28,7 +28,7 @@ from tiny import BAD_NAMES, random_weights, recipe_text, refusal, save_checkpoin
 import harness.judging.bench  # noqa: F401 - pytester forgets what is imported in its runs, and these cannot be twice
 from harness.base.errors import SpecError
 from harness.cli import main
-from harness.specs.recipe import load_recipe
+from harness.specs.fixtures.recipe import load_recipe
 from harness.specs.spec_files import load_file
 
 SMALLEST = {"n_digits": 1, "n_layers": 1}

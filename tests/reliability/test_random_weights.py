@@ -26,9 +26,9 @@ from harness.judging.evaluation import experiment, gather, judge
 from harness.judging.records import record_of
 from harness.models.storage import serialise, write_fixture
 from harness.reporting.summary import shown_verdict
-from harness.specs.fixture_files import RECIPE, FixtureRef, list_fixtures, recipe_of
-from harness.specs.pins import Pin, Provenance, recipe_hash
-from harness.specs.recipe import OwnModel
+from harness.specs.fixtures.files import RECIPE, FixtureRef, list_fixtures, recipe_of
+from harness.specs.fixtures.pins import Pin, Provenance, recipe_hash
+from harness.specs.fixtures.recipe import OwnModel
 from harness.specs.spec_files import load_file
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.addition.task import Addition

@@ -19,7 +19,7 @@ from harness.reporting.examples import broken_patterns, broken_questions, unbrok
 from harness.reporting.map_drawing import draw_map
 from harness.reporting.page import SCRIPTS, excerpt, render
 from harness.reporting.words import example_line, expected
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import all_nodes, reach
 
 ROW = row_of(

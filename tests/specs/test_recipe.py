@@ -11,8 +11,8 @@ from tiny import FIELDS, make_recipe, recipe_text, refusal
 
 from harness import __version__
 from harness.base.errors import SpecError
-from harness.specs.pins import recipe_hash
-from harness.specs.recipe import TrainingRun, Transformer, load_recipe
+from harness.specs.fixtures.pins import recipe_hash
+from harness.specs.fixtures.recipe import TrainingRun, Transformer, load_recipe
 from harness.tasks.addition.layout import MAX_DIGITS
 
 
@@ -131,5 +131,5 @@ def test_every_field_of_a_recipe_is_in_its_hash():
 
 
 def test_recipes_and_pins_are_read_without_torch():
-    code = "import sys, harness.specs.recipe, harness.specs.pins; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.specs.fixtures.recipe, harness.specs.fixtures.pins; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -29,7 +29,14 @@ GOOD = {"id": "a", "claim": "c", "ablate": "S3", "questions": {"n": 10}, "expect
 
 @pytest.mark.parametrize(
     "changes",
-    [{"abblate": "S3"}, {"expect": {}}, {"questions": {"n": 0}}, {"method": "median"}, {"gate": 2}, {"ablate": []}],
+    [
+        {"abblate": "S3"},
+        {"expect": {"fail": []}},
+        {"questions": {"n": 0}},
+        {"method": "median"},
+        {"gate": 2},
+        {"ablate": []},
+    ],
 )
 def test_it_refuses_what_the_code_refuses(changes):
     file = {"version": 1, "fixture": "f", "hypotheses": [{**GOOD, **changes}]}

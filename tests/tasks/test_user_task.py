@@ -22,7 +22,7 @@ from harness.judging.requests import CleanAnswers
 from harness.judging.verdict import row_of
 from harness.models.fixtures import load_fixture
 from harness.reporting.words import observed
-from harness.specs.fixture_files import FixtureRef, fixtures_of_same_shape, recipe_of
+from harness.specs.fixtures.files import FixtureRef, fixtures_of_same_shape, recipe_of
 from harness.specs.nodes import all_nodes
 from harness.specs.spec_files import load_file
 from harness.tasks.questions import NamedSet, PairSample, QuestionList, Sample

@@ -22,7 +22,7 @@ from tiny import BAD_NAMES, BAD_TENSORS, contents, make_recipe, random_weights, 
 from harness.base.errors import FixtureError, HarnessError, SpecError
 from harness.engines import hooks as hooked
 from harness.models.fixtures import load_fixture
-from harness.specs.pins import recipe_hash
+from harness.specs.fixtures.pins import recipe_hash
 from harness.tasks.addition.sampling import tokens_for
 from harness.tasks.addition.strata import make_strata
 from harness.tasks.questions import Sample

@@ -7,8 +7,8 @@ from tiny import contents, recipe_text, write_tiny
 
 from harness.base.errors import FixtureError, HarnessError
 from harness.cli import main
-from harness.specs.fixture_files import FixtureRef
-from harness.specs.pins import read_pin
+from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.pins import read_pin
 from harness.training.reproduction import Reproduced, reproduce, trained_here
 from harness.training.runs import train_fixture
 

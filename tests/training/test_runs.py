@@ -27,9 +27,9 @@ from harness.base.files import remove_parts, write_together
 from harness.cli import main
 from harness.models.fixtures import load_fixture
 from harness.models.storage import serialise
-from harness.specs.fixture_files import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
-from harness.specs.pins import read_pin, recipe_hash
-from harness.specs.recipe import Hardest, Optimiser
+from harness.specs.fixtures.files import CARD, CHECKPOINT, CURVES, LOCK, PIN, RECIPE, WEIGHTS, FixtureRef, recipe_of
+from harness.specs.fixtures.pins import read_pin, recipe_hash
+from harness.specs.fixtures.recipe import Hardest, Optimiser
 from harness.training import runs as making
 from harness.training.accuracy import measure_accuracy
 from harness.training.curves import final_losses, read_curves, task_shares

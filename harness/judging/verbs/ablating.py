@@ -14,6 +14,7 @@ from harness.judging.movement import movement_of
 from harness.judging.requests import Ablation, Request, ablation_of
 from harness.judging.untested import Untested, unmoved, unseen
 from harness.judging.verb import Verb
+from harness.judging.verbs.metric_bounds import compare_metrics
 from harness.judging.verdict import (
     Comparison,
     Controls,
@@ -66,7 +67,7 @@ class AblatingVerb(Verb[H]):
         """Yield why nothing was tested: no value moved, no token could have failed, or no other way was there."""
         expect, found = claim.expect, answers[0]
         compared = [count for count in found.measurement.tokens if count.token in claim.compared]
-        if not expect.fails and expect.loss_above is None:
+        if not claim.acts:
             yield from unseen(compared)
         elif expect.fails and found.decided >= set(claim.compared):
             yield Untested("only way", claim.compared)
@@ -81,9 +82,13 @@ class AblatingVerb(Verb[H]):
             MeasurementError: the clean model is not accurate enough, a token was never right in the clean run, or one
                 that the nodes cannot reach has changed.
         """
-        require_accuracy(claim, m.clean_accuracy)
+        require_accuracy(claim, m.clean_accuracy, m.n)
+        metrics = compare_metrics(
+            claim.expect.metrics if claim.reach else (), m.metrics, claim.confidence, census=claim.questions.census
+        )
+        tokens = m.tokens if claim.expect.counts else ()
         beside = (self.compare_sibling(claim, name, counts) for name, counts in (siblings or {}).items())
-        return (*(_compare_token(claim, token) for token in m.tokens), *_compare_loss(claim, m), *beside)
+        return (*(_compare_token(claim, token) for token in tokens), *_compare_loss(claim, m), *metrics, *beside)
 
     def compare_sibling(self, claim: H, name: str, counts: Counts) -> Comparison:
         """Return the row of a sibling; it is contradicted if the sibling shows the same effect as the claim's nodes.

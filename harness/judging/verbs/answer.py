@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,8 @@ from harness.judging.measurement import EXAMPLES, Example, example_of, mean_loss
 from harness.judging.requests import CleanAnswers, Request
 from harness.judging.untested import LEARNED, Untested
 from harness.judging.verb import Verb
+from harness.judging.verbs.metric_bounds import compare_metrics
+from harness.judging.verbs.metrics import Measured, value_of
 from harness.judging.verdict import Comparison, straddled, within_bounds
 from harness.specs.verbs.answer import Answer
 
@@ -33,11 +35,13 @@ class FixtureAnswers:
     examples: tuple[Example, ...]  # some of the questions that were answered wrong
     distinct: int  # different right answers, of the tokens that are asked about
     near_ties: int = 0  # answer tokens of prompts, of those that must be right; teacher-forced
+    metrics: Mapping[str, Measured] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
         return {"n": len(self.right), "right": self.right.sum(0).tolist(), "loss": float(self.loss.mean()),
-                "near_ties": self.near_ties, "examples": [asdict(example) for example in self.examples]}  # fmt: skip
+                "near_ties": self.near_ties, "examples": [asdict(example) for example in self.examples],
+                "metrics": {name: one.as_dict() for name, one in self.metrics.items()}}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ def _counted(claim: Answer, found: Answered) -> FixtureAnswers:
     near_ties = int(near_tie.sum()) if claim.says_right else 0
     told = right if places else whole[:, None]
     distinct = len(torch.unique(prompts.answers[:, places or slice(None)], dim=0))
-    return FixtureAnswers(told, losses.mean(1), tuple(examples), distinct, near_ties)
+    values = {bound.metric: value_of(bound.metric, found.clean, prompts) for bound in claim.metrics}
+    metrics = {name: Measured(value, value) for name, value in values.items()}
+    return FixtureAnswers(told, losses.mean(1), tuple(examples), distinct, near_ties, metrics)
 
 
 def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
@@ -126,7 +132,8 @@ def _rows(claim: Answer, name: str, found: FixtureAnswers) -> list[Comparison]:
             )  # fmt: skip
     if claim.says_loss:
         rows.append(_loss(claim, whose, found.loss))
-    return rows
+    metrics = compare_metrics(claim.metrics, found.metrics, claim.confidence, census=claim.questions.census)
+    return [*rows, *(replace(row, fixture=whose) for row in metrics)]
 
 
 def _loss(claim: Answer, whose: str, losses: Float[Tensor, " prompt"]) -> Comparison:

@@ -16,6 +16,7 @@ from harness.judging.answers import Attended
 from harness.judging.requests import AttentionOf, Request
 from harness.judging.untested import Untested
 from harness.judging.verb import Mutant, Verb
+from harness.judging.verbs.metrics import success_rate
 from harness.judging.verdict import Comparison, require_accuracy, straddled, within_bounds
 from harness.judging.worth.mutants import moves
 from harness.specs.nodes import Node, reach
@@ -94,8 +95,8 @@ VERB = AttendVerb()
 
 def _shares(claim: Attend, found: Attended) -> AttentionShares:
     weights = torch.stack([found.patterns[node].double() for node in claim.nodes]).mean(0)
-    accuracy = float(found.prompts.right.contains(found.clean.predicted).all(1).double().mean())
-    require_accuracy(claim, accuracy)
+    accuracy = success_rate(found.clean, found.prompts, found.fixture.task)
+    require_accuracy(claim, accuracy, len(found.prompts))
     steps, node = [place for place in claim.places if isinstance(place, int)], claim.nodes[0]
     if len(steps) == len(claim.places) and weights.shape[1] == 1 and not node.at:
         masses, uniform = weights[:, 0, steps].sum(1), len(steps) / (node.step + 1)

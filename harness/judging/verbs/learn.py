@@ -19,8 +19,8 @@ from harness.base.intervals import exact_interval
 from harness.judging.requests import Request
 from harness.judging.verb import Mutant, Verb
 from harness.judging.verdict import Comparison, straddled, within_bounds
-from harness.specs.fixture_files import CURVES, PIN, FixtureRef, recipe_of
-from harness.specs.pins import read_pin
+from harness.specs.fixtures.files import CURVES, PIN, FixtureRef, recipe_of
+from harness.specs.fixtures.pins import read_pin
 from harness.specs.verbs.learn import Learn
 from harness.training.curves import read_curves
 

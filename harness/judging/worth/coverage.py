@@ -19,7 +19,7 @@ from harness.judging.bench import Workbench
 from harness.judging.measurement import TokenCount
 from harness.judging.requests import Ablation
 from harness.models.bridge import device_name
-from harness.specs.fixture_files import FixtureRef
+from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import Node, Shape, all_nodes, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.tasks.questions import Sample

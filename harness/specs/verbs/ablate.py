@@ -11,15 +11,16 @@ from harness.specs.keys import (
     Rate,
     RunsModel,
 )
+from harness.specs.metrics import MetricsModel
 from harness.specs.nodes import read_nodes
 from harness.specs.parsing import FAIL_RATE, INTACT_RATE, as_text, as_tuple
 from harness.specs.verbs.ablating import AblatingModel, AblatingParser, Expect, Hypothesis
 
 
-class ExpectModel(RunsModel):
-    """Which answer tokens fail; every token not named must stay right."""
+class ExpectModel(RunsModel, MetricsModel):
+    """Which answer tokens fail, every token not named must stay right; or what becomes of metrics."""
 
-    fails: list[AnswerToken] = Field(description="these tokens fail; [] when nothing may")
+    fails: list[AnswerToken] | None = Field(None, description="these tokens fail; [] when nothing may")
     may_fail: list[AnswerToken] = Field([], description="these tokens may fail or not")
     fail_rate: Rate | None = Field(None, description="`fails` fail at more than this rate (sample: 0.05)")
     intact_rate: Rate | None = Field(None, description="the others fail at less than this rate (sample: 0.01)")
@@ -61,21 +62,29 @@ class AblateParser(AblatingParser):
 
     def _expect(self, model: ExpectModel, census: bool) -> Expect:
         tokens, nouns = self.shape.task.answer_tokens, self.shape.task.nouns
+        metrics = self.metrics_of(model)
+        fails = model.fails or []
+        counts = model.fails is not None or bool(model.may_fail) or not metrics
+        if model.fails is None and not metrics and model.loss_below is None and model.loss_above is None:
+            self._report("expect", f"{nouns.tokens} in `fails`, or a metric", "neither", "write fails: [], say")
+        if not counts and (model.fail_rate is not None or model.intact_rate is not None):
+            self._report("expect", "rates of `fails`", "no `fails`", "add it, or drop the rates")
         seen: set[str] = set()
-        for key, names in (("fails", model.fails), ("may_fail", model.may_fail)):
+        for key, names in (("fails", fails), ("may_fail", model.may_fail)):
             for i, name in enumerate(names):
                 if name in seen:
                     self._report(("expect", key, i), f"each {nouns.token} once", f"{name} again", "keep one of them")
                 seen.add(name)
-        if set(tokens) <= set(model.may_fail) and model.loss_below is None and model.loss_above is None:
+        if set(tokens) <= set(model.may_fail) and model.loss_below is None and model.loss_above is None and not metrics:
             self._report("expect", "something that could fail", f"every {nouns.token} in may_fail", "claim something")
         self._loss_bounds(model)
-        if model.fail_rate is not None and not model.fails:
+        if model.fail_rate is not None and not fails and counts:
             about = f"{nouns.tokens} in `fails` that the rate is about"
             self._report(("expect", "fail_rate"), about, "none", "remove fail_rate")
         return Expect(
-            tuple(d for d in tokens if d in model.fails), tuple(d for d in tokens if d in model.may_fail),
+            tuple(d for d in tokens if d in fails),
+            tuple(d for d in tokens if d in model.may_fail or not counts),
             model.fail_rate if model.fail_rate is not None or census else FAIL_RATE,
             model.intact_rate if model.intact_rate is not None or census else INTACT_RATE,
-            model.loss_below, model.loss_above, model.only_here,
+            model.loss_below, model.loss_above, model.only_here, metrics, counts,
         )  # fmt: skip

@@ -12,7 +12,6 @@ from harness.base.intervals import ERROR
 from harness.base.seeds import seed_for
 from harness.specs.claim import Claim, How, loss_in_words
 from harness.specs.keys import (
-    DEFAULT_GATE,
     REFERENCE_SEED,
     ClaimModel,
     CorruptModel,
@@ -22,6 +21,7 @@ from harness.specs.keys import (
     Seed,
 )
 from harness.specs.methods import CORRUPT, EVERY_METHOD, METHODS
+from harness.specs.metrics import MetricBound
 from harness.specs.nodes import Node, reach
 from harness.specs.parsing import DEFAULT_REFERENCE, ClaimParser
 from harness.specs.siblings import Nodes, named_siblings
@@ -39,7 +39,7 @@ class AblatingModel(ClaimModel):
     )
     seed: Seed | None = Field(None, description="of the donors, for `resample`")
     questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
-    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+    gate: Rate | None = Field(None, description="least clean accuracy on these questions; the task's own unless said")
     by_construction: bool = Field(False, description="known to be true by the model's shape alone")
 
 
@@ -57,6 +57,8 @@ class Expect:
     loss_below: float | None = None
     loss_above: float | None = None
     only_here: bool = False  # no sibling makes all of `fails` fail too
+    metrics: tuple[MetricBound, ...] = ()
+    counts: bool = True  # whether anything is said of tokens that fail or stay
 
     @property
     def says_loss(self) -> bool:
@@ -118,14 +120,16 @@ class Hypothesis(Claim):
     @property
     def comparisons(self) -> int:
         """How many comparisons share the confidence; with `only_here`, each sibling adds one per token in `telling`."""
-        own = len(self.compared) + (self.expect.says_loss and bool(self.reach))
+        own = len(self.compared) + (self.expect.says_loss + len(self.expect.metrics)) * bool(self.reach)
         return own + (len(self.siblings) * len(self.telling) if self.expect.only_here else 0)
 
     @property
     def observable(self) -> tuple[str, ...]:
         """The answer tokens that the nodes reach, the loss, and the siblings that it is compared with."""
         beside = self.siblings if self.expect.only_here else ()
-        return (*sorted(self.reach), *["loss"][: self.expect.says_loss], *beside)
+        counted = sorted(self.reach) if self.expect.counts else ()
+        metrics = (bound.subject for bound in self.expect.metrics)
+        return (*counted, *["loss"][: self.expect.says_loss], *metrics, *beside)
 
     @property
     def true_by_construction(self) -> bool:
@@ -150,7 +154,12 @@ class Hypothesis(Claim):
     @property
     def acting(self) -> Nodes:
         """The ablated nodes, if the claim says that something fails or the loss is high."""
-        return self.nodes if self.fails or self.expect.loss_above is not None else ()
+        return self.nodes if self.acts else ()
+
+    @property
+    def acts(self) -> bool:
+        """Whether the claim says that something fails, that the loss is high, or that a metric moves."""
+        return bool(self.fails) or self.expect.loss_above is not None or any(one.acts for one in self.expect.metrics)
 
     @property
     def fails(self) -> tuple[str, ...]:
@@ -198,7 +207,8 @@ class Hypothesis(Claim):
         elif not parts:
             parts.append("nothing fails")
         loss = loss_in_words(self, expect.loss_below, expect.loss_above)
-        return "; ".join([*parts, *["only here"] * expect.only_here, *loss])
+        parts = parts if expect.counts else []
+        return "; ".join([*parts, *["only here"] * expect.only_here, *loss, *(one.expected for one in expect.metrics)])
 
 
 class AblatingParser(ClaimParser):
@@ -221,7 +231,8 @@ class AblatingParser(ClaimParser):
             self._report(("reference", "n"), expected, str(reference.n), fix)
         return self.common(model) | {
             "questions": self._questions(model.questions, "questions"), "method": method, "counterpart": corrupt,
-            "reference": reference, "seed": model.seed or 0, "gate": model.gate,
+            "reference": reference, "seed": model.seed or 0,
+            "gate": self.gate_of(model.gate),
             "by_construction": model.by_construction,
         }  # fmt: skip
 
@@ -274,3 +285,4 @@ class AblatingParser(ClaimParser):
                     self._report(("expect", key), f"a rate that a count can be {side}", f"{rate:g}", fix)
             return
         self._settled(h.comparisons, fail_rate, intact_rate, h.questions, loss=loss)
+        self.settled_metrics(h.expect.metrics, h.comparisons, h.questions)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from harness.base.intervals import least_n_of_mean
-from harness.base.validation import Strict, expecting, one_or_many
+from harness.base.validation import expecting, one_or_many
 from harness.specs.claim import Claim, bounds_in_words, loss_in_words
 from harness.specs.keys import (
     AnswerToken,
@@ -19,11 +19,9 @@ from harness.specs.keys import (
     LossBound,
     QuestionsModel,
 )
+from harness.specs.metrics import MetricBound, MetricsModel
 from harness.specs.nodes import Shape
-from harness.specs.parsing import (
-    ClaimParser,
-    as_text,
-)
+from harness.specs.parsing import ClaimParser, as_text
 from harness.tasks.questions import Questions, Sample
 
 
@@ -31,7 +29,7 @@ def _tokens(shape: Shape | None) -> str:
     return "tokens" if shape is None else shape.task.nouns.tokens
 
 
-class AnsweredModel(Strict):
+class AnsweredModel(MetricsModel):
     """How well the clean model answers; with `than`, how much better than other fixtures."""
 
     accuracy_at_least: AtLeast | None = Field(None, description="fraction of the questions")
@@ -77,6 +75,7 @@ class Answer(Claim):
     at_most: float | None
     loss_below: float | None = None
     loss_above: float | None = None
+    metrics: tuple[MetricBound, ...] = ()
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -97,7 +96,7 @@ class Answer(Claim):
     def comparisons(self) -> int:
         """How many comparisons share the confidence; a lower and an upper bound use the same interval."""
         counted = len(self.subjects) * self.says_right
-        return (counted + self.says_loss) * (1 if self.than else len(self.group))
+        return (counted + self.says_loss + len(self.metrics)) * (1 if self.than else len(self.group))
 
     @property
     def observable(self) -> tuple[str, ...]:
@@ -105,7 +104,7 @@ class Answer(Claim):
         if self.than:
             return ("gain",)
         counted = self.subjects if self.at_least is not None or self.at_most is not None else ()
-        found = (*counted, *(("loss",) if self.says_loss else ()))
+        found = (*counted, *(("loss",) if self.says_loss else ()), *(bound.subject for bound in self.metrics))
         return tuple(f"{name} {one}" for name in self.group for one in found) if len(self.group) > 1 else found
 
     @property
@@ -133,7 +132,8 @@ class Answer(Claim):
     @property
     def expected(self) -> str:
         """What is expected, in short: ``≥ 99.9% right``."""
-        return "; ".join(filter(None, [self.expected_accuracy, self.expected_loss]))
+        metrics = (bound.expected for bound in self.metrics)
+        return "; ".join(filter(None, [self.expected_accuracy, self.expected_loss, *metrics]))
 
     @property
     def expected_accuracy(self) -> str:
@@ -162,11 +162,14 @@ class AnswerParser(ClaimParser):
         gain = expect.gain_at_least is not None or expect.gain_at_most is not None
         accuracy = expect.accuracy_at_least is not None or expect.accuracy_at_most is not None
         loss = expect.loss_below is not None or expect.loss_above is not None
+        metrics = self.metrics_of(expect, clean=True)
+        if metrics and (model.than is not None or tokens):
+            self._report("expect", "metrics of whole answers alone", "`than`, or tokens", "write a claim each")
         if model.than is None and gain:
             self._report("expect", "a gain only over the fixtures in `than`", "no `than`", "add `than: …`")
         elif model.than is not None and (accuracy or loss):
             self._report("expect", "with `than`, a gain", "another bound", "write gain_at_least or gain_at_most")
-        elif not (gain or accuracy or loss):
+        elif not (gain or accuracy or loss or metrics):
             self._report("expect", "something that could fail", "no bound", "add accuracy_at_least, say")
         if len(tokens) > 1 and model.than is not None:
             self._report(
@@ -187,7 +190,7 @@ class AnswerParser(ClaimParser):
             group=group, group_text=as_text(model.fixtures), than=than, than_text=as_text(model.than),
             at_least=expect.gain_at_least if than else expect.accuracy_at_least,
             at_most=expect.gain_at_most if than else expect.accuracy_at_most,
-            loss_below=expect.loss_below, loss_above=expect.loss_above,
+            loss_below=expect.loss_below, loss_above=expect.loss_above, metrics=metrics,
         )  # fmt: skip
         if claim.at_least is not None and claim.at_most is not None and claim.at_least >= claim.at_most:
             found = f"{claim.at_least:g} and {claim.at_most:g}"
@@ -201,4 +204,5 @@ class AnswerParser(ClaimParser):
             else:
                 least = self._least_n_of_loss(claim, claim.loss_below, claim.loss_above)
                 self._settled(claim.comparisons, claim.at_least, claim.at_most, questions, loss=least)
+                self.settled_metrics(metrics, claim.comparisons, questions)
         return claim

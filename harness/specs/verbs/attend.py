@@ -11,7 +11,6 @@ from harness.base.intervals import least_n_of_mean
 from harness.base.validation import Strict
 from harness.specs.claim import Claim, bounds_in_words
 from harness.specs.keys import (
-    DEFAULT_GATE,
     AtLeast,
     AtMost,
     ClaimModel,
@@ -48,7 +47,7 @@ class AttendModel(ClaimModel):
     attend: AttendToModel = Field(description="which head, and where it looks")
     questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
     expect: MassModel = Field(description="bounds on the share of attention")
-    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on these questions")
+    gate: Rate | None = Field(None, description="least clean accuracy on these questions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +128,8 @@ class AttendParser(ClaimParser):
             bounds = (expect.mass_at_least, expect.mass_at_most)
             self._least(lambda error: least_n_of_mean(1, *bounds, lowest=0, highest=1, error=error), questions)
         return Attend(
-            **self.common(model), questions=questions, gate=model.gate, node_text=model.attend.node, nodes=nodes,
+            **self.common(model), questions=questions, gate=self.gate_of(model.gate),
+            node_text=model.attend.node, nodes=nodes,
             to=tuple(model.attend.to),
             places=places, at_least=expect.mass_at_least, at_most=expect.mass_at_most,
         )  # fmt: skip

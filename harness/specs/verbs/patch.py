@@ -11,7 +11,6 @@ from pydantic import Discriminator, Field, Tag
 from harness.base.validation import Strict, expecting, one_or_many
 from harness.specs.claim import Claim
 from harness.specs.keys import (
-    DEFAULT_GATE,
     AnswerToken,
     AtLeast,
     AtMost,
@@ -71,7 +70,7 @@ class PatchModel(ClaimModel):
         expecting("a list of pairs, or a sample {n: …}", lambda value: isinstance(value, (list, dict))),
     ] = Field(description="from which question into which: a list, or a sample")
     expect: FollowModel = Field(FollowModel(), description="how often the tokens follow")
-    gate: Rate = Field(DEFAULT_GATE, description="least clean accuracy on the questions of the pairs")
+    gate: Rate | None = Field(None, description="least clean accuracy on the questions of the pairs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +176,8 @@ class PatchParser(ClaimParser):
             if token in carried.tokens:
                 self._report(("expect", "may_change", i), f"{task.nouns.tokens} that need not follow", token, "drop it")
         claim = Patch(
-            **self.common(model), questions=questions, gate=model.gate, node_text=as_text(carried.node), nodes=nodes,
+            **self.common(model), questions=questions, gate=self.gate_of(model.gate),
+            node_text=as_text(carried.node), nodes=nodes,
             variable=variable, tokens=tuple(d for d in task.answer_tokens if d in carried.tokens),
             may_change=tuple(d for d in task.answer_tokens if d in expect.may_change),
             follow_rate=expect.follow_rate if questions.census or expect.follow_rate is not None else FOLLOW_RATE,
