@@ -11,7 +11,7 @@ from harness.specs.keys import (
     Rate,
     RunsModel,
 )
-from harness.specs.metrics import MetricsModel
+from harness.specs.metrics import METRICS, MetricsModel
 from harness.specs.nodes import read_nodes
 from harness.specs.parsing import FAIL_RATE, INTACT_RATE, as_text, as_tuple
 from harness.specs.verbs.ablating import AblatingModel, AblatingParser, Expect, Hypothesis
@@ -65,7 +65,8 @@ class AblateParser(AblatingParser):
         metrics = self.metrics_of(model)
         fails = model.fails or []
         counts = model.fails is not None or bool(model.may_fail) or not metrics
-        if model.fails is None and not metrics and model.loss_below is None and model.loss_above is None:
+        says = (model.fails, model.loss_below, model.loss_above, *(getattr(model, metric) for metric in METRICS))
+        if all(value is None for value in says):
             self._report("expect", f"{nouns.tokens} in `fails`, or a metric", "neither", "write fails: [], say")
         if not counts and (model.fail_rate is not None or model.intact_rate is not None):
             self._report("expect", "rates of `fails`", "no `fails`", "add it, or drop the rates")
