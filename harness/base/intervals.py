@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 CONFIDENCE = 0.99
 ERROR = 0.01  # 1 - CONFIDENCE: the chance that one of a claim's intervals fails
 MOST_N = 10_000_000  # the search for an n that settles a claim stops here
-DRAW_ERROR = 0.04  # chance that a further draw of a reference is taken to agree where it does not
 # The bets of `betting_interval`: one with half the weight for values without spread, the others for more and more.
 BETS = (0.99, *(0.5**power for power in range(1, 15)))
 _LOG_WEIGHTS = (math.log(0.5), *([math.log(0.5 / 14)] * 14))
@@ -27,12 +26,12 @@ def shared_confidence(comparisons: int, error: float = ERROR) -> float:
 def draws_for(error: float = ERROR, alternatives: int = 1) -> int:
     """Return how many draws of a reference must all say the same, its own among them, for this chance of `error`.
 
-    A claim that is false of the median draw is false of any draw with a chance of at least a half. Where it is false,
-    the claim's own draw errs with a chance of at most :data:`ERROR`, each other one with :data:`DRAW_ERROR`. If one of
-    several `alternatives` suffices for a false verdict, as any comparison may refute a claim, there are more draws.
+    A claim that is false of the median draw is false of any draw with a chance of at least a half: `n` draws are all
+    of the other kind with a chance of at most ``2 ** -n``, which may be half of the error. The other half is that of
+    the prompts' intervals. If one of several `alternatives` suffices for a false verdict, as any comparison may refute
+    a claim, there are more draws.
     """
-    own, other = (1 + ERROR) / 2, (1 + DRAW_ERROR) / 2
-    return 1 + max(0, math.ceil(math.log(own * alternatives / error) / -math.log(other)))
+    return max(1, math.ceil(math.log2(2 * alternatives / error)))
 
 
 def error_at(look: int, error: float = ERROR) -> float:

@@ -62,7 +62,6 @@ class Workbench:
         self._found: dict[Ablation, Ablated | HarnessError] = {}
         # Claims on the same prompts: those that will ask other draws of a reference, and whether also to be refuted.
         self._alike: dict[tuple[FixtureRef, Questions], list[tuple[Hypothesis, bool]]] = {}
-        self._taken: set[tuple[FixtureRef, Questions, int]] = set()
         # Bounded, so that a long run's memory does not grow with its number of question sets.
         self.fixture = lru_cache(maxsize=16)(self._load)
         self.prompts = lru_cache(maxsize=64)(self._prompts)
@@ -156,11 +155,9 @@ class Workbench:
         """Remember that a claim may ask other draws of its reference; without `refuting`, only if it is supported."""
         self._alike.setdefault((claim.ref, claim.questions), []).append((claim, refuting))
 
-    def take_alike(self, ref: FixtureRef, questions: Questions, draw: int) -> list[tuple[Hypothesis, bool]]:
-        """Return, once, the remembered claims on these prompts, for their draws from number `draw` on."""
-        first = (ref, questions, draw) not in self._taken
-        self._taken.add((ref, questions, draw))
-        return self._alike.get((ref, questions), []) if first else []
+    def take_alike(self, ref: FixtureRef, questions: Questions) -> list[tuple[Hypothesis, bool]]:
+        """Return, once, the remembered claims on these prompts."""
+        return self._alike.pop((ref, questions), [])
 
     def answer(self, requests: Sequence[Request]) -> list[Any]:
         """Return the answer to each request.

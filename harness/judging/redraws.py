@@ -4,31 +4,28 @@ What replaces the nodes' values may itself be a sample: the mean over 1,000 rand
 median draw of such a reference. It is supported only if its own draw and all of several others support it, and refuted
 only if one comparison is contradicted by all. Else it is inconclusive, and the report gives the range of the draws.
 
-Each further draw asks prompts of its own: first a part (:data:`SHARE`) of as many as the claim, then, if these leave it
-undecided, as many. So a claim that is false of the median draw is false of each draw with a chance of at least a half,
-and passes one with a chance of at most ``(1 + DRAW_ERROR) / 2``, independently of the others.
+All draws are asked the same prompts, so that they share a clean run. A claim that is false of the median draw is false
+of each draw with a chance of at least a half, independently of the others and of the prompts. It passes only if none of
+the draws is one of these, or if the first that is one passes by a mistake of its interval.
 :func:`harness.base.intervals.draws_for` says how many draws make that less than the error that the claim may have.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.base.errors import HarnessError
-from harness.base.intervals import DRAW_ERROR, draws_for
-from harness.base.seeds import seed_for
+from harness.base.intervals import draws_for
 from harness.judging.bench import Workbench
-from harness.judging.requests import brief
+from harness.judging.requests import Request, brief
 from harness.judging.verb import verb_named
-from harness.judging.verdict import Comparison, Verdict, verdict_of
+from harness.judging.verdict import Comparison, verdict_of
 from harness.specs.claim import Claim
 from harness.specs.verbs.ablating import Hypothesis
-from harness.tasks.questions import Counterparts, Sample
+from harness.tasks.questions import Counterparts
 
 Rows = tuple[Comparison, ...]
-SHARE = 0.4  # of a claim's prompts that a draw asks first
 
 
 def confirmed_by_draws(claim: Claim, rows: Rows, bench: Workbench, *, refuting: bool = True) -> Rows:
@@ -42,11 +39,12 @@ def confirmed_by_draws(claim: Claim, rows: Rows, bench: Workbench, *, refuting: 
     needed = draws_needed(claim, rows, refuting=refuting)
     if needed == 1 or not isinstance(claim, Hypothesis) or not _differ(claim, bench):
         return rows
+    for other, refuting_too in bench.take_alike(claim.ref, claim.questions):
+        _gather_draws(other, bench, refuting=refuting_too)
+    bench.gather(_requests(claim, needed))
     draws, verdict = [rows], verdict_of(claim, rows)
     for draw in range(1, needed):
-        for other, refuting_too in bench.take_alike(claim.ref, claim.questions, draw):
-            _gather_next(other, draw, bench, refuting=refuting_too)
-        draws.append(_of_draw(claim, draw, verdict, bench))
+        draws.append(_rows(claim.redrawn(draw), bench))
         if verdict_of(claim, _merged(draws)) != verdict:
             break
     return _merged(draws)
@@ -71,41 +69,24 @@ def _differ(claim: Hypothesis, bench: Workbench) -> bool:
     return first.tokens.shape != second.tokens.shape or bool((first.tokens != second.tokens).any())
 
 
-def _asked(claim: Hypothesis, draw: int, *, whole: bool = False) -> Hypothesis:
-    """Return the claim with another draw of its reference, asked of prompts that belong to that draw alone."""
-    redrawn = claim.redrawn(draw)
-    if not isinstance(claim.questions, Sample):
-        return redrawn
-    n, seed = claim.questions.n, seed_for("prompts of a draw", claim.questions.seed, draw, whole)
-    asked = replace(claim.questions, n=n if whole else math.ceil(SHARE * n), seed=seed)
-    # Each look may err in half of the draw's error, at one end. No comparison shares that with others: a claim that is
-    # false in one of them passes only if that one does.
-    return replace(redrawn, questions=asked, error=DRAW_ERROR * claim.comparisons)
-
-
-def _of_draw(claim: Hypothesis, draw: int, verdict: Verdict, bench: Workbench) -> Rows:
-    """Return the comparisons of one draw, by as many prompts as settle it."""
-    rows = _rows(_asked(claim, draw), bench)
-    if isinstance(claim.questions, Sample) and verdict_of(claim, rows) != verdict:
-        return _rows(_asked(claim, draw, whole=True), bench)
-    return rows
-
-
 def _rows(claim: Hypothesis, bench: Workbench) -> Rows:
     verb = verb_named(claim.verb)
     compared: tuple[object, Rows] = verb.compare(claim, bench.answer(brief(verb.requests(claim))))
     return compared[1]
 
 
-def _gather_next(claim: Hypothesis, draw: int, bench: Workbench, *, refuting: bool) -> None:
-    """Tell the bench what a draw of a claim asks first, if the draws before it leave that to be asked."""
+def _requests(claim: Hypothesis, needed: int) -> Iterator[Request]:
+    for draw in range(1, needed):
+        yield from brief(verb_named(claim.verb).requests(claim.redrawn(draw)))
+
+
+def _gather_draws(claim: Hypothesis, bench: Workbench, *, refuting: bool) -> None:
+    """Tell the bench what the further draws of a claim ask, if its first leaves that to be asked."""
     try:
-        draws = [_rows(claim if earlier == 0 else _asked(claim, earlier), bench) for earlier in range(draw)]
+        needed = draws_needed(claim, _rows(claim, bench), refuting=refuting)
     except HarnessError:  # it will be told when that claim is judged
         return
-    agreed = verdict_of(claim, _merged(draws)) == verdict_of(claim, draws[0])
-    if agreed and draws_needed(claim, draws[0], refuting=refuting) > draw:
-        bench.gather(brief(verb_named(claim.verb).requests(_asked(claim, draw))))
+    bench.gather(_requests(claim, needed))
 
 
 def _merged(draws: Sequence[Rows]) -> Rows:

@@ -61,7 +61,7 @@ def test_a_verdict_that_depends_on_the_draw_is_none(coins, tmp_path):
 
 @pytest.mark.slow
 def test_a_claim_about_coins_is_seldom_decided(coins, tmp_path):
-    """Of 150 claims at most 150 · 2^-7 = 1.2 are expected to be supported, and fewer refuted; 7 once in 5,000."""
+    """Of 150 claims at most 150 · 2^-8 = 0.6 are expected to be supported, and fewer refuted; 7 once in 300,000."""
     bench = Workbench("cpu")
     for text in (COIN, NEVER):
         claims = claims_of(text.replace("1000", "100"), coins, tmp_path, range(150))
@@ -71,14 +71,14 @@ def test_a_claim_about_coins_is_seldom_decided(coins, tmp_path):
 
 def test_draws_stop_where_they_disagree_and_go_on_where_they_agree(coins, tmp_path):
     (sure,) = read(tmp_path, coins, SURE)
-    assert {row.draws for row in judge(sure, Workbench("cpu")).comparisons} == {7}
+    assert {row.draws for row in judge(sure, Workbench("cpu")).comparisons} == {8}
     wrong = replace(sure, expect=replace(sure.expect, fails=()))
     found = judge(wrong, Workbench("cpu"))
     assert found.verdict == "refuted"
     assert {row.draws for row in found.comparisons} == {9}  # either of two might refute it: twice the chance
     draws = [len_of(claim) for claim in claims_of(COIN, coins, tmp_path, range(8))]
     assert min(draws) == 2
-    assert max(draws) <= 7
+    assert max(draws) <= 8
 
 
 def len_of(claim):

@@ -72,19 +72,19 @@ def measured(tokens, n, failures, losses=None):
 class Dice(Workbench):
     """A bench whose ablations come out by chance; all else is that of the models below it.
 
-    `chances` maps a request and a generator to the chance of each answer token to fail on a question. It is the same for
-    all prompts that are asked with one draw of a reference, and a request gets the same answer, until the dice are
-    thrown again.
+    `chances` maps a request and a generator to the chance of each answer token to fail on a question, for one draw of a
+    reference. Draws are asked the same prompts: the luck of these is the same for all, at its worst, so that a token
+    which fails as often under two draws fails on as many. All stays until the dice are thrown again.
     """
 
     def __init__(self, chances, seed=0):
         super().__init__("cpu")
-        self.chances, self.generator, self.thrown, self.rates = chances, np.random.default_rng(seed), {}, {}
+        self.chances, self.generator, self.thrown, self.luck = chances, np.random.default_rng(seed), {}, {}
 
     def throw(self):
         """Forget what came out."""
         self.thrown.clear()
-        self.rates.clear()
+        self.luck.clear()
 
     def gather(self, requests):
         """Gather nothing: nothing is run."""
@@ -96,9 +96,10 @@ class Dice(Workbench):
     def _thrown(self, request):
         if request not in self.thrown:
             task, n = self.fixture(request.model).task, request.questions.n
-            draw = (request.model, request.nodes, request.method, request.reference)
-            if draw not in self.rates:
-                self.rates[draw] = self.chances(request, self.generator)
-            failures = self.generator.binomial(n, self.rates[draw])
+            prompts = (request.model, request.nodes, request.questions)
+            if prompts not in self.luck:
+                self.luck[prompts] = self.generator.random(len(task.answer_tokens))
+            rates = self.chances(request, self.generator)
+            failures = stats.binom.ppf(self.luck[prompts], n, rates).astype(int)
             self.thrown[request] = Ablated(measured(task.answer_tokens, n, failures), 0.0)
         return self.thrown[request]

@@ -102,7 +102,7 @@ def coins(tokens):
 
 @pytest.mark.parametrize(
     ("tokens", "text", "false", "fewer"),
-    [(1, NONE_FAILS, "supported", 1), (1, TOP_FAILS, "supported", 1), (6, NONE_FAILS, "refuted", 7)],
+    [(1, NONE_FAILS, "supported", 1), (1, TOP_FAILS, "supported", 1), (6, NONE_FAILS, "refuted", 8)],
 )
 def test_references_of_dice(read, many, figure, tokens, text, false, fewer):
     """Digits that fail under half of the draws of a reference: what is said of the median draw is a coin's toss."""
@@ -114,6 +114,22 @@ def test_references_of_dice(read, many, figure, tokens, text, false, fewer):
     draws = "one draw" if fewer == 1 else f"{fewer} draws for any comparison"
     note = found.note(ERROR, (draws, less))
     figure(f"references, {tokens} of 6 digits by a coin: {false}", *found.counts, note)
+    assert found.within(ERROR)
+    assert not less.within(ERROR)
+
+
+def at_threshold(request, generator):
+    """Return the chances of six digits: by a coin, the first fails just as often as makes the claim false, or never."""
+    return [0.01 * generator.integers(2), *[0.0] * 5]
+
+
+def test_references_at_a_threshold(read, many, figure):
+    """The worst of both: half of the draws are false by a hair, and all of them see the same lucky prompts."""
+    claim = read(DRAWN + NONE_FAILS)
+    found = wrong(thrown(claim, at_threshold, many(10_000, 1000)), ("supported",))
+    loose = replace(claim, error=0.05 * 6, drawing_errors=(0.3, 0.3))
+    less = wrong(thrown(loose, at_threshold, 1000), ("supported",))
+    figure("references, half of the draws at 1%: supported", *found.counts, found.note(ERROR, ("each at 95%", less)))
     assert found.within(ERROR)
     assert not less.within(ERROR)
 
