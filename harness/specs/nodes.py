@@ -1,13 +1,14 @@
 """Nodes: parsed from text, written as text, and which answer tokens they can reach. Imports no torch.
 
-Grammar: ``[S8 or S0-S7][L0][H0, H0+H1, M or R]``, or ``[L0][H0, H0+H1, M or R]@POSITION``. A part left out means all of
-that part. A list means all its nodes at once::
+Grammar: ``[S8 or S0-S7][L0 or L0-L3][H0, H0+H1, M or R]``, or the same with ``@POSITION`` behind it and no step. A part
+left out means all of that part. A list means all its nodes at once::
 
     S11L0H2     one head at one step            S11L0       all heads and the MLP of layer 0 at S11
     S12L0H0+H1  two heads at one step           L0H1        head 1 of layer 0 at every step
     S0-S10L1M   the MLP of layer 1, 11 steps    S8L0R       the residual stream after layer 0 at S8
     S8          short for S8L0R, as the notebook ablates "a step" (models of at most two layers)
     L9H9@END    one head at a position that the task names; each prompt says where that is
+    L2-L5@END   all heads and MLPs of four layers there
 
 The last part may be a role, which each model binds to its own nodes (``harness/specs/fixtures/roles.py``)::
 
@@ -27,12 +28,15 @@ from harness.tasks.contract import AnyTask
 from harness.tasks.positions import POSITION
 
 Kind = Literal["head", "mlp", "resid"]
-_INDEX = "(0|[1-9][0-9]{0,5})"
-_NODES = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?((?:H{_INDEX})(?:\+H{_INDEX})*|M|R)?")
-_NAMED = re.compile(rf"(?:L{_INDEX})?((?:H{_INDEX})(?:\+H{_INDEX})*|M|R)?@({POSITION})")
-_ROLE = re.compile(rf"(?:S{_INDEX}(?:-S{_INDEX})?)?(?:L{_INDEX})?\[([^\[\]]*)\]")
+_INDEX = "(?:0|[1-9][0-9]{0,5})"
+_STEPS = rf"(?:S(?P<step>{_INDEX})(?:-S(?P<last_step>{_INDEX}))?)?"
+_LAYERS = rf"(?:L(?P<layer>{_INDEX})(?:-L(?P<last_layer>{_INDEX}))?)?"
+_PART = rf"(?P<part>H{_INDEX}(?:\+H{_INDEX})*|M|R)?"
+_NODES = re.compile(_STEPS + _LAYERS + _PART)
+_NAMED = re.compile(rf"{_LAYERS}{_PART}@(?P<at>{POSITION})")
+_ROLE = re.compile(rf"{_STEPS}{_LAYERS}\[(?P<role>[^\[\]]*)\]")
 _GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
-_SPELLING = "write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R"
+_SPELLING = "write a step S8 or S0-S7, a layer L0 or L0-L1, and H0, H0+H1, M or R"
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         spelling = f"{_SPELLING}; or a position after @: {', '.join(places)}" if places else _SPELLING
         fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else spelling
         raise HarnessError.of(grammar, shorten(text), fix)
-    layer, part = match[3], match[4]
-    if match[1] is None and not shape.task.names:
+    layer, part = match["layer"], match["part"]
+    if match["step"] is None and not shape.task.names:
         known = ", ".join(shape.task.positions)
         fix = f"write {text}@ and one of {known}" if known else "give the task `positions`, or write a step"
         raise HarnessError.of(f"a position, as {shape.task.nouns.prompts} differ in length", shorten(text), fix)
@@ -136,7 +140,7 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
 
 def _read_named(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
     """Return the nodes at a position that goes by a name."""
-    layer, part, name = match[1], match[2], match[5]
+    layer, part, name = match["layer"], match["part"], match["at"]
     if name not in shape.task.positions:
         known = shape.task.positions
         if not known:
@@ -145,9 +149,7 @@ def _read_named(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]
         raise HarnessError.of(f"a position {', '.join(known)}", shorten(name), did_you_mean(name, known))
     if layer is None and part is None:
         raise HarnessError.of("a layer, a head, M or R before @", shorten(text), f"write L0R@{name}, or another")
-    if layer is not None:
-        _check("layer", int(layer), shape.n_layers, text)
-    layers = range(shape.n_layers) if layer is None else [int(layer)]
+    layers = _range("layer", match, shape.n_layers, text)
     return _parts(part, text, [Node(SOMEWHERE, lay, "head", at=name) for lay in layers], shape)
 
 
@@ -167,19 +169,22 @@ def _parts(part: str | None, text: str, places: Sequence[Node], shape: Shape) ->
     return found if part else found + [replace(place, kind="mlp") for place in places]
 
 
-def _places(match: re.Match[str], text: str, shape: Shape) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the steps and layers that the first three groups of `match` name; all of them where a group is empty."""
-    first, last, layer = match[1], match[2], match[3]
-    steps = range(shape.task.n_ctx)
-    if first is not None:
-        low, high = int(first), int(last if last is not None else first)
-        if high < low:
-            raise HarnessError.of("a step range that ascends", f"S{low}-S{high} in {text}", f"write S{high}-S{low}")
-        _check("step", high, shape.task.n_ctx, text)
-        steps = range(low, high + 1)
-    if layer is not None:
-        _check("layer", int(layer), shape.n_layers, text)
-    return steps, range(shape.n_layers) if layer is None else [int(layer)]
+def _places(match: re.Match[str], text: str, shape: Shape) -> tuple[range, range]:
+    """Return the steps and layers that a match names; all of them where it names none."""
+    return _range("step", match, shape.task.n_ctx, text), _range("layer", match, shape.n_layers, text)
+
+
+def _range(what: str, match: re.Match[str], size: int, text: str) -> range:
+    """Return the steps, or the layers, from the first to the last that a match names; all of them if it names none."""
+    first, last = match[what], match[f"last_{what}"]
+    if first is None:
+        return range(size)
+    low, high, letter = int(first), int(last or first), what[0].upper()
+    if high < low:
+        found, fix = f"{letter}{low}-{letter}{high} in {text}", f"write {letter}{high}-{letter}{low}"
+        raise HarnessError.of(f"a {what} range that ascends", found, fix)
+    _check(what, high, size, text)
+    return range(low, high + 1)
 
 
 def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
@@ -189,20 +194,20 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
         NoSuchRoleError: the model has no such role, or no nodes were found for it, or none at these places.
     """
     steps, layers = _places(match, text, shape)
-    found = [role for role in shape.roles if match[4] in (role, role.partition(".")[0])]
+    found = [role for role in shape.roles if match["role"] in (role, role.partition(".")[0])]
     if not found:
         kinds = {role.partition(".")[0] for role in shape.roles}
-        fix = did_you_mean(match[4], {*shape.roles, *kinds}) if kinds else "find its roles: harness locate --help"
-        raise NoSuchRoleError.of("a role that the fixture's roles.yaml has", shorten(match[4]), fix)
+        fix = did_you_mean(match["role"], {*shape.roles, *kinds}) if kinds else "find its roles: harness locate --help"
+        raise NoSuchRoleError.of("a role that the fixture's roles.yaml has", shorten(match["role"]), fix)
     bound = sorted({node for role in found for node in shape.roles[role]})
     if not bound:
         raise RoleNotFoundError.of(
-            f"nodes that have the role {match[4]}", "none", "claim another; its roles.yaml says why"
+            f"nodes that have the role {match['role']}", "none", "claim another; its roles.yaml says why"
         )
-    there = [node for node in bound if (match[1] is None or node.step in steps) and node.layer in layers]
+    there = [node for node in bound if (match["step"] is None or node.step in steps) and node.layer in layers]
     if not there:
         elsewhere = ", ".join(map(str, bound))
-        raise RoleElsewhereError.of(f"nodes of {match[4]} there", f"{elsewhere} in {text}", f"write [{match[4]}]")
+        raise RoleElsewhereError.of(f"nodes of {match['role']} there", f"{elsewhere} in {text}", f"write [{match['role']}]")
     return there
 
 
@@ -212,7 +217,7 @@ def roles_in(text: str, shape: Shape) -> tuple[str, ...]:
     if match is None:
         return ()
     there = set(_read_role(text, match, shape))
-    named = (role for role in shape.roles if match[4] in (role, role.partition(".")[0]))
+    named = (role for role in shape.roles if match["role"] in (role, role.partition(".")[0]))
     return tuple(role for role in named if there & set(shape.roles[role]))
 
 

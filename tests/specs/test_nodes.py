@@ -46,6 +46,9 @@ def all_nodes(shape):
         ("S8", "S8L0R"),
         ("S0-S2", "S0L0R S1L0R S2L0R"),
         ("S3-S3L1M", "S3L1M"),
+        ("S3L0-L1M", "S3L0M S3L1M"),
+        ("S3-S4L0-L1H1", "S3L0H1 S3L1H1 S4L0H1 S4L1H1"),
+        ("S3L1-L1", "S3L1H0 S3L1H1 S3L1H2 S3L1M"),
         ("S9-S10L1", "S9L1H0 S9L1H1 S9L1H2 S9L1M S10L1H0 S10L1H1 S10L1H2 S10L1M"),
         ("S9-S10H0+H2", "S9L0H0 S9L0H2 S9L1H0 S9L1H2 S10L0H0 S10L0H2 S10L1H0 S10L1H2"),
         ("L0H1", [f"S{s}L0H1" for s in STEPS]),
@@ -106,7 +109,7 @@ def test_a_bare_step_is_the_residual_stream_after_layer_0(n_layers):
 
 
 GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
-SPELLING = "write a step S8 or S0-S7, a layer L0, and H0, H0+H1, M or R"
+SPELLING = "write a step S8 or S0-S7, a layer L0 or L0-L1, and H0, H0+H1, M or R"
 MODEL_HAS = "name one that the model has"
 
 
@@ -130,6 +133,8 @@ MODEL_HAS = "name one that the model has"
         ("s11l0h2", TWO, f"{GRAMMAR}, found s11l0h2; did you mean S11L0H2?"),
         ("S0 - S7 L0R", TWO, f"{GRAMMAR}, found S0 - S7 L0R; did you mean S0-S7L0R?"),
         ("S8\n", TWO, rf"{GRAMMAR}, found 'S8\n'; {SPELLING}"),
+        ("S7L1-L0M", TWO, "a layer range that ascends, found L1-L0 in S7L1-L0M; write L0-L1"),
+        ("S7L0-L2M", TWO, "a layer L0 to L1, found L2 in S7L0-L2M; name one that the model has"),
         ("S7-S0", TWO, "a step range that ascends, found S7-S0 in S7-S0; write S0-S7"),
         ("S18", TWO, f"a step S0 to S17, found S18 in S18; {MODEL_HAS}"),
         ("S0-S18L0M", TWO, f"a step S0 to S17, found S18 in S0-S18L0M; {MODEL_HAS}"),

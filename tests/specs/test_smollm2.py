@@ -9,13 +9,13 @@ from harness.base.errors import NotImportedError
 from harness.models.fixtures import load_fixture
 from harness.specs.spec_files import load_hypotheses
 
-SPECS = ROOT / "tests" / "data" / "smollm2"
+SPECS = ROOT / "hypotheses" / "smollm2"
 
 
 def test_they_are_read_and_bound_without_the_model(monkeypatch, tmp_path):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     claims = load_hypotheses(SPECS, ROOT / "fixtures")
-    assert len(claims) == 31
+    assert len(claims) == 36
     assert {claim.ref.task for claim in claims} == {"ioi", "repeated"}
     told = {claim.id: claim.expected for claim in claims}
     assert told["S-inhibition-L23H3"] == "logit_diff falls on > 80%; logit_diff median ≤ 4.5"

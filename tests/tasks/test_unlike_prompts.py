@@ -359,6 +359,7 @@ def test_named_nodes_are_read_and_written_and_have_siblings(random):
         assert write_nodes(read_nodes(text, shape)) == text
     assert len(read_nodes("H1@END", shape)) == 2
     assert len(read_nodes("L0@END", shape)) == 3
+    assert read_nodes("L0-L1H1@END", shape) == read_nodes(["L0H1@END", "L1H1@END"], shape)
     found = {write_nodes(nodes) for nodes in siblings(read_nodes("L0H1@NAME", shape), shape)}
     assert found == {"L0H0@NAME", "L0H1@END", "L0H1@REST"}
 
