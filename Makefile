@@ -6,10 +6,14 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 QUICK = $(wildcard $(patsubst harness/%/__init__.py,tests/%,$(wildcard harness/*/__init__.py))) tests/planted tests/project
 
-.PHONY: hypotheses mutants reseed findings quick test check lint bench reliability versions code-mutants gpu package fixtures schema clean
+.PHONY: hypotheses language-models mutants reseed findings quick test check lint bench reliability versions code-mutants gpu package fixtures schema clean
 
 hypotheses: $(READY)        ## judge every claim; the report goes to reports/
-	$(BIN)/pytest hypotheses/ --harness-controls --harness-html reports/index.html
+	$(BIN)/pytest hypotheses/ -m "not minutes" --harness-controls --harness-html reports/index.html
+
+language-models: $(READY)   ## fetch SmolLM2-135M-Instruct (93 MB) and judge every claim about it, with controls
+	$(BIN)/harness fetch smollm2_135m
+	$(BIN)/pytest hypotheses/smollm2 --harness-controls --harness-report reports/language-models
 
 mutants: $(READY)           ## change every supported claim a little: does it hold all the same? And what does none name?
 	$(BIN)/pytest hypotheses/ --harness-mutate --harness-coverage --harness-report reports/mutants
@@ -71,7 +75,7 @@ schema: $(READY)            ## regenerate the JSON schema of spec files, and the
 # -c matters: an unpinned torch brings gigabytes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,viz]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,viz,lm]'
 	touch $(READY)
 
 clean:

@@ -1,4 +1,4 @@
-"""The parser and entry point of ``harness``, and its commands ``sweep``, ``ask`` and ``minimal``.
+"""The parser and entry point of ``harness``, and its commands ``ask`` and ``minimal``.
 
 Heavy modules are imported only when a command needs them.
 """
@@ -8,13 +8,10 @@ from __future__ import annotations
 import argparse
 import errno
 import io
-import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 from harness.base.errors import HarnessError, Problem
 from harness.base.own_code import allow_code
@@ -31,8 +28,9 @@ from harness.cli.options import (
     engine_option,
     method_option,
     ref_of,
-    write_or_print,
+    task_option,
 )
+from harness.cli.sweeping import add_sweep_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,28 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     add_check_command(commands)
-    command = commands.add_parser("sweep", help="the notebook's Parts 9-11F as tables")
-    command.add_argument("fixture")
-    command.add_argument(
-        "--questions", action="append", metavar="Q",
-        help="a set, a [list] or a {description}, as in a spec; repeatable (default: the task's own)",
-    )  # fmt: skip
-    method_option(command, "of the step × head grid")
-    command.add_argument(
-        "--reference", metavar="Q", help="whose activations replace (default: the first of the task's own)"
-    )
-    command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
-    command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
-    common_options(command)
-    engine_option(command)
-    command.set_defaults(run=_sweep)
-
+    add_sweep_command(commands)
     command = commands.add_parser("ask", help="the answer, pattern, loss and case of single questions")
     command.add_argument("fixture")
     command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
     command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
     method_option(command)
     command.add_argument("--reference", metavar="Q", help="as in a spec (default: the first of the task's own)")
+    task_option(command)
     common_options(command)
     engine_option(command)
     command.set_defaults(run=_ask)
@@ -125,30 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     add_role_commands(commands)
     add_claim_commands(commands)
     return parser
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    from harness.specs.fixtures.files import recipe_of
-    from harness.specs.keys import REFERENCE_SEED
-    from harness.specs.spec_files import read_questions
-
-    shape = recipe_of(ref_of(options)).shape
-    task = shape.task
-    texts = options.questions or task.swept
-    sets = [read_questions(text, shape) for text in texts]
-    reference = read_questions(options.reference or task.swept[0], shape, REFERENCE_SEED)
-    from harness.exploring.sweeps import sweep, to_markdown
-    from harness.judging.bench import Workbench
-
-    bench = Workbench(options.device, options.engine)
-
-    found = sweep(ref_of(options), sets, reference, options.method, bench)
-    if options.json:
-        text = json.dumps(asdict(found), indent=1) + "\n"
-    else:
-        text = to_markdown(found, bench.fixture(ref_of(options))) + "\n"
-    write_or_print(text, options.out)
-    return OK
 
 
 def _ask(options: argparse.Namespace) -> int:

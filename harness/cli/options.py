@@ -25,7 +25,12 @@ def common_options(command: argparse.ArgumentParser) -> None:
 
 def ref_of(options: argparse.Namespace) -> FixtureRef:
     """Return the fixture that is named, in the directory of fixtures that is given."""
-    return FixtureRef(options.fixture, options.fixtures)
+    return FixtureRef(options.fixture, options.fixtures, getattr(options, "task", ""))
+
+
+def task_option(command: argparse.ArgumentParser) -> None:
+    """Add ``--task``, what a model by reference is asked."""
+    command.add_argument("--task", default="", metavar="NAME", help="of a language model: the prompts file it is asked")
 
 
 def code_option(command: argparse.ArgumentParser) -> None:

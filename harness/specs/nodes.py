@@ -169,7 +169,7 @@ def _parts(part: str | None, text: str, places: Sequence[Node], shape: Shape) ->
     return found if part else found + [replace(place, kind="mlp") for place in places]
 
 
-def _places(match: re.Match[str], text: str, shape: Shape) -> tuple[range, range]:
+def _places(match: re.Match[str], text: str, shape: Shape) -> tuple[Sequence[int], Sequence[int]]:
     """Return the steps and layers that a match names; all of them where it names none."""
     return _range("step", match, shape.task.n_ctx, text), _range("layer", match, shape.n_layers, text)
 
@@ -207,7 +207,8 @@ def _read_role(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
     there = [node for node in bound if (match["step"] is None or node.step in steps) and node.layer in layers]
     if not there:
         elsewhere = ", ".join(map(str, bound))
-        raise RoleElsewhereError.of(f"nodes of {match['role']} there", f"{elsewhere} in {text}", f"write [{match['role']}]")
+        role = match["role"]
+        raise RoleElsewhereError.of(f"nodes of {role} there", f"{elsewhere} in {text}", f"write [{role}]")
     return there
 
 
