@@ -11,5 +11,6 @@ __all__ = [
     "drafts",
     "minimal_sets",
     "role_search",
+    "scan",
     "sweeps",
 ]

@@ -17,7 +17,8 @@ from harness.specs.spec_files import load_hypotheses
 
 ALL = load_hypotheses(HYPOTHESES, FIXTURES)
 KNOWN = [h for h in ALL if h.xfail]
-OF_ONE = [h for h in KNOWN if not isinstance(h, AcrossRuns)]
+# What is measured of a published model, `make language-models` sees: it takes its files and minutes.
+OF_ONE = [h for h in KNOWN if not isinstance(h, AcrossRuns) and not h.ref.task]
 ACROSS = [h for h in KNOWN if isinstance(h, AcrossRuns)]
 FINDINGS = (ROOT / "docs" / "findings.md").read_text("utf-8")
 
@@ -57,7 +58,7 @@ def test_every_claim_has_a_source_and_every_refuted_one_a_number_or_a_finding():
         assert h.source, h.id
     for h in KNOWN:
         assert h.xfail.verdict == "vacuous" or re.match(
-            r"measured ([Aa]\d \d+/\d+|\d+/\d+ runs, not |whole \d+/\d+|\d+, from |gain [\d.]+%|mass [\d.]+|no digit fails)",
+            r"measured ([Aa]\d \d+/\d+|\d+/\d+ runs, not |whole \d+/\d+|\d+, from |gain [\d.]+%|mass [\d.]+|no digit fails|\w+ (falls|rises) on \d+/\d+)",
             h.xfail.reason,
         ), h.id
 

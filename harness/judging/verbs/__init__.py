@@ -5,4 +5,4 @@ which other variables would explain the outcome as well?
 """
 
 # The modules that other rooms may import.
-__all__ = ["pair_counts", "patch"]
+__all__ = ["metrics", "pair_counts", "patch"]
