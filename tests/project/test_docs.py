@@ -13,6 +13,7 @@ import pytest
 from own import CLAIMS, RECIPE, TASK
 from paths import ROOT
 from tiny import one_thread
+from tiny_lm import save_model
 
 from harness.cli import command as cli
 from harness.specs.key_reference import spec_reference
@@ -41,6 +42,11 @@ NOT_RUN = {
     "harness import old.pth --recipe recipe.yaml --name my_model": "a checkpoint of one's own; test_cli.py imports one",
     "harness diff old.json new.json": "two reports of one's own; tests/planted/test_roles.py makes two",
     "harness import hub:add_d5_l2_h3_published": "needs the network",
+    "harness fetch mine --from path:model": "a model of one's own; below, in a project of its own",
+    "harness fetch mine": "the same",
+    "harness prompts names --fixture mine": "the same",
+    "harness sweep mine --task names --nodes L0-L1@END --corrupt abc --prompts '{n: 40, seed: 101}' --resume sweep.jsonl": "the same",
+    "harness check hypotheses/mine.yaml": "the same",
     "harness train letters_s0 --allow-code": "a fixture that the page makes; below, in a project of its own",
     "harness sweep letters_s0 --allow-code": "the same",
     "harness import weights.safetensors --name induction_gpt2_s0 --recipe fixtures/induction_gpt2_s0/recipe.yaml --allow-code": "weights of one's own; test_user_model.py pins some",
@@ -124,6 +130,26 @@ def test_ones_own_task_is_trained_and_judged_as_the_page_says(tmp_path, monkeypa
         code, printed = run("harness check hypotheses --allow-code", capsys)
     assert code == 0
     assert "2 claims evaluated: 2 supported" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_language_model_of_ones_own_is_judged_as_the_page_says(tmp_path, monkeypatch, capsys, kind):
+    """On random weights, which do not do the task: every claim is read, bound and measured, and its gate says so."""
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "language-models.md"
+    save_model(tmp_path / "model", kind)
+    for block in blocks(page, "yaml"):
+        name = Path(re.match(r"# ([\w/]+\.yaml)\n", block)[1])
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_text(re.sub(r"^(    (ablate|attend): )", r"    gate: 0\n\1", block, flags=re.MULTILINE), "utf-8")
+    assert len(blocks(page, "yaml")) == 2
+    with one_thread():
+        for command, _ in commands(page):
+            code, printed = run(command, capsys)
+            assert code == (1 if " check " in command else 0), f"{command}: {printed}"
+    assert "3 claims evaluated" in printed
+    assert "error" not in printed
 
 
 def test_what_is_not_run_is_written_somewhere_and_understood():
