@@ -18,7 +18,7 @@ from harness.base.intervals import error_at
 from harness.judging.across import Runs, compare_runs, controls_of_runs, share_of
 from harness.judging.answers import Ablated
 from harness.judging.bench import Workbench
-from harness.judging.redraws import confirmed_by_draws
+from harness.judging.redraws import confirmed_by_draws, first_draws
 from harness.judging.requests import brief
 from harness.judging.untested import Untested
 from harness.judging.verb import verb_named
@@ -86,6 +86,8 @@ def experiment(claim: Claim, bench: Workbench, *, mutant: bool = False) -> Exper
     answers: list[Any] = []
     for look in sequential_looks(claim):
         requests = verb.requests(look)
+        if not mutant:
+            bench.gather(first_draws(look))
         with placed_at(look):
             answers = bench.answer(brief(requests) if mutant else requests)
         measured, rows = verb.compare(look, answers)
@@ -120,7 +122,7 @@ def gather(
     for part in (part for claim in claims for part in claim.parts):
         verb, look = verb_named(part.verb), next(sequential_looks(part))
         requests = verb.requests(look)
-        bench.gather(brief(requests) if mutants else requests)
+        bench.gather(brief(requests) if mutants else [*requests, *first_draws(look)])
         if isinstance(look, Hypothesis) and look.is_drawn:
             bench.gather_draws(look, refuting=not mutants)
         if controls:

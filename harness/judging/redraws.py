@@ -22,8 +22,9 @@ from harness.judging.requests import Request, brief
 from harness.judging.verb import verb_named
 from harness.judging.verdict import Comparison, verdict_of
 from harness.specs.claim import Claim
+from harness.specs.methods import EVERY_METHOD
 from harness.specs.verbs.ablating import Hypothesis
-from harness.tasks.questions import Counterparts
+from harness.tasks.questions import Counterparts, Sample
 
 Rows = tuple[Comparison, ...]
 
@@ -48,6 +49,17 @@ def confirmed_by_draws(claim: Claim, rows: Rows, bench: Workbench, *, refuting: 
         if verdict_of(claim, _merged(draws)) != verdict:
             break
     return _merged(draws)
+
+
+def first_draws(claim: Claim) -> Iterator[Request]:
+    """Yield what the draws ask that a supported claim needs: most are, and so share the clean run of its own draw.
+
+    A claim that is asked more and more prompts will be asked its draws at the end.
+    """
+    if isinstance(claim, Hypothesis) and claim.is_drawn and isinstance(claim.reference, Sample):
+        asked = claim.questions
+        if not EVERY_METHOD[claim.method].captures and not (isinstance(asked, Sample) and asked.auto):
+            yield from _requests(claim, draws_for(claim.drawing_errors[0]))
 
 
 def draws_needed(claim: Claim, rows: Rows, *, refuting: bool = True) -> int:

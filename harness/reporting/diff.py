@@ -16,7 +16,7 @@ from harness.base.text import percent
 from harness.base.validation import newer
 from harness.judging.records import Record, judged
 from harness.reporting.report import VERSION
-from harness.reporting.words import expected, move_line, observed, subject
+from harness.reporting.words import AMOUNTS, expected, move_line, observed, subject
 
 _KEYS = frozenset({"key", "id", "verdict", "verb", "target", "fixture", "named", "path"})  # read of every claim
 
@@ -127,7 +127,7 @@ def _apart(was: Record, row: Record) -> bool:
 
 def _shown(row: Record, record: Record) -> str:
     interval = ""
-    if row["low"] is not None and row["high"] is not None and row["kind"] not in ("loss", "mass"):
+    if row["low"] is not None and row["high"] is not None and row["kind"] not in AMOUNTS:
         interval = f" [{percent(row['low'])}, {percent(row['high'])}]"
     return f"{observed(row, record)}{interval}"
 

@@ -11,6 +11,7 @@ from harness.base.text import percent
 from harness.judging.records import Record
 from harness.reporting.summary import near_ties, near_ties_line, remarks
 from harness.reporting.words import (
+    AMOUNTS,
     COUNTS_FAILURES,
     drawn_range,
     example_line,
@@ -228,5 +229,5 @@ def interval_text(row: Record) -> str:
 
 
 def _ends(row: Record) -> str:
-    form = "{:.3g}" if row["kind"] in ("loss", "mass") else "{:.2%}"
+    form = "{:.3g}" if row["kind"] in AMOUNTS else "{:.2%}"
     return "" if row["low"] is None else f"{form.format(row['low'])} to {form.format(row['high'])}"

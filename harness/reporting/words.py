@@ -99,6 +99,9 @@ def observed(row: Record, record: Record | None = None) -> str:
     return f"{row['value']:.3f}" if row["kind"] == "mass" else f"{row['value']:.3g}"
 
 
+AMOUNTS = ("loss", "mass", "median", "mean")  # kinds of comparisons whose values are no percentages
+
+
 def untested(reason: Record, nouns: Nouns) -> str:
     """Return in words why nothing was tested."""
     return _UNTESTED[reason["why"]].format(

@@ -169,6 +169,8 @@ def _measured(row: Record) -> Ends | None:
         if exact:  # the last decimals of a loss differ between machines
             low, high = low - max(low / 10, LOSS_DIFFERS), high + max(high / 10, LOSS_DIFFERS)
         return _outwards(max(low, 0.0), high)
+    if row["kind"] in ("median", "mean"):
+        return _outwards(low, high)
     ends = _outwards(100 * max(low, -1.0), 100 * min(high, 1.0))
     return f"{ends[0]}%", f"{ends[1]}%"
 

@@ -17,10 +17,13 @@ from tokenizers import Tokenizer, pre_tokenizers
 from harness.base.errors import FixtureError, NotImportedError
 from harness.cli import main
 from harness.judging.bench import Workbench
+from harness.judging.evaluation import judge
+from harness.judging.records import record_of
 from harness.judging.requests import ablation_of
 from harness.models.fetching import refer
 from harness.models.fixtures import load_fixture
 from harness.models.proof import ask_source, prove
+from harness.reporting.failure import failure_text
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.spec_files import load_hypotheses
 from harness.tasks.questions import Counterparts
@@ -102,6 +105,14 @@ def test_every_metric_is_what_plain_hooks_on_the_source_model_give(tmp_path, mad
                 )
             for name, expected in metrics(clean, clean, io, s).items():
                 torch.testing.assert_close(found[name].clean[rows], expected, atol=1e-5, rtol=1e-5, msg=f"clean {name}")
+
+
+def test_a_median_is_no_percentage(tmp_path, made):
+    root, _ = made
+    text = "ablate: L1H2@END\nmethod: {corrupt: abc}\nprompts: {n: 200, seed: 1}\ngate: 0\nexpect: %s"
+    claim = read_claim(tmp_path, text % "{logit_diff: {median_at_least: 90}}", root, "llama\ntask: ioi")
+    (row,) = [line for line in failure_text(record_of(judge(claim))).splitlines() if "median" in line]
+    assert re.search(r"logit_diff median +≥ 90 +-?[\d.]+ +-?[\d.]+ to -?[\d.]+ +contradicted", row)
 
 
 @pytest.mark.parametrize("kind", tiny_lm.KINDS)
