@@ -47,7 +47,7 @@ def refusal(fixture: Fixture) -> str | None:
     """Return the reason why this engine cannot run a fixture's model, or None if it can."""
     model = fixture.recipe.model
     if not isinstance(model, Transformer):
-        return "a model that code builds"
+        return "a model by reference" if fixture.shape.asks else "a model that code builds"
     if model.act_fn not in ("relu", "gelu"):
         return f"the activation {model.act_fn}"
     return None if model.normalisation == "LN" else f"the normalisation {model.normalisation}"
