@@ -104,7 +104,7 @@ def _largest_mean(log_products: Callable[[float], Sequence[float]], confidence: 
 def median_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
     """Return the two-sided interval of the median by order statistics (Thompson 1936); it is valid for any n.
 
-    With fewer than about ``log2(2 / (1 - confidence))`` values it is the whole line.
+    With fewer values than :func:`least_n_of_median` says it is the whole line.
     """
     from scipy.stats import binom
 
@@ -115,6 +115,11 @@ def median_interval(values: Sequence[float], confidence: float) -> tuple[float, 
     if below == 0:
         return -math.inf, math.inf
     return ordered[below - 1], ordered[n - below]
+
+
+def least_n_of_median(comparisons: int, error: float = ERROR) -> int:
+    """Return with how many values the interval of a median has ends."""
+    return math.ceil(math.log2(2 * max(comparisons, 1) / error))
 
 
 def normal_interval(mean: float, error: float, confidence: float) -> tuple[float, float]:

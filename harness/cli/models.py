@@ -68,7 +68,10 @@ def _prompts(options: argparse.Namespace) -> int:
     from harness.tasks.prompts.task import PromptsTask
 
     task = recipe_of(FixtureRef(options.fixture, options.fixtures, options.task)).task
-    assert isinstance(task, PromptsTask)  # only models by reference have a task that is named beside them
+    if not isinstance(task, PromptsTask):
+        raise HarnessError.of(
+            "a language model by reference", f"{options.fixture}, of the task {task.title}", "name another"
+        )
     batch = task.drawn(COUNTED, torch.Generator().manual_seed(SEED))
     lengths = (batch.lengths - task.n_answer * (not task.repeats)).tolist()
     print(f"{task.title}: {task.description}")

@@ -6,6 +6,7 @@ flip: here the nodes are named, and what is told is how far a metric moves.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
 from harness.judging.verbs.metrics import Values, value_of
 from harness.specs.nodes import Node
+from harness.tasks.batch import Batch
 
 AT_ONCE = 8  # nodes between two lines of the file, and two steps of the progress
 SHOWN = 15  # rows of the table of those that move it most
@@ -62,10 +64,13 @@ def scan(ablation: Ablation, metric: str, bench: Workbench, out: Path | None = N
     prompts = bench.prompts(ref, ablation.questions)
     asked = {
         "fixture": ref.name, "task": ref.task, "weights_sha256": bench.fixture(ref).weights_sha256, "metric": metric,
-        "prompts": str(ablation.questions), "method": ablation.method, "reference": str(ablation.reference),
+        "prompts": str(ablation.questions), "tokens": _hash(prompts), "method": ablation.method,
+        "reference": str(ablation.reference),
     }  # fmt: skip
-    rows = _kept(out, asked) if out is not None and out.exists() else []
-    clean = value_of(metric, bench.run(ref, prompts, [CLEAN])[0].check(ref.name), prompts)
+    wanted = {str(node) for node in ablation.nodes}
+    rows = [row for row in (_kept(out, asked) if out is not None and out.exists() else []) if row.node in wanted]
+    of_clean = bench.run(ref, prompts, [CLEAN], kl=metric == "kl")[0]
+    clean = value_of(metric, of_clean.check(ref.name), prompts)
     found = Scan(asked, float(clean.mean()), rows)
     done = {row.node for row in rows}
     left = [node for node in ablation.nodes if str(node) not in done]
@@ -87,6 +92,11 @@ def scan(ablation: Ablation, metric: str, bench: Workbench, out: Path | None = N
         yield found
 
 
+def _hash(prompts: Batch) -> str:
+    """Return the sha256 of the prompts' tokens: another prompts file or tokenizer gives others."""
+    return hashlib.sha256(prompts.tokens.numpy().tobytes()).hexdigest()
+
+
 def _row(node: Node, after: Values, clean: Values) -> Row:
     change, falls = float((after - clean).mean()), float((after < clean).double().mean())
     part = node.component.removeprefix(f"L{node.layer}")
@@ -102,11 +112,12 @@ def _append(out: Path, rows: Iterable[object]) -> None:
 
 def _kept(out: Path, asked: dict[str, Any]) -> list[Row]:
     """Return the rows that a file holds; a last line that was cut off is left out, and the file is mended."""
-    lines = out.read_text("utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
     try:
+        lines = out.read_text("utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
         head, *rows = [json.loads(line) for line in whole]
         kept = [Row(**row) for row in rows]
+        head = dict(head)
     except (ValueError, TypeError):
         raise HarnessError.of("a sweep to go on with", "something else", "name another file", out) from None
     if head != asked:

@@ -90,7 +90,7 @@ def experiment(claim: Claim, bench: Workbench, *, mutant: bool = False) -> Exper
             bench.gather(first_draws(look))
         with placed_at(look):
             answers = bench.answer(brief(requests) if mutant else requests)
-        measured, rows = verb.compare(look, answers)
+            measured, rows = verb.compare(look, answers)
         rows = confirmed_by_draws(look, rows, bench, refuting=not mutant)
         verdict = verdict_of(look, rows)
         # Draws are asked once: by further looks they could err again and again.

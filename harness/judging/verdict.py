@@ -95,14 +95,16 @@ def verdict_of(claim: Claim, rows: Iterable[Comparison], untested: Collection[Un
 
 @contextmanager
 def placed_at(claim: Claim) -> Iterator[None]:
-    """Give trouble with a claim's pairs the claim's line in its spec.
+    """Give trouble with a claim's pairs, or its comparisons, the claim's line in its spec.
 
     Raises:
-        MeasurementError: for a PairsError; other errors pass as they are.
+        MeasurementError: for a PairsError, or another that says no place; other errors pass as they are.
     """
     try:
         yield
-    except PairsError as error:
+    except (PairsError, MeasurementError) as error:
+        if isinstance(error, MeasurementError) and any(problem.where for problem in error.problems):
+            raise
         placed = [replace(problem, where=claim.path, line=claim.line, col=1) for problem in error.problems]
         raise MeasurementError(*placed) from None
 
@@ -110,7 +112,8 @@ def placed_at(claim: Claim) -> Iterator[None]:
 def require_accuracy(claim: Claim, accuracy: float, n: int = 0) -> None:
     """Check that the clean model answers enough of the questions, by what the task calls success.
 
-    Of a sample of `n` prompts of a language model, whose accuracy is seldom near to 1, its lower end must be enough.
+    Where success is to prefer a right answer, the rate is seldom near to 1: of a sample of `n` prompts, the lower end
+    of its interval must be enough.
 
     Raises:
         MeasurementError: `accuracy`, a fraction of the questions, is below the claim's gate.
@@ -125,7 +128,8 @@ def require_accuracy(claim: Claim, accuracy: float, n: int = 0) -> None:
             Problem(
                 f"{what} of at least {claim.gate:g} on these {claim.shape.task.nouns.prompts}",
                 shown,
-                f"train {claim.fixture} further, or set `gate` if the claim is about a model that fails here",
+                "set `gate` if the claim is about a model that fails here"
+                + ("" if claim.shape.asks else f", or train {claim.fixture} further"),
                 claim.path, claim.line, 1,
             )
         )  # fmt: skip

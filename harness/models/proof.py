@@ -70,7 +70,7 @@ def hook_points(layer: int) -> tuple[str, ...]:
 
 
 def _captured(bridge: Any, tokens: Tensor) -> dict[str, Tensor]:
-    names = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post", "attn.hook_z")
+    names = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post", "attn.hook_z")
     wanted = [f"blocks.{layer}.{name}" for layer in range(bridge.cfg.n_layers) for name in names]
     seen: dict[str, Tensor] = {}
 
@@ -118,11 +118,12 @@ def _put_back(bridge: Any, tokens: Tensor, clean: Tensor, seen: dict[str, Tensor
     worst = _off(clean, own)
     if not worst <= most:
         raise _wrong("the same logits with every node's own value put back", f"{worst:.2g} off", where)
-    few, before = tokens[:1, :FEW], clean[:1, FEW - 1]
+    few = tokens[:1, :FEW]
+    before = bridge(few)[:, -1]  # of the same shape: rounding may depend on it
     for name in names:  # an edit that goes nowhere would make every claim "not needed" true
         value = seen[name][:1, :FEW].clone()
         value[:, -1] = 0
-        if _off(before, bridge.run_with_hooks(few, fwd_hooks=[(name, _with(value))])[:, -1]) <= MOVES:
+        if not _off(before, bridge.run_with_hooks(few, fwd_hooks=[(name, _with(value))])[:, -1]) > MOVES:
             raise _wrong(f"the logits to move when {name} is set to 0", "that they stay the same", where)
     return worst
 

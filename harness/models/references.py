@@ -71,11 +71,22 @@ def _load(key: _Key, file: Path, where: Path, tokenizer: Path, device: torch.dev
         if (found := sha256_of(where / name)) != sha256:
             expected, fix = f"{name} of sha256 {sha256}", "fetch it again, or check where it comes from"
             raise FixtureError(Problem(expected, f"sha256 {found}", fix, str(where / name)))
+    if others := _unpinned(model, where):
+        fix = "add their sha256, or leave them out"
+        raise FixtureError(Problem("no weights or config but those in `files`", ", ".join(others), fix, str(where)))
     hashed = time.perf_counter()
     bridge, source = boot(model, where, tokenizer, device)
     check_sizes(bridge, model, file)
     proof = prove(bridge, source, str(file))
     return LoadedModel(bridge, proof, hashed - begun, time.perf_counter() - hashed)
+
+
+def _unpinned(model: ModelReference, where: Path) -> list[str]:
+    """Return the files that the source library might read beside those that are pinned."""
+    if model.gguf:
+        return []
+    there = {path.name for pattern in ("*.safetensors", "*.index.json", "config.json") for path in where.glob(pattern)}
+    return sorted(there - model.files.keys())
 
 
 def sha256_of(path: Path) -> str:
@@ -112,10 +123,16 @@ def boot(model: ModelReference, where: Path, tokenizer: Path, device: torch.devi
         fix = "it cuts texts otherwise than the one that was pinned: fetch it again, or pin it anew"
         raise FixtureError(Problem(f"a tokenizer of sha256 {model.tokenizer}", f"sha256 {found}", fix, str(tokenizer)))
     dtype = getattr(torch, model.dtype)
-    given: dict[str, Any] = {"gguf_file": model.gguf} if model.gguf else {}
+    # Never a pickle, nor the repository's own code.
+    given: dict[str, Any] = {"gguf_file": model.gguf} if model.gguf else {"use_safetensors": True}
     try:
         source: Any = AutoModelForCausalLM.from_pretrained(
-            str(where), dtype=dtype, attn_implementation="eager", local_files_only=True, **given
+            str(where),
+            dtype=dtype,
+            attn_implementation="eager",
+            local_files_only=True,
+            trust_remote_code=False,
+            **given,
         )
         said = ask_source(source.to(device), device)
         words.add_special_tokens({"pad_token": words.convert_ids_to_tokens(0)})  # the bridge asks for one

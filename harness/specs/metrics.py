@@ -116,7 +116,7 @@ class MetricBound:
         """Whether it says that the intervention changes something."""
         if self.what in ("falls", "rises", "fails"):
             return self.at_least is not None
-        return self.at_most is not None or self.metric in ("loss", "kl")
+        return (self.at_least if self.metric in ("loss", "kl") else self.at_most) is not None
 
     @property
     def expected(self) -> str:
@@ -161,6 +161,8 @@ def missing_of(bound: MetricBound, task: AnyTask, *, clean: bool) -> tuple[str, 
     """
     if bound.metric in NEEDS_WRONG and not task.has_wrong:
         return f"a task with wrong answers, for {bound.metric}", task.title, "give the task `wrong`, or choose prob"
+    if bound.metric == "kl" and bound.what in ("falls", "rises", "kept"):
+        return "a bound on kl itself, which is 0 in the clean run", bound.subject, "write a median, or above"
     if clean and (bound.what in ("falls", "rises", "fails", "kept") or bound.metric == "kl"):
         return "what can be said of a clean run", bound.subject, "write above, or a median"
     return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from harness.base.errors import HarnessError
-from harness.base.intervals import ERROR, error_at, least_n, least_n_of_betting
+from harness.base.intervals import ERROR, error_at, least_n, least_n_of_betting, least_n_of_median
 from harness.base.ranges import beyond, limits_of, ranges_of
 from harness.base.text import did_you_mean, shorten
 from harness.base.yamlfile import Document, Loc
@@ -34,6 +34,8 @@ from harness.tasks.questions import (
     Questions,
     Sample,
 )
+
+LEAST_OF_MEAN = 100  # prompts; the interval of a mean without bounds is that of many values
 
 
 def make_questions(model: str | list[str] | SampleModel, shape: Shape, seed: int = 0) -> Questions:
@@ -141,10 +143,16 @@ class ClaimParser:
         return found
 
     def settled_metrics(self, bounds: Iterable[MetricBound], comparisons: int, sample: Sample) -> None:
-        """Refuse a sample too small to settle a share of prompts."""
+        """Refuse a sample too small to settle a share of prompts or a median, or to know a mean."""
         for bound in bounds:
             if bound.is_share:
                 self._settled(comparisons, bound.at_least, bound.at_most, sample)
+                continue
+            # The ends of a median's interval are values that are there; the interval of a mean is one of many values.
+            least = least_n_of_median(comparisons, self.error) if bound.what == "median" else LEAST_OF_MEAN
+            if not sample.auto and sample.n < least:
+                expected = f"at least {least} {self.shape.task.nouns.prompts}, for {bound.subject}"
+                self._report("questions", expected, str(sample.n), f"ask {least} or more")
 
     def check_xfail(self, claim: Claim) -> None:
         """Refuse a range, in `xfail`, of what the claim never compares, or of values that cannot come out."""

@@ -76,9 +76,19 @@ def test_it_goes_on_where_it_was_broken_off(made, tmp_path, monkeypatch):
     assert out.read_text("utf-8") == "".join(lines)
     with pytest.raises(HarnessError, match=r"expected the sweep that is asked for, .*, found another \(metric: prob\)"):
         last(scan(cut, "loss", Workbench("cpu"), out))
-    out.write_text("no JSON\n", "utf-8")
-    with pytest.raises(HarnessError, match="expected a sweep to go on with, found something else; name another file"):
-        last(scan(cut, "prob", Workbench("cpu"), out))
+    for other in (b"no JSON\n", b"[1]\n", b"\xff\xfe\n", b""):
+        out.write_bytes(other)
+        with pytest.raises(HarnessError, match="expected a sweep to go on with, found something else; name another"):
+            last(scan(cut, "prob", Workbench("cpu"), out))
+
+
+def test_only_the_nodes_that_are_asked_are_told(made, tmp_path):
+    ref, _ = made
+    last(scan(ablation(ref, ["L0-L1@END"]), "kl", Workbench("cpu"), tmp_path / "rows"))
+    found = last(scan(ablation(ref, ["L1H0@END"]), "kl", Workbench("cpu"), tmp_path / "rows"))
+    assert [row.node for row in found.rows] == ["L1H0@END"]
+    assert found.clean == 0
+    assert found.rows[0].mean > 0
 
 
 def run(made, *arguments):

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import tiny_lm
 import torch
+from paths import FIXTURES
 from tiny import read_claim, refusal
 from tiny_lm import asked, by_length, metrics, places
 from tokenizers import Tokenizer, pre_tokenizers
 
-from harness.base.errors import FixtureError, NotImportedError
+from harness.base.errors import FixtureError, HarnessError, NotImportedError
 from harness.cli import main
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
@@ -184,6 +185,25 @@ def test_what_is_not_as_pinned_is_refused_in_one_line(tmp_path):
     digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
     pin.write_text(good.replace(model.files["tokenizer.json"], digest), "utf-8")
     assert f"{tokenizer}: expected a tokenizer of sha256 {model.tokenizer}, found sha256 " in said()
+
+
+def test_a_file_that_is_not_pinned_is_never_read(tmp_path):
+    ref, model, _ = tiny_lm.write_lm(tmp_path / "fixtures", "llama")
+    where = model.location(ref.directory)
+    (where / "other.safetensors").write_bytes(b"")
+    with pytest.raises(FixtureError, match=r"no weights or config but those in `files`, found other.safetensors"):
+        load_fixture("llama", ref.root, "cpu", "ioi")
+
+
+@pytest.mark.parametrize("source", ["hub:gpt2", "pypi:my pkg==1/a.gguf", "pypi:a==x/b", "ftp:x", "path:"])
+def test_a_source_that_is_none_is_one_line(tmp_path, source):
+    with pytest.raises(HarnessError, match=r"expected hub:OWNER/NAME\[@REVISION\], .*; write one of these"):
+        refer(FixtureRef("new", tmp_path / "fixtures"), source)
+
+
+def test_prompts_of_a_fixture_that_says_itself_what_it_is_asked_is_one_line(capsys):
+    assert main(["prompts", "ioi", "--fixture", "add_d5_l1_h3", "--fixtures", str(FIXTURES)]) == 2
+    assert "expected a language model by reference, found add_d5_l1_h3, of the task" in capsys.readouterr().err
 
 
 def test_claims_of_a_model_that_is_not_fetched_are_read_and_skipped(tmp_path, monkeypatch, capsys):

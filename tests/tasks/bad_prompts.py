@@ -119,6 +119,7 @@ BAD = {
         "a number for YY",
     ),
     "another row without rows": (FILLED, "{IO: S, S: IO}", "another row", "12:62", "another row is of `rows`"),
+    "rules where there are rows": (ROWS, "{land: another row}", "{land: {land: other}}", "8:22", "land: another row"),
     "rows and values": (ROWS, "templates:", 'values: {x: ["a"]}\ntemplates:', "2:1", "drop one"),
     "a row that lacks a column": (ROWS, ', city: " Rome"', "", "4:5", "the columns land, city"),
     "a row with one more column": (ROWS, '" Rome"', '" Rome", sea: " Adria"', "4:5", "land, city, sea"),

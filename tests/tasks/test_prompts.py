@@ -248,3 +248,16 @@ def test_unrepeated_keeps_the_last_repeat(task_of):
     assert torch.equal(new.tokens[:, [0, *range(9, 13)]], batch.tokens[:, [0, *range(9, 13)]])
     assert (new.tokens[:, 1:9] != batch.tokens[:, 1:9]).any(1).all()
     assert torch.equal(new.answers, batch.answers)
+
+
+def test_more_different_tokens_than_there_are_is_one_line(task_of):
+    with pytest.raises(HarnessError, match=r"expected at least 500 ordinary tokens, for \w+, found \d+ in its vocab"):
+        drawn(task_of(REPEATED.replace("length: 4", "length: 500")))
+
+
+def test_a_prompt_of_two_rows_is_none(task_of):
+    rows = 'land: " Italy", city: " Rome"'
+    task = task_of(ROWS.replace("The capital of{land} is", "The{city} of{land} is").replace(rows, rows))
+    assert task.read_question("The Rome of Italy is")
+    with pytest.raises(HarnessError, match="a prompt of"):
+        task.read_question("The Paris of Italy is")

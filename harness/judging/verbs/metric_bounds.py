@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
+from harness.base.errors import MeasurementError
 from harness.base.intervals import exact_interval, mean_interval_within, median_interval, normal_interval
 from harness.judging.verbs.metrics import Measured, Values
 from harness.judging.verdict import Comparison, straddled, within_bounds
@@ -34,6 +35,8 @@ def _share(bound: MetricBound, clean: Values, after: Values, confidence: float, 
     elif bound.what == "fails":  # of those that the clean run gets right: what it gets wrong cannot be lost
         of = clean >= 1
         hit = of & (after < 1)
+    elif bound.metric in ("right", "prefers"):
+        hit = after >= 1  # of several tokens, each
     else:
         hit = after > (bound.value or 0.0)
     k, n = int(hit.sum()), int(of.sum())
@@ -62,6 +65,7 @@ def _value(bound: MetricBound, clean: Values, after: Values, confidence: float, 
         elif not census:
             low, high = normal_interval(value, float(after.std()) / math.sqrt(len(after)), confidence)
     else:  # a ratio of means; its error by the delta method
+        _require_positive(bound, clean, confidence, census=census)
         value = float(after.mean() / clean.mean())
         if not census:
             off = (after - value * clean) / clean.mean()
@@ -72,3 +76,17 @@ def _value(bound: MetricBound, clean: Values, after: Values, confidence: float, 
         at_least=bound.at_least, at_most=bound.at_most, approximate=bound.approximate and not census,
         threshold=straddled(finding, low, high, bound.at_least, bound.at_most),
     )  # fmt: skip
+
+
+def _require_positive(bound: MetricBound, clean: Values, confidence: float, *, census: bool) -> None:
+    """Check that a clean mean is one of which shares can be kept.
+
+    Raises:
+        MeasurementError: it is not above 0, or too near to tell.
+    """
+    mean = low = float(clean.mean())
+    if not census:
+        low = normal_interval(mean, float(clean.std()) / math.sqrt(len(clean)), confidence)[0]
+    if not low > 0:
+        expected = f"a clean mean of {bound.metric} above 0, for {bound.subject}"
+        raise MeasurementError.of(expected, f"{mean:.3g}", "claim a median, or on what share it falls")

@@ -265,6 +265,9 @@ class AblatingParser(ClaimParser):
         self._comparable(h, h.expect.only_here)
         if h.one_at_a_time and h.expect.says_loss:
             self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
+        if h.one_at_a_time and h.expect.metrics:
+            found = h.expect.metrics[0].subject
+            self._report("expect", "no metrics with one_at_a_time (whose would they be?)", found, "write a claim each")
         if h.by_construction and not h.true_by_construction:
             found = f"{h.target}, which can change {', '.join(h.compared) or 'the loss'}"
             self._report("by_construction", "a claim that the model's shape settles", found, "remove by_construction")

@@ -110,6 +110,7 @@ class FilledText(PromptsTask):
             for row in range(min(d.drawn.values())):
                 if all(d.values[d.slot_at[place]][row] == text for place, text in said.items()):
                     return (t, *(row if place in said else -1 for place in d.places))
+            return None
         for place in d.places:
             if place not in said:
                 numbers.append(-1)

@@ -223,6 +223,9 @@ class _Reader:
             if not self.file.rows:
                 self.report(("counterparts", name), "a rule for each slot", rules, "another row is of `rows`")
             return {}
+        if self.file.rows:
+            self.report(("counterparts", name), "another row, where there are `rows`", "rules", f"{name}: another row")
+            return {}
         slots, found = set(self.slot_at.values()), {}
         for key, rule in rules.items():
             loc = ("counterparts", name, key)

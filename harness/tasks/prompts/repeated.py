@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from harness.base.errors import HarnessError
 from harness.tasks.batch import Batch, TokenSets
 from harness.tasks.positions import AnyQuestion
 from harness.tasks.prompts.definition import Repeated
@@ -32,6 +33,10 @@ def draw(task: PromptsTask, n: int, generator: torch.Generator) -> Batch:
 
 def _repeats(task: PromptsTask, n: int, generator: torch.Generator) -> Int[Tensor, "prompt pos"]:
     ordinary = torch.tensor(task.tokens.ordinary)
+    if len(ordinary) < _defined(task).length:
+        found = f"{len(ordinary)} in its vocabulary"
+        fix = "shorten `length`"
+        raise HarnessError.of(f"at least {_defined(task).length} ordinary tokens, for {task.title}", found, fix)
     weights = torch.ones(len(ordinary), dtype=torch.float64)
     once = [torch.multinomial(weights, _defined(task).length, generator=generator) for _ in range(n)]
     if not once:

@@ -93,7 +93,7 @@ class RepeatedTask(PromptsTask):
         return [""] * len(batch)
 
     def counterparts_of(self, batch: Batch, name: str, seed: int) -> Batch:
-        """Return each prompt with another first repeat, so that what it is asked stood nowhere before."""
+        """Return each prompt with other tokens in all repeats but the last: what it is asked seldom stood before."""
         from harness.tasks.prompts.repeated import unrepeated
 
         self.check_counterpart(name)
