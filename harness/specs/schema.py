@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, create_model
 from harness.base.validation import Strict, Version
 from harness.specs.keys import Text, Where
 from harness.specs.verbs.registry import VERBS, parser_of, verb_of
+from harness.tasks.prompts.task import TemplateKeys
 
 Rows = Annotated[list[dict[str, str | int | float | bool]], Field(min_length=1)] | None
 
@@ -53,10 +54,31 @@ def json_schema() -> dict[str, Any]:
     schema = file_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A spec of the mechanistic-interpretability test harness"
+    _add_prompts(schema["$defs"])
     for definition in schema["$defs"].values():
+        if "questions" in definition.get("properties", {}):
+            _or_prompts(definition)
         for name, entry in definition.get("properties", {}).items():
             definition["properties"][name] = _or_placeholder(entry)
     return schema
+
+
+def _add_prompts(definitions: dict[str, Any]) -> None:
+    """Let samples be of prompts, too: an editor does not know what a fixture is asked."""
+    definitions["Where"]["properties"].update(TemplateKeys.model_json_schema()["properties"])
+    stratify = definitions["SampleModel"]["properties"]["stratify"]
+    (known,) = (entry for entry in stratify["anyOf"] if "enum" in entry)
+    known["enum"] = [*known["enum"], *TemplateKeys.model_fields]
+
+
+def _or_prompts(claim: dict[str, Any]) -> None:
+    """Let the schema of a claim have `prompts` for `questions`."""
+    claim["properties"]["prompts"] = {**claim["properties"]["questions"], "description": "the same as `questions`"}
+    if "questions" in claim.get("required", ()):
+        claim["required"].remove("questions")
+        claim["oneOf"] = [{"required": [key]} for key in ("questions", "prompts")]
+    else:
+        claim["not"] = {"required": ["questions", "prompts"]}
 
 
 def _or_placeholder(entry: Any) -> Any:
