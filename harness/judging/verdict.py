@@ -128,8 +128,8 @@ def require_accuracy(claim: Claim, accuracy: float, n: int = 0) -> None:
             Problem(
                 f"{what} of at least {claim.gate:g} on these {claim.shape.task.nouns.prompts}",
                 shown,
-                "set `gate` if the claim is about a model that fails here"
-                + ("" if claim.shape.asks else f", or train {claim.fixture} further"),
+                ("" if claim.shape.asks else f"train {claim.fixture} further, or ")
+                + "set `gate` if the claim is about a model that fails here",
                 claim.path, claim.line, 1,
             )
         )  # fmt: skip
