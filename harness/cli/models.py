@@ -67,7 +67,7 @@ def _prompts(options: argparse.Namespace) -> int:
     from harness.specs.fixtures.files import recipe_of
     from harness.tasks.prompts.task import PromptsTask
 
-    task = recipe_of(FixtureRef(options.fixture, options.fixtures, options.task)).task
+    task = recipe_of(ref_of(options)).task
     if not isinstance(task, PromptsTask):
         raise HarnessError.of(
             "a language model by reference", f"{options.fixture}, of the task {task.title}", "name another"

@@ -56,10 +56,9 @@ def first_draws(claim: Claim) -> Iterator[Request]:
 
     A claim that is asked more and more prompts will be asked its draws at the end.
     """
-    if isinstance(claim, Hypothesis) and claim.is_drawn and isinstance(claim.reference, Sample):
-        asked = claim.questions
-        if not EVERY_METHOD[claim.method].captures and not (isinstance(asked, Sample) and asked.auto):
-            yield from _requests(claim, draws_for(claim.drawing_errors[0]))
+    grows = isinstance(claim.questions, Sample) and claim.questions.auto
+    if isinstance(claim, Hypothesis) and claim.is_drawn and not grows and not EVERY_METHOD[claim.method].captures:
+        yield from _requests(claim, draws_for(claim.drawing_errors[0]))
 
 
 def draws_needed(claim: Claim, rows: Rows, *, refuting: bool = True) -> int:
