@@ -92,17 +92,23 @@ def _read(paths: Sequence[Path], fixtures: Path) -> tuple[list[Claim], list[str]
 def _judge(claims: Sequence[Claim], options: argparse.Namespace, do: Do[Any]) -> list[Record]:
     from tqdm import tqdm
 
-    from harness.judging.jobs import do_job, jobs_of, records_of
+    from harness.judging.jobs import Job, JobResult, add_confirmed, do_job, jobs_of, jobs_to_confirm, records_of
 
     bench_for = _bench_for(options)
-    jobs = {title: partial(do_job, job, bench_for) for title, job in jobs_of(claims).items()}
     hidden = None if options.all and sys.stderr else True  # None: tqdm hides the bar if stderr is no terminal
-    bar = tqdm(do(jobs), "judging", len(jobs), unit=" fixtures", file=sys.stderr, disable=hidden, leave=False)
+
+    def results(jobs: dict[str, Job], what: str) -> dict[str, JobResult | Exception]:
+        calls = {title: partial(do_job, job, bench_for) for title, job in jobs.items()}
+        return dict(tqdm(do(calls), what, len(calls), unit=" fixtures", file=sys.stderr, disable=hidden, leave=False))
+
+    done = results(jobs_of(claims), "judging")
+    while again := jobs_to_confirm(claims, done):
+        add_confirmed(done, again, results(again, "confirming"))
     given = [
         ("--harness-device", options.device, "auto"), ("--harness-engine", options.engine, "auto"),
         ("--harness-fixtures", str(options.fixtures), "fixtures"),
     ]  # fmt: skip
-    return records_of(claims, dict(bar), [f"{name}={value}" for name, value, default in given if value != default])
+    return records_of(claims, done, [f"{name}={value}" for name, value, default in given if value != default])
 
 
 def _bench_for(options: argparse.Namespace) -> partial[Workbench]:

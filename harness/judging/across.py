@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from harness.base.intervals import exact_interval
+from harness.base.intervals import ERROR, exact_interval
 from harness.judging.records import record_of
 from harness.judging.verdict import Comparison, Controls, ControlsShown, Finding, Result, Verdict
-from harness.specs.claim import RUNS, AcrossRuns
+from harness.specs.claim import RUNS, AcrossRuns, Claim
 from harness.specs.methods import METHODS
 from harness.specs.siblings import write_nodes
+from harness.specs.verbs.ablating import Hypothesis
 
 # Maps the verdict on one run to the finding of that run's row.
 VERDICT_SHOWS: dict[Verdict, Finding] = {
@@ -66,6 +67,39 @@ def share_of(claim: AcrossRuns, verdicts: Mapping[str, str]) -> Share:
     return Share(holds, open_, len(told), needed, low, high)
 
 
+def to_confirm(claim: AcrossRuns, by_run: Mapping[str, Result]) -> tuple[Claim, ...]:
+    """Return the claim on those runs whose refutation other draws of the reference are still to confirm.
+
+    It is refuted by more runs than may be missing, so no more than these are confirmed. It stays open if too few are.
+    It is falsely refuted only if one of the runs of which it is true is, and these are as many as are needed.
+    """
+    error = ERROR / math.ceil(claim.at_least * len(claim.group))
+    share = share_of(claim, {name: result.verdict for name, result in by_run.items()})
+    if share.verdict != "refuted":
+        return ()
+    by_one_draw = [member for member in claim.members if is_provisional(by_run[member.fixture])]
+    confirmed = share.runs - share.holds - share.open - len(by_one_draw)
+    missing = max(0, share.runs - share.needed + 1 - confirmed)
+    return tuple(
+        replace(member, drawing_errors=(member.drawing_errors[0], error))
+        for member in by_one_draw[:missing]
+        if isinstance(member, Hypothesis)
+    )
+
+
+def is_provisional(result: Result) -> bool:
+    """Return whether a run is refuted by one draw of the reference, while others may say otherwise."""
+    claim = result.hypothesis
+    drawn = isinstance(claim, Hypothesis) and claim.is_drawn and claim.drawing_errors[1] is None
+    return drawn and result.verdict == "refuted"
+
+
+def confirmed(first: Result, again: Result) -> Result:
+    """Return the result of a run that was judged `again` by more draws, with the controls of the first time."""
+    together = first.seconds + again.seconds
+    return replace(again, controls=first.controls, credited=first.credited, seconds=together)
+
+
 def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Result], share: Share) -> tuple[Comparison, ...]:
     """Return one row for each run (its nodes, what was seen, whether the claim holds), then one row for all runs."""
     absent = {row.fixture: row for row in claim.absent}
@@ -85,6 +119,7 @@ def compare_runs(claim: AcrossRuns, by_run: Mapping[str, Result], share: Share) 
                 finding=VERDICT_SHOWS[verdict],
                 value=float(verdict == "supported"),
                 nodes=nodes,
+                one_draw=is_provisional(by_run[name]),
             )
         )
     return (*rows, runs_row(share))

@@ -15,7 +15,7 @@ from typing import Any
 from harness.base.errors import MeasurementError, Problem
 from harness.base.files import version_of
 from harness.base.intervals import error_at
-from harness.judging.across import Runs, compare_runs, controls_of_runs, share_of
+from harness.judging.across import Runs, compare_runs, confirmed, controls_of_runs, share_of, to_confirm
 from harness.judging.answers import Ablated
 from harness.judging.bench import Workbench
 from harness.judging.redraws import confirmed_by_draws, first_draws
@@ -155,6 +155,8 @@ def setting_of(ref: FixtureRef, bench: Workbench) -> Setting:
 def _judge_runs(claim: AcrossRuns, bench: Workbench, controls: bool, credit: bool) -> Result:
     """Return the result of a claim about several fixtures, by judging it on each of them."""
     results = {member.fixture: judge(member, bench, controls=controls, credit=credit) for member in claim.members}
+    while again := to_confirm(claim, results):
+        results |= {one.fixture: confirmed(results[one.fixture], judge(one, bench)) for one in again}
     return judge_from_runs(claim, results, [setting_of(ref, bench) for ref in claim.refs])
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.base.errors import HarnessError, NotImportedError
+from harness.judging.across import confirmed, to_confirm
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import Setting, gather, judge, judge_from_runs, setting_of
 from harness.judging.records import Record, error_record, record_of, skipped_record
@@ -87,6 +88,35 @@ def _setting(ref: FixtureRef, bench: Workbench) -> Setting | HarnessError:
         return setting_of(ref, bench)
     except HarnessError as error:
         return error
+
+
+def jobs_to_confirm(claims: Iterable[Claim], done: Mapping[str, JobResult | Exception]) -> dict[str, Job]:
+    """Return the jobs that ask more draws of a reference in runs that refute a claim, by the names of their fixtures.
+
+    Their results go into those of the first jobs (`add_confirmed`), until there are no more such jobs.
+    """
+    jobs: dict[str, Job] = {}
+    for claim in claims:
+        if (across := claim.across) is not None:
+            found = {member.fixture: _outcome(member, done) for member in across.members}
+            results = {name: outcome for name, outcome in found.items() if isinstance(outcome, Result)}
+            for member in to_confirm(across, results) if len(results) == len(found) else ():
+                jobs.setdefault(_title(member.models), Job(member.models, member.fixtures)).claims.append(member)
+    return jobs
+
+
+def add_confirmed(
+    done: Mapping[str, JobResult | Exception], jobs: Mapping[str, Job], again: Mapping[str, JobResult | Exception]
+) -> None:
+    """Put what came of `jobs`, which confirmed results that were `done`, in their place."""
+    for title, job in jobs.items():
+        came, first = again[title], done[title]
+        assert isinstance(first, JobResult)  # only results are confirmed
+        for key in map(_key, job.claims):
+            new, old = came if isinstance(came, Exception) else came.outcomes[key], first.outcomes[key]
+            if isinstance(old, Result) and isinstance(new, Result):
+                new = confirmed(old, new)
+            first.outcomes[key] = new
 
 
 def records_of(

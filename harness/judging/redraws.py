@@ -54,10 +54,12 @@ def confirmed_by_draws(claim: Claim, rows: Rows, bench: Workbench, *, refuting: 
 def first_draws(claim: Claim) -> Iterator[Request]:
     """Yield what the draws ask that a supported claim needs: most are, and so share the clean run of its own draw.
 
-    A claim that is asked more and more prompts will be asked its draws at the end.
+    A claim that is asked more and more prompts will be asked its draws at the end. So will one of several runs, since
+    of these many are refuted, for which one draw suffices at first.
     """
-    grows = isinstance(claim.questions, Sample) and claim.questions.auto
-    if isinstance(claim, Hypothesis) and claim.is_drawn and not grows and not EVERY_METHOD[claim.method].captures:
+    if not isinstance(claim, Hypothesis) or not claim.is_drawn or claim.drawing_errors[1] is None:
+        return
+    if not (isinstance(claim.questions, Sample) and claim.questions.auto) and not EVERY_METHOD[claim.method].captures:
         yield from _requests(claim, draws_for(claim.drawing_errors[0]))
 
 
@@ -66,7 +68,7 @@ def draws_needed(claim: Claim, rows: Rows, *, refuting: bool = True) -> int:
     if not isinstance(claim, Hypothesis) or not claim.is_drawn:
         return 1
     verdict, (to_support, to_refute) = verdict_of(claim, rows), claim.drawing_errors
-    if verdict == "refuted" and refuting:
+    if verdict == "refuted" and refuting and to_refute is not None:
         return draws_for(to_refute, claim.comparisons)
     return draws_for(to_support) if verdict == "supported" else 1
 

@@ -63,6 +63,7 @@ class Comparison:
     draws: int = 1  # of a reference that is drawn: how many draws were asked; the other fields are of the first
     drawn_low: float | None = None  # the least and the largest `value` over several draws
     drawn_high: float | None = None
+    one_draw: bool = False  # of a run: it is refuted by one draw, and enough other runs by all of theirs
     approximate: bool = False  # the interval is valid for many prompts only
     depends: bool = False  # it holds of one draw and is contradicted by another, so that it is undecided
 
@@ -109,7 +110,7 @@ def placed_at(claim: Claim) -> Iterator[None]:
         raise MeasurementError(*placed) from None
 
 
-def require_accuracy(claim: Claim, accuracy: float, n: int = 0) -> None:
+def require_accuracy(claim: Claim, accuracy: float, n: int = 0, which: str = "") -> None:
     """Check that the clean model answers enough of the questions, by what the task calls success.
 
     Where success is to prefer a right answer, the rate is seldom near to 1: of a sample of `n` prompts, the lower end
@@ -126,7 +127,7 @@ def require_accuracy(claim: Claim, accuracy: float, n: int = 0) -> None:
     if accuracy < claim.gate:
         raise MeasurementError(
             Problem(
-                f"{what} of at least {claim.gate:g} on these {claim.shape.task.nouns.prompts}",
+                f"{what} of at least {claim.gate:g} on {which}these {claim.shape.task.nouns.prompts}",
                 shown,
                 ("" if claim.shape.asks else f"train {claim.fixture} further, or ")
                 + "set `gate` if the claim is about a model that fails here",

@@ -86,7 +86,8 @@ def observed(row: Record, record: Record | None = None) -> str:
     """Return what was seen: ``171/172``; of one run, what its own `record` in the claim's says, in short."""
     if row["kind"] == "run":
         run = (record or {}).get("measurement", {}).get("by_run", {}).get(row["subject"])
-        return str(row["absent"]) if run is None else observed_in_short(run)
+        by_one = " (by one draw)" if row.get("one_draw") else ""
+        return str(row["absent"]) if run is None else observed_in_short(run) + by_one
     if row["absent"] or row["expects"] == "apart" or (row["k"] is None and row["kind"] in ("fails", "follows")):
         return _of_controls(row)
     if row["k"] is not None:

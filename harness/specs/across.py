@@ -136,12 +136,11 @@ def _with_draws(member: Claim, runs: int, share: Fraction) -> Claim:
     """Return a claim on one run with the errors that the draws of its reference may have.
 
     The claim about all is falsely supported only if one of the runs of which it is false is, and these are more than
-    may be missing; or falsely refuted only if one of the runs of which it is true is, as many as are needed.
+    may be missing. What refutes it is confirmed once all runs were asked.
     """
     if not isinstance(member, Hypothesis):
         return member
-    supporting, refuting = math.floor((1 - share) * runs) + 1, math.ceil(share * runs)
-    return replace(member, drawing_errors=(ERROR / supporting, ERROR / refuting))
+    return replace(member, drawing_errors=(ERROR / (math.floor((1 - share) * runs) + 1), None))
 
 
 def _of_fixture(problem: Problem, name: str) -> Problem:

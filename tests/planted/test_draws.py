@@ -14,28 +14,40 @@ from planted import PAIRS, planted_weights, read, scaling
 from several import SIZES
 from tiny import write_tiny
 
+from harness.base.intervals import ERROR, draws_for
 from harness.base.seeds import seed_for
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import experiment, gather, judge
+from harness.judging.jobs import add_confirmed, do_job, jobs_of, jobs_to_confirm, records_of
 from harness.judging.records import record_of
 from harness.reporting.failure import failure_text
+from harness.reporting.words import observed
 
 COIN = "ablate: S3L0H0\nquestions: [5+5, 6+5, 7+5]\nexpect: {{fails: [A1]}}\nreference: {{n: 1000, seed: %d}}"
 NEVER = COIN.replace("fails: [A1]", "fails: []")
+WRONG = "ablate: S3L0M\nquestions: {sample}\nexpect: {{fails: []}}"
 SURE = "ablate: S3L0M\nquestions: {sample}\nexpect: {{fails: [A1]}}"
+
+
+RUNS = ("coin_s0", "coin_s1", "coin_s2")
 
 
 @pytest.fixture(scope="module")
 def coins(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fixtures")
+    for number, name in enumerate(("planted", *RUNS)):  # four training runs, alike but for a hair
+        write_coin(path, name, hair=1e-6 * (1 + number))
+    return path
+
+
+def write_coin(path, name, hair):
     weights = planted_weights()
     mean, _spread = scaling(4)
     for unit, (step, _) in enumerate((step, pair) for step in (3, 4) for pair in PAIRS):
         if step == 3:
             weights["blocks.0.mlp.b_in"][unit] = 3 * mean - 2.1  # on if the first part is above a tenth
-    weights["unembed.b_U"][0] = 1e-6
-    path = tmp_path_factory.mktemp("fixtures")
-    write_tiny(path, "planted", weights=weights, **SIZES)
-    return path
+    weights["unembed.b_U"][0] = hair
+    write_tiny(path, name, weights=weights, **SIZES)
 
 
 def claims_of(text, fixtures, tmp_path, seeds):
@@ -116,3 +128,53 @@ def test_more_prompts_are_not_asked_where_draws_disagree(coins, tmp_path):
         found = experiment(claim, Workbench("cpu"))
         if any(row.depends for row in found.comparisons):
             assert found.claim.questions.n == 500
+
+
+def of_runs(text, at_least):
+    return text.replace("fails:", f"at_least: {at_least}, fails:") + f"\nfixtures: [{', '.join(RUNS)}]"
+
+
+def draws_of_runs(result):
+    return {name: max(row.draws for row in run.comparisons) for name, run in result.measurement.by_run.items()}
+
+
+@pytest.mark.parametrize(("at_least", "confirmed"), [("3/3", 1), ("2/3", 2), ("1/3", 3)])
+def test_only_as_many_refuted_runs_are_confirmed_as_the_verdict_needs(coins, tmp_path, at_least, confirmed):
+    text = of_runs(WRONG, at_least)
+    (claim,) = read(tmp_path, coins, text)
+    found = judge(claim, Workbench("cpu"))
+    assert found.verdict == "refuted"
+    asked = draws_for(ERROR / int(at_least[0]), 2)  # two comparisons; one of so many true runs may err
+    assert sorted(draws_of_runs(found).values()) == [1] * (3 - confirmed) + [asked] * confirmed
+    runs = record_of(found)["comparisons"][:3]
+    assert [row["one_draw"] for row in runs] == [row["subject"] in RUNS[confirmed:] for row in runs]
+    assert [observed(row, record_of(found)).endswith("(by one draw)") for row in runs] == [
+        row["one_draw"] for row in runs
+    ]
+
+
+def test_runs_refuted_by_the_luck_of_one_draw_are_open(coins, tmp_path):
+    """Each run tosses its coin: of eight claims some are refuted by the first draws, and none by all of them."""
+    text = of_runs(COIN, "3/3")
+    claims = claims_of(text, coins, tmp_path, range(8))
+    bench = Workbench("cpu")
+    first = [[judge(one, bench).verdict for one in claim.members] for claim in claims]
+    assert any("refuted" in verdicts for verdicts in first)
+    assert {judge(claim, bench).verdict for claim in claims} == {"inconclusive"}
+
+
+def test_jobs_confirm_the_same_runs(coins, tmp_path):
+    text = of_runs(WRONG, "2/3")
+    claims = read(tmp_path, coins, text)
+    done = {title: do_job(job, lambda: Workbench("cpu")) for title, job in jobs_of(claims).items()}
+    rounds = 0
+    while jobs := jobs_to_confirm(claims, done):
+        add_confirmed(done, jobs, {title: do_job(job, lambda: Workbench("cpu")) for title, job in jobs.items()})
+        rounds += 1
+    (record,) = records_of(claims, done, ())
+    expected = judge(claims[0], Workbench("cpu"))
+    assert rounds == 1
+    assert record["comparisons"] == record_of(expected)["comparisons"]
+    assert {name: run["comparisons"] for name, run in record["measurement"]["by_run"].items()} == {
+        name: record_of(run)["comparisons"] for name, run in expected.measurement.by_run.items()
+    }

@@ -80,8 +80,9 @@ class Hypothesis(Claim):
     reference: Questions
     seed: int
     expect: Expect
-    # Chances to be falsely supported, and refuted, by the draws of the reference, where it is drawn.
-    drawing_errors: tuple[float, float] = (ERROR, ERROR)
+    # Chances to be falsely supported, and refuted, by the draws of the reference, where it is drawn. None: the first
+    # draw suffices to refute it, since the claim about several runs has the runs confirmed that its verdict needs.
+    drawing_errors: tuple[float, float | None] = (ERROR, ERROR)
 
     @property
     def is_drawn(self) -> bool:
