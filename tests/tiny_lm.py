@@ -120,18 +120,23 @@ def write_lm(fixtures: Path, kind: str, name: str = "") -> tuple[FixtureRef, Mod
 
 
 def asked(kind: str, model: Any, tokens: Tensor, cuts: Any, values: Any = None) -> tuple[Tensor, list[Tensor]]:
-    """Return the last logits, and the clean values at the cuts; with `values`, put in their place."""
+    """Return the last logits, and the clean values at the cuts; with `values`, put in their place.
+
+    Each cut is (layer, part, positions); None for the positions is every one.
+    """
     rows, seen, hooks = torch.arange(len(tokens)), [], []
     layers, projection, mlp = PARTS[kind]
     for i, (layer, part, at) in enumerate(cuts):
         block = model.get_submodule(f"{layers}.{layer}")
         span = slice(int(part[1]) * D_HEAD, (int(part[1]) + 1) * D_HEAD) if part[0] == "H" else slice(None)
 
-        def edit(x: Tensor, i: int = i, at: Tensor = at, span: slice = span) -> Tensor:
-            seen.append(x[rows, at, span].clone())
+        where = (slice(None), slice(None), span) if at is None else (rows, at, span)
+
+        def edit(x: Tensor, i: int = i, where: Any = where) -> Tensor:
+            seen.append(x[where].clone())
             x = x.clone()
             if values is not None:
-                x[rows, at, span] = values[i]
+                x[where] = values[i]
             return x
 
         def edit_output(module: Any, inputs: Any, output: Any, edit: Any = edit) -> Any:

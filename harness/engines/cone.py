@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from harness.engines.groups import Group, groups, in_order_of, names_in, order_of, shared_steps
+from harness.engines.groups import Group, groups, in_order_of, names_in, order_of, shared_steps, summed
 from harness.engines.interventions import Intervention
 from harness.engines.predictions import Outcome, batches, join
 from harness.engines.propagation import CleanRun
@@ -120,6 +120,7 @@ def capture_means(fixture: Fixture, batch: Batch, chunk: int | None = None) -> d
     every = nodes_with_means(fixture.shape, shared_steps(batch))
     live = [node for node in every if reach([node], fixture.shape)]
     totals: dict[Node, Tensor] = {}
+    places_read = 0  # of all prompts together
     for group in groups(fixture, batch, names_in(live)):
         there = {node: group.nodes(node) for node in live}
         sums: dict[tuple[int, Kind], Tensor] = {}
@@ -128,9 +129,10 @@ def capture_means(fixture: Fixture, batch: Batch, chunk: int | None = None) -> d
                 total = _whole(clean.layers, *place).sum(0, keepdim=True, dtype=torch.float64)
                 sums[place] = sums[place] + total if place in sums else total
         for node, nodes in there.items():
-            total = torch.cat([_value(at, sums[at.layer, at.kind], clean.sizes)[0] for at in nodes])
+            total = summed(node, [_value(at, sums[at.layer, at.kind], clean.sizes)[0] for at in nodes])
             totals[node] = totals[node] + total if node in totals else total
-    return {node: (total / len(batch)).float() for node, total in totals.items()}
+        places_read += len(group) * (group.asked[-1] + 1)
+    return {node: (total / (places_read if node.everywhere else len(batch))).float() for node, total in totals.items()}
 
 
 @torch.inference_mode()

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from harness.base.errors import MeasurementError, Problem
 from harness.engines.cuts import decides
 from harness.engines.interventions import Intervention
 from harness.models.fixtures import Fixture
-from harness.specs.nodes import Node, Shape
+from harness.specs.nodes import EVERYWHERE, Node, Shape
 from harness.tasks.batch import Batch
 
 
@@ -40,13 +41,14 @@ class Group:
         return self.batch.tokens
 
     def nodes(self, node: Node) -> tuple[Node, ...]:
-        """Return a node at the steps at which it is in these prompts.
+        """Return a node at the steps at which it is in these prompts; one at every position, at each that is read.
 
         Raises:
             MeasurementError: the prompts have no such step.
         """
         if node.at:
-            return tuple(replace(node, step=step, at="") for step in self.steps[node.at])
+            steps = range(self.asked[-1] + 1) if node.everywhere else self.steps[node.at]
+            return tuple(replace(node, step=step, at="") for step in steps)
         if node.step >= self.tokens.shape[1]:
             found = f"{self.fixture.task.nouns.prompts} of {self.tokens.shape[1]} tokens"
             raise MeasurementError(Problem(f"S{node.step} in each of them", found, "name the position", str(node)))
@@ -72,7 +74,7 @@ class Group:
         values: dict[Node, Tensor] = {}
         for node, rows in sorted(change.values.items()):
             there = self.nodes(node)
-            for at, value in zip(there, _split(rows, len(there), self.fixture.width(node)), strict=True):
+            for at, value in zip(there, _split(rows, len(there), self.fixture.width(node), node), strict=True):
                 if at in values and not torch.equal(values[at], value):
                     expected = f"one value for {at}, which {node} is in some {self.fixture.task.nouns.prompts}"
                     raise MeasurementError(Problem(expected, "two", "name each position once"))
@@ -80,10 +82,17 @@ class Group:
         return Intervention(values, donors)
 
 
-def _split(rows: Float[Tensor, "row d"], n: int, width: int) -> Sequence[Float[Tensor, "row width"]]:
+def summed(node: Node, sums: Sequence[Float[Tensor, " d"]]) -> Float[Tensor, " d"]:
+    """Return the sum of a node's values at its steps: of one at every position that of all, of others side by side."""
+    return torch.stack(list(sums)).sum(0) if node.everywhere else torch.cat(list(sums))
+
+
+def _split(rows: Float[Tensor, "row d"], n: int, width: int, node: Node) -> Sequence[Float[Tensor, "row width"]]:
     """Return the value for each of `n` positions; one value serves all of them."""
     if rows.shape[-1] == width:
         return [rows] * n
+    if node.everywhere:  # longer prompts have further values, and the others are filled up
+        rows = rows[..., : n * width]
     if rows.shape[-1] != n * width:
         found = f"{rows.shape[-1] // width} in the reference"
         raise MeasurementError(Problem(f"as many positions of a name everywhere, {n}", found, "name another reference"))
@@ -98,7 +107,7 @@ def groups(fixture: Fixture, batch: Batch, names: Collection[str] = ()) -> Itera
     """
     if not len(batch):
         raise MeasurementError(Problem(f"at least one {fixture.task.nouns.prompt}", "none", "ask some"))
-    names = sorted(names)
+    names = sorted(set(names) - {EVERYWHERE})
     if missing := [name for name in names if name not in batch.positions]:
         raise MeasurementError(Problem(f"the position {missing[0]} in each of them", "none", "name another"))
     where = [batch.positions[name] for name in names]
@@ -131,7 +140,7 @@ def reaches_an_answer(nodes: Iterable[Node], batch: Batch, shape: Shape) -> bool
     """
     asked = batch.places - 1
     for node in nodes:
-        if not node.at and shape.task.answer_steps:
+        if node.everywhere or (not node.at and shape.task.answer_steps):
             return True
         at = batch.positions[node.at] if node.at else torch.full_like(asked[:, :1], node.step)
         last = node.layer == shape.n_layers - 1
@@ -182,6 +191,12 @@ def order_of(rows: Sequence[Tensor | None]) -> Int[Tensor, " prompt"] | None:
 
 
 def in_order_of(parts: Sequence[Tensor], order: Int[Tensor, " prompt"] | None) -> Tensor:
-    """Return the values of all groups' prompts in the order of the batch; `order` is that of :func:`order_of`."""
+    """Return the values of all groups' prompts in the order of the batch; `order` is that of :func:`order_of`.
+
+    Rows of shorter prompts are filled up with NaN.
+    """
+    widest = max(part.shape[-1] for part in parts)
+    if any(part.shape[-1] < widest for part in parts):  # of nodes at every position
+        parts = [functional.pad(part, (0, widest - part.shape[-1]), value=torch.nan) for part in parts]
     whole = torch.cat(list(parts))
     return whole if order is None else torch.empty_like(whole).index_copy_(0, order.to(whole.device), whole)

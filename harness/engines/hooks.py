@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.base.errors import MeasurementError, Problem
-from harness.engines.groups import Group, groups, in_order_of, names_in, order_of, shared_steps
+from harness.engines.groups import Group, groups, in_order_of, names_in, order_of, shared_steps, summed
 from harness.engines.interventions import Intervention
 from harness.engines.predictions import Outcome, batches, join, log_probs_of, outcome_of
 from harness.models.fixtures import Fixture
@@ -111,6 +111,7 @@ def capture_means(fixture: Fixture, batch: Batch, chunk: int | None = None) -> d
     """
     every = list(nodes_with_means(fixture.shape, shared_steps(batch)))
     totals: dict[Node, Tensor] = {}
+    places = 0  # of all prompts together
     for group in groups(fixture, batch, names_in(every)):
         there = {node: group.nodes(node) for node in every}
         sums: dict[Node, Tensor] = {}
@@ -123,9 +124,10 @@ def capture_means(fixture: Fixture, batch: Batch, chunk: int | None = None) -> d
         for prompts in batches(len(group), chunk or CHUNK):
             _forward(fixture, group.tokens[prompts], hooks)
         for node, nodes in there.items():
-            total = torch.cat([sums[at] for at in nodes])
+            total = summed(node, [sums[at] for at in nodes])
             totals[node] = totals[node] + total if node in totals else total
-    return {node: (total / len(batch)).float().cpu() for node, total in totals.items()}
+        places += len(group) * (group.asked[-1] + 1)
+    return {node: (total / (places if node.everywhere else len(batch))).float().cpu() for node, total in totals.items()}
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from harness.base.intervals import ERROR, exact_interval
 from harness.judging.records import record_of
 from harness.judging.verdict import Comparison, Controls, ControlsShown, Finding, Result, Verdict
 from harness.specs.claim import RUNS, AcrossRuns, Claim
+from harness.specs.fixtures.files import WEIGHTS, FixtureRef
 from harness.specs.methods import METHODS
 from harness.specs.siblings import write_nodes
 from harness.specs.verbs.ablating import Hypothesis
@@ -78,6 +79,7 @@ def to_confirm(claim: AcrossRuns, by_run: Mapping[str, Result]) -> tuple[Claim, 
     if share.verdict != "refuted":
         return ()
     by_one_draw = [member for member in claim.members if is_provisional(by_run[member.fixture])]
+    by_one_draw.sort(key=lambda member: _size(member.ref))  # which of them is the same; draws of small models cost less
     confirmed = share.runs - share.holds - share.open - len(by_one_draw)
     missing = max(0, share.runs - share.needed + 1 - confirmed)
     return tuple(
@@ -85,6 +87,12 @@ def to_confirm(claim: AcrossRuns, by_run: Mapping[str, Result]) -> tuple[Claim, 
         for member in by_one_draw[:missing]
         if isinstance(member, Hypothesis)
     )
+
+
+def _size(ref: FixtureRef) -> int:
+    """Return the bytes of a model's weights; 0 of a model by reference, whose weights are elsewhere."""
+    weights = ref.directory / WEIGHTS
+    return weights.stat().st_size if weights.exists() else 0
 
 
 def is_provisional(result: Result) -> bool:

@@ -34,7 +34,7 @@ from harness.specs.nodes import Node, reach
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.batch import Batch
 from harness.tasks.donors import draw_donors
-from harness.tasks.questions import Counterparts, Donors, Part, Questions, Source
+from harness.tasks.questions import Counterparts, Donors, Part, Questions, Source, Toward
 
 VALUES_KEPT = 8  # question sets whose captured values are in memory
 OUTCOMES_AT_ONCE = 2_000_000  # prompts × interventions whose outcomes are in memory together, some 250 MB
@@ -83,6 +83,8 @@ class Workbench:
     def _prompts(self, ref: FixtureRef, source: Source) -> Batch:
         if isinstance(source, Counterparts):
             return self.prompts(ref, source.of).counterparts(source.name, seed_for("counterparts", source.seed))
+        if isinstance(source, Toward):
+            return self.prompts(ref, source.counterparts.of).toward(self.prompts(ref, source.counterparts))
         if isinstance(source, Donors):
             return draw_donors(self.prompts(ref, source.of), source.reference, source.seed, self.fixture(ref).task)
         if isinstance(source, Part):
@@ -93,7 +95,7 @@ class Workbench:
     def _means(self, ref: FixtureRef, reference: Source) -> dict[Node, Tensor]:
         return self.engine(ref).capture_means(self.fixture(ref), self.prompts(ref, reference), self.chunk)
 
-    def _clean(self, ref: FixtureRef, questions: Questions) -> Outcome:
+    def _clean(self, ref: FixtureRef, questions: Source) -> Outcome:
         return self.run(ref, self.prompts(ref, questions), [CLEAN])[0].check(ref.name)
 
     def fixed_steps(self, ref: FixtureRef) -> frozenset[int]:

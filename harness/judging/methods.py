@@ -18,7 +18,7 @@ from harness.specs.fixtures.files import FixtureRef
 from harness.specs.methods import EVERY_METHOD
 from harness.specs.nodes import Node, reach
 from harness.tasks.batch import Batch
-from harness.tasks.questions import Source
+from harness.tasks.questions import Donors, Source
 
 
 class Values(Protocol):
@@ -74,6 +74,9 @@ def prompted(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
     """Return the intervention by other prompts: every value becomes that on a prompt's own donor or counterpart."""
     source = ablation.captured_from
     assert source is not None  # the method captures
+    if isinstance(source, Donors) and (wide := [node for node in ablation.nodes if node.everywhere]):
+        expected = f"a method that needs no donors, for {wide[0]} at every position"
+        raise MeasurementError(Problem(expected, "donors of other lengths", "write method: {corrupt: NAME}, or mean"))
     values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
     own = torch.arange(len(prompts))
     return lambda nodes: interventions.resample({n: values[n] for n in _with_value(nodes, values, fixture)}, own)

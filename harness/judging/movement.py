@@ -55,7 +55,7 @@ def moved(
         if after.shape[-1] < before.shape[-1]:  # one value for each of several positions
             after = after.repeat(1, before.shape[-1] // after.shape[-1])
         if (usual := spread.get(node, 0.0)) > ROUNDING * _size(before):
-            found[node] = _size(after.to(before.device) - before) / usual
+            found[node] = _size(after[..., : before.shape[-1]].to(before.device) - before) / usual
     return found
 
 
@@ -66,8 +66,9 @@ def spreads(ref: FixtureRef, nodes: Nodes, bench: Values) -> dict[Node, float]:
     """
     shared = shared_steps(bench.prompts(ref, NATURAL))
     values = bench.values(ref, NATURAL, [node for node in nodes if node.step < shared])
-    return {node: _size(rows - rows.double().mean(0)) for node, rows in values.items()}
+    return {node: _size(rows - rows.double().nanmean(0)) for node, rows in values.items()}
 
 
 def _size(values: Float[Tensor, "prompt d"]) -> float:
-    return float(torch.linalg.vector_norm(values.double(), dim=-1).square().mean().sqrt())
+    """Return the root mean square of the values' lengths; at positions that shorter prompts lack, they are NaN."""
+    return float(torch.linalg.vector_norm(values.double().nan_to_num(0.0), dim=-1).square().mean().sqrt())

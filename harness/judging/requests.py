@@ -11,7 +11,7 @@ from harness.specs.methods import CORRUPT, EVERY_METHOD
 from harness.specs.siblings import Nodes
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.contract import AnyVariable
-from harness.tasks.questions import Counterparts, Donors, Pairs, Questions, Source
+from harness.tasks.questions import Counterparts, Donors, Pairs, Questions, Source, Toward
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Ablation:
     nodes: Nodes
     method: How
     reference: Source  # whose activations replace the nodes' own; with `corrupt`, those of the counterparts
-    questions: Questions
+    questions: Questions | Toward
     seed: int = 0
     one_at_a_time: bool = False
     # False: counts and losses are enough. Two requests that differ in nothing else are one.
@@ -30,14 +30,19 @@ class Ablation:
     metrics: tuple[str, ...] = ()  # beside counts and losses
 
     @property
+    def asked(self) -> Questions:
+        """The prompts, whatever their answers are compared with."""
+        return self.questions.counterparts.of if isinstance(self.questions, Toward) else self.questions
+
+    @property
     def captured_from(self) -> Source | None:
         """The prompts whose values replace the nodes' own, one for each that is asked; None for other methods."""
         if self.method == "itself":
-            return self.questions
+            return self.asked
         if not EVERY_METHOD[self.method].captures:
             return None
         reference = self.reference
-        return Donors(self.questions, reference, self.seed) if isinstance(reference, Questions) else reference
+        return Donors(self.asked, reference, self.seed) if isinstance(reference, Questions) else reference
 
 
 def ablation_of(
@@ -71,7 +76,7 @@ class CleanAnswers:
     """What does the clean model answer; `free_running`: reading its own answer tokens?"""
 
     model: FixtureRef
-    questions: Questions
+    questions: Questions | Counterparts
     free_running: bool = False
 
 

@@ -90,6 +90,6 @@ class Verb(ABC, Generic[C]):
 @cache
 def verb_named(name: str) -> Verb[Any]:
     """Return the verb that is called so: ``VERB`` in ``judging/verbs/NAME.py``."""
-    found = import_module(f"harness.judging.verbs.{name}").VERB
+    found = import_module(f"harness.judging.verbs.{name.replace(' ', '_')}").VERB
     assert isinstance(found, Verb)
     return found

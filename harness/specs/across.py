@@ -26,7 +26,7 @@ from harness.specs.keys import RunsModel
 from harness.specs.nodes import NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, read_nodes, roles_in
 from harness.specs.parsing import ClaimParser, as_text
 from harness.specs.verbs.ablating import Hypothesis
-from harness.specs.verbs.registry import parser_of, verb_of
+from harness.specs.verbs.registry import key_of, parser_of, verb_of
 
 
 @dataclass
@@ -59,7 +59,7 @@ class ClaimReader:
 
     def _with_evidence(self, claim: Claim, raw: Any) -> Claim:
         """Return a claim about one fixture, which knows the roles in `raw` that no evidence stands behind."""
-        texts = [text for text in _texts(raw[claim.verb]) if "[" in text]
+        texts = [text for text in _texts(raw[key_of(claim.verb)]) if "[" in text]
         if not texts or not parser_of(claim.verb).names_nodes:
             return claim
         roles = (role for text in texts for role in roles_in(text, claim.shape))
@@ -103,7 +103,7 @@ class ClaimReader:
         for name in group:
             try:
                 shape = shape_of(FixtureRef(name, self.fixtures, self.shape.asks if self.shape else ""))
-                for text in _texts(raw[verb_of(raw)]):
+                for text in _texts(raw[key_of(verb_of(raw))]):
                     if "[" in text:
                         read_nodes(text, shape)
             except RoleElsewhereError as error:
@@ -128,7 +128,7 @@ class ClaimReader:
                 self.document.problems += [_of_fixture(problem, name) for problem in scratch.problems]
                 return members, absent
         if missing and len(missing) == len(group):  # no run has the role: most likely a typing error
-            self.document.problem((*self.loc, verb_of(raw)), missing[0])
+            self.document.problem((*self.loc, key_of(verb_of(raw))), missing[0])
         return members, absent
 
 

@@ -53,6 +53,7 @@ class Shape:
 
 
 SOMEWHERE = -1
+EVERYWHERE = "*"  # the name of every position; no task has a position of this name
 
 
 class NoSuchRoleError(HarnessError):
@@ -83,11 +84,18 @@ class Node:
         return f"L{self.layer}" + {"head": f"H{self.head}", "mlp": "M", "resid": "R"}[self.kind]
 
     @property
+    def everywhere(self) -> bool:
+        """Whether it is the component at every position, in prompts that differ in length."""
+        return self.at == EVERYWHERE
+
+    @property
     def position(self) -> str:
         """The step, ``S11``, or the position's name."""
-        return self.at or f"S{self.step}"
+        return "every position" if self.everywhere else self.at or f"S{self.step}"
 
     def __str__(self) -> str:
+        if self.everywhere:
+            return self.component
         return f"{self.component}@{self.at}" if self.at else f"S{self.step}{self.component}"
 
 
@@ -121,10 +129,9 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
         fix = f"did you mean {near}?" if near != text and near and _NODES.fullmatch(near) else spelling
         raise HarnessError.of(grammar, shorten(text), fix)
     layer, part = match["layer"], match["part"]
-    if match["step"] is None and not shape.task.names:
-        known = ", ".join(shape.task.positions)
-        fix = f"write {text}@ and one of {known}" if known else "give the task `positions`, or write a step"
-        raise HarnessError.of(f"a position, as {shape.task.nouns.prompts} differ in length", shorten(text), fix)
+    if match["step"] is None and not shape.task.names:  # prompts that differ in length have no steps in common
+        every_layer = _range("layer", match, shape.n_layers, text)
+        return _parts(part, text, [Node(SOMEWHERE, lay, "head", at=EVERYWHERE) for lay in every_layer], shape)
     steps, layers = _places(match, text, shape)
 
     if part is None and layer is None:  # a bare step means what the notebook calls "ablate a step"
@@ -230,14 +237,25 @@ def all_nodes(shape: Shape) -> Iterator[Node]:
     yield from _nodes_at([Node(step, 0, "head") for step in range(len(shape.task.names))] or named_places(shape), shape)
 
 
+def whole_model(shape: Shape) -> Iterator[Node]:
+    """Yield nodes that are the whole model together: at each step, or where prompts differ in length, everywhere."""
+    yield from _nodes_at([Node(step, 0, "head") for step in range(len(shape.task.names))] or everywhere(shape), shape)
+
+
 def nodes_with_means(shape: Shape, steps: int) -> Iterator[Node]:
-    """Yield every node of a model, at each of the first `steps` and at each position that the task names."""
-    yield from _nodes_at([Node(step, 0, "head") for step in range(steps)] + named_places(shape), shape)
+    """Yield every node of a model: at each of the first `steps`, at each position that the task names, at all."""
+    places = [Node(step, 0, "head") for step in range(steps)] + named_places(shape) + everywhere(shape)
+    yield from _nodes_at(places, shape)
 
 
 def named_places(shape: Shape) -> list[Node]:
     """Return a node at each position that the task names."""
     return [Node(SOMEWHERE, 0, "head", at=name) for name in shape.task.positions]
+
+
+def everywhere(shape: Shape) -> list[Node]:
+    """Return a node at every position, where prompts differ in length; else none, for then each step has its own."""
+    return [] if shape.task.names else [Node(SOMEWHERE, 0, "head", at=EVERYWHERE)]
 
 
 def _nodes_at(places: Iterable[Node], shape: Shape) -> Iterator[Node]:

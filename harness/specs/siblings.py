@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import combinations
 
-from harness.specs.nodes import Node, Shape, reach
+from harness.specs.nodes import EVERYWHERE, Node, Shape, reach
 
 Nodes = tuple[Node, ...]
 MOST_LEFT_OUT = 32  # of more nodes, none is left out in its turn: that is as many runs
@@ -47,7 +47,7 @@ def siblings(nodes: Nodes, shape: Shape) -> tuple[Nodes, ...]:
         if there and reach(there, shape) and not set(there) & set(nodes):
             found.append(there)
     here = {node.at for node in nodes}
-    if len(here) == 1 and here != {""}:
+    if len(here) == 1 and not here & {"", EVERYWHERE}:
         elsewhere = (name for name in shape.task.positions if name not in here)
         found += [tuple(sorted(replace(node, at=name) for node in nodes)) for name in elsewhere]
     return tuple(found)
@@ -83,6 +83,8 @@ def write_nodes(nodes: Iterable[Node]) -> str:
         for what in filter(None, [heads, *({"mlp": "M", "resid": "R"}.get(node.kind, "") for node in here)]):
             runs[layer, step, at, what] = step if at else runs.pop((layer, step - 1, at, what), step)
     return ", ".join(
-        f"L{layer}{what}@{at}" if at else f"S{first}{f'-S{last}' if last > first else ''}L{layer}{what}"
+        f"L{layer}{what}{'' if at == EVERYWHERE else f'@{at}'}"
+        if at
+        else f"S{first}{f'-S{last}' if last > first else ''}L{layer}{what}"
         for (layer, last, at, what), first in runs.items()
     )

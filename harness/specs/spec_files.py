@@ -23,7 +23,7 @@ from harness.specs.nodes import Shape
 from harness.specs.parsing import make_questions
 from harness.specs.schema import FileModel
 from harness.specs.templates import expand
-from harness.specs.verbs.registry import VERBS
+from harness.specs.verbs.registry import KEYS
 from harness.tasks.questions import Questions
 
 
@@ -117,10 +117,10 @@ def _rename_prompts(document: Document) -> None:
 
 def _one_verb(document: Document, loc: Loc, raw: object) -> bool:
     """Return whether a claim has at most one verb; report it to the document if it has more."""
-    present = [verb for verb in VERBS if isinstance(raw, dict) and verb in raw]
+    present = [verb for verb in KEYS if isinstance(raw, dict) and verb in raw]
     if len(present) > 1:
         place = (*loc, present[1])
-        document.report(place, f"one of {', '.join(VERBS)}", " and ".join(present), "write a claim each", at_key=True)
+        document.report(place, f"one of {', '.join(KEYS)}", " and ".join(present), "write a claim each", at_key=True)
     return len(present) < 2
 
 

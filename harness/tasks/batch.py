@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.base.errors import HarnessError
+from harness.base.text import shorten
 from harness.tasks.positions import Nouns
 
 PAD = -1  # fills a row of tokens or of a set on the right; no token of any vocabulary has this number
@@ -128,6 +130,21 @@ class Batch:
             HarnessError: the task has no counterpart of this name.
         """
         return self.task.counterparts_of(self, name, seed)
+
+    def toward(self, others: Batch) -> Batch:
+        """Return these prompts with the answers of `others` as the right ones, and their own as the wrong ones.
+
+        Raises:
+            HarnessError: an answer is right for both, or the answers stand elsewhere.
+        """
+        same = (self.right.ids.unsqueeze(-1) == others.right.ids.unsqueeze(-2)) & (self.right.ids != PAD).unsqueeze(-1)
+        shared = same.flatten(1).any(1)
+        if not torch.equal(self.places, others.places) or bool(shared.any()):
+            some = self[shared.nonzero()[:1, 0]].texts() if bool(shared.any()) else self[:1].texts()
+            found = f"{int(shared.sum())} that may be answered alike: {shorten(some[0])}"
+            expected = f"counterparts that have another answer than each of the {self.task.nouns.prompts}"
+            raise HarnessError.of(expected, found, "carry over from a counterpart with another answer")
+        return replace(self, right=others.right, wrong=self.right)
 
 
 def ending_with_answers(task: Writer, tokens: Int[Tensor, "prompt pos"], n_answer: int) -> Batch:

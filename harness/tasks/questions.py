@@ -120,6 +120,16 @@ class Donors:
         return f"a donor each from {reference}, seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class Toward:
+    """The prompts of which these are the counterparts, judged by these ones' answers: their own are the wrong ones."""
+
+    counterparts: Counterparts
+
+    def __str__(self) -> str:
+        return f"{self.counterparts.of}, toward {self.counterparts.name}"
+
+
 MOST_IN_PART = 256
 
 
@@ -127,7 +137,7 @@ MOST_IN_PART = 256
 class Part:
     """At most :data:`MOST_IN_PART` of these prompts, spread evenly over them: enough to see how far values move."""
 
-    of: NamedSet | QuestionList | Sample
+    of: NamedSet | QuestionList | Sample | Toward
 
     @staticmethod
     def rows(n: int) -> list[int]:
@@ -137,7 +147,7 @@ class Part:
 
 
 Questions = NamedSet | QuestionList | Sample
-Source = Questions | Counterparts | Donors | Part  # whose activations may replace those of other prompts
+Source = Questions | Counterparts | Donors | Part | Toward  # whose activations may replace those of other prompts
 
 
 def shares(n: int, parts: int) -> list[int]:

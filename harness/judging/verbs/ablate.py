@@ -47,5 +47,5 @@ def _wider(h: Hypothesis) -> Nodes:
     streams = [Node(node.step, node.layer, "resid", at=node.at) for node in h.nodes if node.kind != "resid"]
     of_streams = [node for node in h.nodes if node.kind == "resid"]
     following = [replace(n, step=n.step + 1) for n in of_streams if not n.at and n.step < task.n_ctx - 1]
-    elsewhere = [replace(n, at=name) for n in of_streams if n.at for name in task.positions]
+    elsewhere = [replace(n, at=name) for n in of_streams if n.at and not n.everywhere for name in task.positions]
     return (*streams, *following, *elsewhere)

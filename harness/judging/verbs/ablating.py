@@ -29,6 +29,7 @@ from harness.judging.verdict import (
 )
 from harness.judging.worth.controls import CONTROL_N, CONTROL_SEED, left_out_rows, not_tried, to_run
 from harness.specs.methods import METHODS
+from harness.specs.metrics import MetricBound
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.questions import Questions, Sample
 
@@ -156,14 +157,16 @@ class AblatingVerb(Verb[H]):
             return unmeasured(name, "fails", "needed", found)
         high = [row for row in _compare_loss(asked, found.measurement) if row.at_least is not None]
         rows = [replace(row, finding=opposite(row.finding)) for row in high]
+        rows += _metrics_gone(asked, found.measurement, [bound for bound in asked.expect.metrics if bound.acts])
         if asked.fails:
             rows.append(self.compare_sibling(asked, name, found.measurement.tokens))
-        telling = min(rows, key=lambda row: ("holds", "undecided", "contradicted").index(row.finding))
-        return replace(telling, subject=name, expects="needed")
+        return replace(_most_telling(rows), subject=name)
 
     def _ranked(self, asked: H, name: str, found: Ablated | HarnessError) -> Comparison:
         if isinstance(found, HarnessError):
             return unmeasured(name, "fails", "needed" if self.keeps else "unlike", found)
+        if not asked.expect.counts:  # of `keep`: is a kept node needed for one of the metrics?
+            return replace(_most_telling(_metrics_gone(asked, found.measurement, asked.expect.metrics)), subject=name)
         return self.compare_sibling(asked, name, found.measurement.tokens)
 
     def _by_method(self, claim: H, found: Ablated | HarnessError) -> Verdict | Literal["error"]:
@@ -179,6 +182,18 @@ class AblatingVerb(Verb[H]):
         """Return the questions of the controls: of a sample, fewer, which all claims with its description share."""
         asked = claim.questions
         return replace(asked, auto=False, n=CONTROL_N, seed=CONTROL_SEED) if isinstance(asked, Sample) else asked
+
+
+def _metrics_gone(h: Hypothesis, m: Measurement, bounds: Sequence[MetricBound]) -> list[Comparison]:
+    """Return a row for each expectation of a metric, which holds if that does not come out any more."""
+    rows = compare_metrics(bounds, m.metrics, h.confidence, census=h.questions.census)
+    return [replace(row, finding=opposite(row.finding)) for row in rows]
+
+
+def _most_telling(rows: Sequence[Comparison]) -> Comparison:
+    """Return that row which says most clearly that a node is needed."""
+    telling = min(rows, key=lambda row: ("holds", "undecided", "contradicted").index(row.finding))
+    return replace(telling, expects="needed")
 
 
 def _compare_token(h: Hypothesis, count: TokenCount) -> Comparison:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.judging.verb import Mutant
 from harness.judging.verbs.ablating import AblatingVerb
 from harness.judging.worth.mutants import moves, without_each
-from harness.specs.nodes import all_nodes
+from harness.specs.nodes import whole_model
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.keep import Keep
 from harness.tasks.questions import Questions, Sample
@@ -27,7 +27,7 @@ class KeepVerb(AblatingVerb[Keep]):
     def mutants(self, claim: Keep) -> Iterator[Mutant]:
         """Yield the claim with other nodes kept, one less or none, and with one more token that stays right."""
         kinds, tokens = {node.kind for node in claim.kept}, claim.shape.task.answer_tokens
-        every = [node for node in all_nodes(claim.shape) if node.kind in kinds]
+        every = [node for node in whole_model(claim.shape) if node.kind in kinds]
 
         def keeping(kind: str, kept: Nodes) -> Mutant:
             cut = tuple(node for node in every if node not in kept)
@@ -36,7 +36,7 @@ class KeepVerb(AblatingVerb[Keep]):
         changed = (*moves(claim.kept, claim.shape), *without_each(claim.kept))
         yield from (keeping(kind, nodes) for kind, nodes in changed)
         yield keeping("keep nothing", ())
-        for token in tokens:
+        for token in tokens if claim.expect.counts else ():
             if token not in claim.tokens:
                 named = tuple(d for d in tokens if d in (*claim.tokens, token))
                 expect = replace(claim.expect, may_fail=tuple(d for d in tokens if d not in named))

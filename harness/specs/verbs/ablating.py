@@ -264,6 +264,9 @@ class AblatingParser(ClaimParser):
             expected = "no xfail on what the model's shape settles"
             self._report("xfail", expected, "one", "remove it, and say by_construction")
         self._comparable(h, h.expect.only_here)
+        if h.method == "resample" and (wide := [node for node in h.nodes if node.everywhere]):
+            expected = f"a position, as donors differ in length from the {nouns.prompts}"
+            self._report(h.verb, expected, f"{wide[0]} at every position", "write method: {corrupt: NAME}, or mean")
         if h.one_at_a_time and h.expect.says_loss:
             self._report("expect", "no loss with one_at_a_time (whose would it be?)", "a bound", "remove it")
         if h.one_at_a_time and h.expect.metrics:

@@ -111,6 +111,9 @@ class AttendParser(ClaimParser):
         node = nodes[0]
         if any(other.kind != "head" or (other.step, other.at) != (node.step, node.at) for other in nodes):
             self._report(("attend", "node"), "heads of one step, like S12L0H0", model.attend.node, "name some")
+        elif node.everywhere:
+            expected = f"a position, for where it looks from is compared with {', '.join(model.attend.to)}"
+            self._report(("attend", "node"), expected, model.attend.node, f"write {model.attend.node}@NAME")
         elif idle := [other for other in nodes if not reach([other], self.shape)]:
             found = f"{idle[0]}, which reaches no {task.nouns.token}"
             self._report(("attend", "node"), "a head that something reads", found, "name another")

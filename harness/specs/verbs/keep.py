@@ -15,7 +15,8 @@ from harness.specs.keys import (
     Rate,
     RunsModel,
 )
-from harness.specs.nodes import Node, all_nodes, read_nodes
+from harness.specs.metrics import MetricsModel
+from harness.specs.nodes import Node, read_nodes, whole_model
 from harness.specs.parsing import (
     INTACT_RATE,
     as_text,
@@ -35,8 +36,8 @@ class KeepModel(Strict):
     )
 
 
-class KeptModel(RunsModel):
-    """How right the tokens stay."""
+class KeptModel(RunsModel, MetricsModel):
+    """How right the tokens stay; or what becomes of metrics."""
 
     intact_rate: Rate | None = Field(None, description="each fails at less than this rate (sample: 0.01)")
     only_here: bool = Field(False, description="each node is needed: without it, some token does not stay right")
@@ -87,8 +88,10 @@ class Keep(Hypothesis):
         """What is expected, in short: ``A4 fails < 1%``."""
         whole = self.tokens == self.shape.task.answer_tokens
         rate = "never fail" if self.expect.intact_rate is None else f"fail < {100 * self.expect.intact_rate:g}%"
-        each = "; each is needed" if self.expect.only_here else ""
-        return f"{f'all {self.shape.task.nouns.tokens}' if whole else ', '.join(self.tokens)} {rate}{each}"
+        counted = f"{f'all {self.shape.task.nouns.tokens}' if whole else ', '.join(self.tokens)} {rate}"
+        parts = [counted] if self.expect.counts else []
+        each = ["each is needed"] if self.expect.only_here else []
+        return "; ".join([*parts, *(bound.expected for bound in self.expect.metrics), *each])
 
 
 class KeepParser(AblatingParser):
@@ -110,23 +113,25 @@ class KeepParser(AblatingParser):
             those = {node for node in read_nodes(as_tuple(named), self.shape) if node.kind == kind}
             if not those:
                 self._report(("keep", key), f"some {key}", ", ".join(as_tuple(named)), "name nodes of that kind")
-            elif not task.names or any(node.at for node in those):
-                self._report(
-                    ("keep", key), "nodes at steps that all prompts share, for all others are cut",
-                    f"{', '.join(as_tuple(named))}, which is elsewhere in each {task.nouns.prompt}",
-                    "claim it with ablate",
-                )  # fmt: skip
+            elif not task.names and not all(node.everywhere for node in those):
+                expected = f"{key} at every position, for all others are cut, wherever they are"
+                named_so = ", ".join(as_tuple(named))
+                self._report(("keep", key), expected, named_so, f"write {min(those).component}, without a position")
             kept |= those
-            cut |= {node for node in all_nodes(self.shape) if node.kind == kind} - those
+            cut |= {node for node in whole_model(self.shape) if node.kind == kind} - those
         if not texts:
             self._report("keep", "heads or mlps to keep", "neither", "name the nodes that suffice")
         elif not cut:
             self._report("keep", "fewer nodes than there are", "all of them", "drop some")
         tokens = tuple(d for d in task.answer_tokens if d in model.keep.tokens) or task.answer_tokens
-        may_fail = tuple(d for d in task.answer_tokens if d not in tokens)
-        rate = model.expect.intact_rate
+        rate, metrics = model.expect.intact_rate, self.metrics_of(model.expect)
+        counts = bool(model.keep.tokens) or rate is not None or not metrics
+        may_fail = tuple(d for d in task.answer_tokens if d not in tokens or not counts)
         least = rate if rate is not None or shared["questions"].census else INTACT_RATE
-        expect = Expect((), may_fail, None, least, only_here=model.expect.only_here)
+        if model.expect.only_here and not counts:
+            expected = f"{task.nouns.tokens} that stay right, for only_here"
+            self._report(("expect", "only_here"), expected, "metrics alone", "drop it")
+        expect = Expect((), may_fail, None, least, None, None, model.expect.only_here, metrics, counts)
         claim = Keep(
             **shared, ablate=tuple(texts), nodes=tuple(sorted(cut)), one_at_a_time=False, expect=expect,
             tokens=tokens, kept=tuple(sorted(kept)),
