@@ -142,13 +142,13 @@ def test_a_language_model_of_ones_own_is_judged_as_the_page_says(tmp_path, monke
     for block in blocks(page, "yaml"):
         name = Path(re.match(r"# ([\w/]+\.yaml)\n", block)[1])
         name.parent.mkdir(parents=True, exist_ok=True)
-        name.write_text(re.sub(r"^(    (ablate|attend): )", r"    gate: 0\n\1", block, flags=re.MULTILINE), "utf-8")
+        name.write_text(re.sub(r"^(    (ablate|attend|patch|keep): )", r"    gate: 0\n\1", block, flags=re.MULTILINE), "utf-8")
     assert len(blocks(page, "yaml")) == 2
     with one_thread():
         for command, _ in commands(page):
             code, printed = run(command, capsys)
             assert code == (1 if " check " in command else 0), f"{command}: {printed}"
-    assert "3 claims evaluated" in printed
+    assert "5 claims evaluated" in printed
     assert "error" not in printed
 
 
