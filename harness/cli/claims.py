@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.errors import HarnessError
-from harness.cli.options import FAILED, OK, code_option, common_options, method_option, ref_of, write_or_print
+from harness.cli.options import (
+    FAILED,
+    OK,
+    code_option,
+    common_options,
+    corrupt_option,
+    method_option,
+    ref_of,
+    task_option,
+    write_or_print,
+)
 
 
 def add_claim_commands(commands: Any) -> None:
@@ -28,7 +38,12 @@ def add_claim_commands(commands: Any) -> None:
         help="a sample, as in a spec (default: {n: 1000}, stratified if the task can be); the claim asks others",
     )  # fmt: skip
     method_option(command)
+    corrupt_option(command, "of a metric: ")
+    command.add_argument(
+        "--metric", help="claim on what share of prompts it falls or rises (default: of language models, their task's)"
+    )
     command.add_argument("--out", type=Path, metavar="FILE", help="write there, where no file is, instead of printing")
+    task_option(command)
     common_options(command)
     command.set_defaults(run=_new)
 
@@ -41,10 +56,19 @@ def _new(options: argparse.Namespace) -> int:
     if options.out is not None and options.out.exists():  # refuse before measuring, not after
         raise HarnessError.of("a file that is not there yet", str(options.out), "name another, or remove it")
     from harness.exploring.drafts import draft
+    from harness.exploring.metric_drafts import draft_metric
     from harness.judging.bench import Workbench
+    from harness.specs.fixtures.roles import shape_of
 
-    bench = Workbench(options.device)
-    text = draft(ref_of(options), options.nodes, options.questions, options.method, bench)
+    ref, bench = ref_of(options), Workbench(options.device)
+    task = shape_of(ref).task
+    if options.corrupt is not None:
+        task.check_counterpart(options.corrupt)
+    if options.metric or options.corrupt or not task.names:
+        asked = (options.nodes, options.questions, options.method, options.corrupt, options.metric)
+        text = draft_metric(ref, *asked, bench)
+    else:
+        text = draft(ref, options.nodes, options.questions, options.method, bench)
     write_or_print(text, options.out)
     if options.out is not None:
         print(f"wrote {options.out}; judge it: harness check {options.out}")
@@ -74,6 +98,7 @@ def add_role_commands(commands: Any) -> None:
     )
     command.add_argument("--force", action="store_true", help="write over a roles file that is there")
     command.add_argument("--dry-run", action="store_true", help="only show what was found")
+    task_option(command)
     common_options(command)
     command.set_defaults(run=_locate)
 
@@ -107,7 +132,11 @@ def _locate(options: argparse.Namespace) -> int:
         if getattr(options, name) < least:
             raise HarnessError.of(f"--{name} of at least {least}", str(getattr(options, name)), "choose another")
     from harness.specs.fixtures.files import ROLES, fixture_directory
+    from harness.specs.fixtures.roles import shape_of
 
+    if not (task := shape_of(ref_of(options)).task).roles:  # before the weights are loaded
+        fix = "look with harness sweep --nodes, and claim with ablate or attend"
+        raise HarnessError.of("a task that names the roles to look for", task.title, fix)
     there = fixture_directory(ref_of(options)) / ROLES
     if os.path.lexists(there) and not options.force and not options.dry_run:  # refuse before the search
         raise HarnessError.of("no roles file yet", str(there), "write over it with --force, or look with --dry-run")

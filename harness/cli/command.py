@@ -1,4 +1,4 @@
-"""The parser and entry point of ``harness``, and its commands ``ask`` and ``minimal``.
+"""The parser and entry point of ``harness``, and its command ``ask``.
 
 Heavy modules are imported only when a command needs them.
 """
@@ -19,15 +19,18 @@ from harness.cli.check import add_check_command
 from harness.cli.claims import add_claim_commands, add_role_commands
 from harness.cli.fixtures import add_fixture_commands
 from harness.cli.look import add_looking_commands
+from harness.cli.minimal import add_minimal_command
 from harness.cli.models import add_model_commands
 from harness.cli.options import (
     INTERRUPTED,
     OK,
     TROUBLE,
     common_options,
+    corrupt_option,
     engine_option,
     method_option,
     ref_of,
+    replaced_from,
     task_option,
 )
 from harness.cli.sweeping import add_sweep_command
@@ -82,27 +85,19 @@ def _parser() -> argparse.ArgumentParser:
 
     add_check_command(commands)
     add_sweep_command(commands)
-    command = commands.add_parser("ask", help="the answer, pattern, loss and case of single questions")
+    command = commands.add_parser("ask", help="single questions: what is answered; of a language model, the top tokens")
     command.add_argument("fixture")
     command.add_argument("question", nargs="+", metavar="QUESTION", help="15508+14500")
     command.add_argument("--ablate", action="append", metavar="NODE", help="S11L0H2; repeatable, all at once")
     method_option(command)
     command.add_argument("--reference", metavar="Q", help="as in a spec (default: the first of the task's own)")
+    corrupt_option(command)
     task_option(command)
     common_options(command)
     engine_option(command)
     command.set_defaults(run=_ask)
 
-    command = commands.add_parser("minimal", help="how few heads or MLPs carry the whole answer: a claim with keep")
-    command.add_argument("fixture")
-    command.add_argument("--part", choices=["heads", "mlps"], default="heads", help="what is cut (default: heads)")
-    command.add_argument("--n", type=int, default=400, help="questions to search with (default: 400)")
-    command.add_argument("--seed", type=int, default=77, help="of these questions (default: 77)")
-    method_option(command)
-    common_options(command)
-    engine_option(command)
-    command.set_defaults(run=_minimal)
-
+    add_minimal_command(commands)
     add_looking_commands(commands)
     add_fixture_commands(commands)
     add_model_commands(commands)
@@ -113,34 +108,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ask(options: argparse.Namespace) -> int:
     from harness.specs.fixtures.roles import shape_of
-    from harness.specs.keys import REFERENCE_SEED
     from harness.specs.nodes import read_nodes
-    from harness.specs.spec_files import read_questions
     from harness.tasks.questions import QuestionList
 
     shape = shape_of(ref_of(options))
     questions = QuestionList(tuple(shape.task.read_question(text) for text in options.question))
     nodes = read_nodes(options.ablate, shape) if options.ablate else ()
-    reference = read_questions(options.reference or shape.task.swept[0], shape, REFERENCE_SEED)
+    method, reference = replaced_from(options, shape, questions, 0)
     from harness.exploring.sweeps import ask
+    from harness.exploring.top_tokens import ask_top
     from harness.judging.bench import Workbench
     from harness.judging.requests import Ablation
 
-    ablation = Ablation(ref_of(options), nodes, options.method, reference, questions)
-    for line in ask(ablation, Workbench(options.device, options.engine)):
+    ablation = Ablation(ref_of(options), nodes, method, reference, questions)
+    for line in (ask_top if shape.asks else ask)(ablation, Workbench(options.device, options.engine)):
         print(line)
-    return OK
-
-
-def _minimal(options: argparse.Namespace) -> int:
-    if options.n < 1:
-        raise HarnessError.of("--n of at least 1", str(options.n), "ask some questions")
-    from harness.exploring.minimal_sets import find_minimal
-    from harness.judging.bench import Workbench
-
-    found = find_minimal(
-        ref_of(options), options.part, Workbench(options.device, options.engine),
-        n=options.n, seed=options.seed, method=options.method,
-    )  # fmt: skip
-    print(f"version: 1\nfixture: {found.fixture}\nhypotheses:\n{found.claim()}", end="")
     return OK

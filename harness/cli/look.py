@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.base.errors import HarnessError
-from harness.cli.options import OK, common_options, ref_of
+from harness.cli.options import OK, common_options, ref_of, task_option
 
 if TYPE_CHECKING:
     from harness.training.plots import Format
@@ -28,6 +28,7 @@ def add_looking_commands(commands: Any) -> None:
     command.add_argument(
         "--mean", metavar="Q", help="also the mean over a set, a [list] or a {description}, as in a spec: varied"
     )
+    command.add_argument("--layers", metavar="L3-L5", help="draw these layers alone (default: all)")
     command.add_argument(
         "--out", type=Path, metavar="FILE",
         help="ends in .png, .svg or .pdf (a page for each question); default: attention-FIXTURE.png",
@@ -36,6 +37,7 @@ def add_looking_commands(commands: Any) -> None:
         "--html", type=Path, metavar="FILE",
         help="also an interactive page, by CircuitsVis (pip install circuitsvis): self-contained, it loads nothing",
     )  # fmt: skip
+    task_option(command)
     common_options(command)
     command.set_defaults(run=_attention)
 
@@ -47,6 +49,7 @@ def add_looking_commands(commands: Any) -> None:
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="write describe.md there, with a picture of each layer's circuits"
     )
+    task_option(command)
     common_options(command)
     command.set_defaults(run=_describe)
 
@@ -54,12 +57,16 @@ def add_looking_commands(commands: Any) -> None:
 def _attention(options: argparse.Namespace) -> int:
     from harness.specs.fixtures.files import recipe_of
     from harness.specs.keys import REFERENCE_SEED
+    from harness.specs.nodes import read_nodes
     from harness.specs.spec_files import read_questions
 
     # Check the arguments before anything heavy is imported.
     shape = recipe_of(ref_of(options)).shape
     asked = [shape.task.read_question(text) for text in options.question]
     over = None if options.mean is None else read_questions(options.mean, shape, REFERENCE_SEED)
+    layers = sorted({node.layer for node in read_nodes(options.layers, shape)}) if options.layers else None
+    if layers is not None and over is not None:
+        raise HarnessError.of("--layers of single questions", "--layers with --mean", "leave one of them out")
     out = options.out or Path(f"attention-{options.fixture}.png")
     file_format = _format_of(out)
     from harness.exploring.attention import attention_maps, mean_map
@@ -69,13 +76,15 @@ def _attention(options: argparse.Namespace) -> int:
 
     if options.html is not None:
         require_circuitsvis()
-    fixture, titles = load_fixture(options.fixture, options.fixtures, options.device), []
+    fixture, titles = load_fixture(options.fixture, options.fixtures, options.device, options.task), []
     if not asked and over is None:
         examples = fixture.task.examples()
+        if shape.asks:  # a picture of all its heads is large
+            examples = {name: questions[:1] for name, questions in examples.items()}
         asked = [question for questions in examples.values() for question in questions]
         titles = [name for name, questions in examples.items() for _ in questions]
     maps = [mean_map(fixture, over)] if over is not None else []
-    maps += attention_maps(fixture, asked, titles) if asked else []
+    maps += attention_maps(fixture, asked, titles, layers) if asked else []
     if options.out is None:
         _refuse_outside(out)
     files = {out: draw_attention(fixture, maps, file_format)}
@@ -111,7 +120,7 @@ def _describe(options: argparse.Namespace) -> int:
     from harness.exploring.description import describe, to_markdown
     from harness.models.fixtures import load_fixture
 
-    fixture = load_fixture(options.fixture, options.fixtures, options.device)
+    fixture = load_fixture(options.fixture, options.fixtures, options.device, options.task)
     found = describe(fixture, options.fixtures)
     if options.out is None:
         print(to_markdown(found), end="")

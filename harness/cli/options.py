@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.base.errors import HarnessError
 from harness.engines.names import CHOICES
 from harness.specs.fixtures.files import FixtureRef
+
+if TYPE_CHECKING:
+    from harness.specs.nodes import Shape
+    from harness.tasks.questions import Questions, Source
 
 OK, FAILED, TROUBLE, INTERRUPTED = 0, 1, 2, 130
 ENGINE_HELP = (
@@ -31,6 +36,29 @@ def ref_of(options: argparse.Namespace) -> FixtureRef:
 def task_option(command: argparse.ArgumentParser) -> None:
     """Add ``--task``, what a model by reference is asked."""
     command.add_argument("--task", default="", metavar="NAME", help="of a language model: the prompts file it is asked")
+
+
+def corrupt_option(command: argparse.ArgumentParser, needs: str = "") -> None:
+    """Add ``--corrupt``, the counterparts that values are taken from."""
+    command.add_argument("--corrupt", metavar="NAME", help=f"{needs}values from the prompts' counterparts NAME")
+
+
+def replaced_from(options: argparse.Namespace, shape: Shape, questions: Questions, seed: int) -> tuple[str, Source]:
+    """Return the method, and the prompts whose activations replace those of `questions`.
+
+    Raises:
+        HarnessError: the task has no counterpart of this name.
+    """
+    from harness.specs.keys import REFERENCE_SEED
+    from harness.specs.methods import CORRUPT
+    from harness.specs.spec_files import read_questions
+    from harness.tasks.questions import Counterparts
+
+    if options.corrupt is not None:
+        shape.task.check_counterpart(options.corrupt)
+        return CORRUPT, Counterparts(questions, options.corrupt, seed)
+    text = getattr(options, "reference", None) or shape.task.swept[0]
+    return options.method, read_questions(text, shape, REFERENCE_SEED)
 
 
 def code_option(command: argparse.ArgumentParser) -> None:

@@ -13,9 +13,11 @@ from harness.base.text import did_you_mean
 from harness.cli.options import (
     OK,
     common_options,
+    corrupt_option,
     engine_option,
     method_option,
     ref_of,
+    replaced_from,
     task_option,
     write_or_print,
 )  # fmt: skip
@@ -43,7 +45,7 @@ def add_sweep_command(commands: Any) -> None:
         help="cut only these, each by itself, and tell how far a metric moves: L12-L29@END; repeatable",
     )  # fmt: skip
     command.add_argument("--metric", help="with --nodes: logit_diff, prob, … (default: of the task)")
-    command.add_argument("--corrupt", metavar="NAME", help="with --nodes: values from the prompts' counterparts NAME")
+    corrupt_option(command, "with --nodes: ")
     command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     command.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
     command.add_argument(
@@ -88,12 +90,9 @@ def _tables(options: argparse.Namespace, shape: Shape) -> str:
 
 
 def _scanned(options: argparse.Namespace, shape: Shape) -> str:
-    from harness.specs.keys import REFERENCE_SEED
-    from harness.specs.methods import CORRUPT
     from harness.specs.metrics import METRICS, NEEDS_WRONG
     from harness.specs.nodes import read_nodes
     from harness.specs.spec_files import read_questions
-    from harness.tasks.questions import Counterparts, Source
 
     task, asked = shape.task, options.questions or []
     if len(asked) > 1:
@@ -104,13 +103,7 @@ def _scanned(options: argparse.Namespace, shape: Shape) -> str:
         raise HarnessError.of(f"a metric {', '.join(known)}", metric, did_you_mean(metric, known))
     nodes = read_nodes(options.nodes, shape)
     questions = read_questions(asked[0] if asked else task.swept[0], shape, SEED)
-    reference: Source = read_questions(options.reference or task.swept[0], shape, REFERENCE_SEED)
-    method = options.method
-    if options.corrupt is not None:
-        if options.corrupt not in task.counterparts:
-            fix = did_you_mean(options.corrupt, task.counterparts)
-            raise HarnessError.of(f"counterparts {', '.join(task.counterparts) or 'of the task'}", options.corrupt, fix)
-        method, reference = CORRUPT, Counterparts(questions, options.corrupt, SEED)
+    method, reference = replaced_from(options, shape, questions, SEED)
     from tqdm import tqdm
 
     from harness.exploring.scan import scan, scan_markdown

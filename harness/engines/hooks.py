@@ -77,6 +77,27 @@ def run(
 
 
 @torch.inference_mode()
+def log_probs(
+    fixture: Fixture, batch: Batch, interventions: Sequence[Intervention]
+) -> list[Float[Tensor, "prompt answer vocab"]]:
+    """Return under each intervention the log of every token's probability as an answer, on the CPU; for a few prompts.
+
+    Raises:
+        MeasurementError: there are no prompts, they lack a position, or a hook did not fire exactly once.
+    """
+    parts: list[list[Tensor]] = [[] for _ in interventions]
+    rows = []
+    for group in groups(fixture, batch, names_in(node for change in interventions for node in change.values)):
+        rows.append(group.rows)
+        every = slice(0, len(group))
+        for change, found in zip(interventions, parts, strict=True):
+            logits = _answer_logits(group, every, _replacing(group.bound(change), every))
+            found.append(log_probs_of(logits).cpu())
+    order = order_of(rows)
+    return [in_order_of(found, order) for found in parts]
+
+
+@torch.inference_mode()
 def capture(
     fixture: Fixture, batch: Batch, nodes: Iterable[Node], chunk: int | None = None
 ) -> tuple[Outcome, dict[Node, Float[Tensor, "prompt d"]]]:

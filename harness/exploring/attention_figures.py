@@ -41,20 +41,22 @@ def attention_figure(fixture: Fixture, maps: Sequence[AttentionMap]) -> Figure:
     Raises:
         HarnessError: there are no maps, or more than one picture can hold.
     """
-    most = max(1, int((MOST_PIXELS / DPI - HEAD) / _height(fixture)))
-    if not 1 <= len(maps) <= most:
+    if not maps:
+        raise HarnessError.of("at least 1 question in a picture", "0", "ask one")
+    most = max(1, int((MOST_PIXELS / DPI - HEAD) / _height(maps)))
+    if len(maps) > most:
         fix = "ask for the mean over them, or make several pictures"
         raise HarnessError.of(f"1 to {most} questions in a picture", str(len(maps)), fix)
-    side, shape = _side(fixture), fixture.shape
+    side, shape = _side(maps), fixture.shape
     width = max(LEAST_WIDTH, LEFT + shape.n_heads * (side + GAP) - GAP + RIGHT)
-    height = HEAD + len(maps) * _height(fixture)
+    height = HEAD + len(maps) * _height(maps)
     page = Figure(figsize=(width, height))
     _header(page, fixture)
     top = height - HEAD
     for shown in maps:
         page.text(LEFT / width, (top - 0.22) / height, shown.title, fontsize=9, weight="bold", va="center")
         top -= TITLE
-        for layer in range(shape.n_layers):
+        for layer in range(len(shown.layers)):
             top -= NAMES + side
             for head in range(shape.n_heads):
                 left = LEFT + head * (side + GAP)
@@ -80,14 +82,14 @@ def draw_attention(fixture: Fixture, maps: Sequence[AttentionMap], file_format: 
     return buffer.getvalue()
 
 
-def _side(fixture: Fixture) -> float:
+def _side(maps: Sequence[AttentionMap]) -> float:
     """Return the side length of a pattern, in inches."""
-    return max(LEAST, ROW * fixture.task.n_ctx)
+    return max(LEAST, ROW * max(len(shown.labels) for shown in maps))
 
 
-def _height(fixture: Fixture) -> float:
+def _height(maps: Sequence[AttentionMap]) -> float:
     """Return the height of a question's grid, in inches."""
-    return TITLE + fixture.shape.n_layers * (NAMES + _side(fixture) + BETWEEN) + FOOT - BETWEEN
+    return TITLE + len(maps[0].layers) * (NAMES + _side(maps) + BETWEEN) + FOOT - BETWEEN
 
 
 def _header(page: Figure, fixture: Fixture) -> None:
@@ -104,10 +106,14 @@ def _header(page: Figure, fixture: Fixture) -> None:
     ax.tick_params(length=0, pad=1, labelsize=6.5)
 
 
-def _draw(ax: Axes, shown: AttentionMap, fixture: Fixture, layer: int, head: int) -> None:
-    """Draw a head's pattern: query steps run down, key steps run to the right; future key steps stay blank."""
+def _draw(ax: Axes, shown: AttentionMap, fixture: Fixture, place: int, head: int) -> None:
+    """Draw a head's pattern in the layer that comes `place`th: query steps run down, key steps run to the right.
+
+    Future key steps stay blank.
+    """
+    layer = shown.layers[place]
     shape, steps, predicting = fixture.shape, len(shown.labels), shown.predicting.values()
-    values = np.ma.masked_array(shown.pattern[layer, head].numpy(), mask=np.triu(np.ones((steps, steps), bool), 1))
+    values = np.ma.masked_array(shown.pattern[place, head].numpy(), mask=np.triu(np.ones((steps, steps), bool), 1))
     ax.pcolormesh(values, cmap=COLOURS, vmin=0, vmax=1, edgecolors=LINE, linewidth=0.4)
     ax.set(xlim=(0, steps), ylim=(steps, 0), aspect="equal")
     ax.set_title(f"L{layer}H{head}", fontsize=8, pad=3)
@@ -117,7 +123,7 @@ def _draw(ax: Axes, shown: AttentionMap, fixture: Fixture, layer: int, head: int
         ax.axhline(edge, color=ANSWER, linewidth=0.7)
     centres = np.arange(steps) + 0.5
     ax.tick_params(length=0, pad=2, labelsize=6.5)
-    below, beside = layer == shape.n_layers - 1, head == 0
+    below, beside = place == len(shown.layers) - 1, head == 0
     ax.set_xticks(centres, shown.labels if below else [], rotation=90)
     ax.set_yticks(centres, [f"{label}  S{step}" for step, label in enumerate(shown.labels)] if beside else [])
     for step, label in enumerate(ax.get_yticklabels() if beside else []):

@@ -45,12 +45,12 @@ def attention_page(fixture: Fixture, maps: Sequence[AttentionMap]) -> str:
     """
     script, views = require_circuitsvis(), []
     for place, shown in enumerate(maps):
-        layers, heads = shown.pattern.shape[:2]
+        heads = shown.pattern.shape[1]
         by_head = shown.pattern.flatten(0, 1).double().round(decimals=4)  # finer than the colours show; halves the page
         wanted = {
             "tokens": shown.labels,
             "attention": by_head.tolist(),
-            "attentionHeadNames": [f"L{layer}H{head}" for layer in range(layers) for head in range(heads)],
+            "attentionHeadNames": [f"L{layer}H{head}" for layer in shown.layers for head in range(heads)],
             "minValue": 0, "maxValue": 1, "maskUpperTri": True,
         }  # fmt: skip
         views.append(

@@ -17,7 +17,8 @@ from harness.models.bridge import expected_tensors
 from harness.models.fixtures import Fixture
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.fixtures.pins import Pin, read_pin
-from harness.specs.fixtures.recipe import OwnModel
+from harness.specs.fixtures.recipe import Transformer
+from harness.specs.fixtures.references import ModelReference
 from harness.specs.nodes import Node, Shape
 from harness.tasks.positions import Positions
 from harness.tasks.questions import Sample
@@ -54,7 +55,8 @@ class Description:
     hooks: dict[str, tuple[int, ...]]  # hook point that fires → shape of its value, for one prompt
     silent: tuple[str, ...]  # hook points that do not fire in this model as it is built
     circuits: tuple[Product, ...]
-    pin: Pin
+    pin: Pin | None  # None of a model by reference
+    reference: dict[str, str]  # of a model by reference: where it is from, and what loading it showed
 
     def _repr_markdown_(self) -> str:
         return to_markdown(self)
@@ -66,9 +68,13 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
     Raises:
         FixtureError: the pin of the fixture cannot be read.
     """
-    own = isinstance(fixture.recipe.model, OwnModel)  # only the model's own code knows its tensors
-    names = fixture.weights if own else expected_tensors(fixture.recipe)  # in the order of computation
-    weights = {name: fixture.weights[name] for name in names}
+    by_reference = isinstance(fixture.recipe.model, ModelReference)
+    own = not isinstance(fixture.recipe.model, Transformer)  # only the model's own code knows its tensors
+    weights = fixture.weights
+    if by_reference:
+        weights = dict(fixture.model.original_model.named_parameters())
+    elif not own:  # in the order of computation
+        weights = {name: fixture.weights[name] for name in expected_tensors(fixture.recipe)}
     config = fixture.model.cfg
     values = hook_values(fixture)
     products: list[Product] = []
@@ -87,8 +93,23 @@ def describe(fixture: Fixture, fixtures: str | Path = "fixtures") -> Description
         hooks={name: tuple(value.shape) for name, value in values.items()},
         silent=tuple(sorted(set(fixture.model.hook_dict) - set(values))),
         circuits=tuple(products),
-        pin=read_pin(FixtureRef(fixture.name, Path(fixtures))),
+        pin=None if by_reference else read_pin(FixtureRef(fixture.name, Path(fixtures))),
+        reference=_reference(fixture) if by_reference else {},
     )
+
+
+def _reference(fixture: Fixture) -> dict[str, str]:
+    """Return where a model by reference is from, its files, and what it proved when it was loaded."""
+    model, loaded = fixture.recipe.model, fixture.loaded
+    assert isinstance(model, ModelReference)
+    return {
+        "source": model.source, **{f"sha256 of {name}": sha256 for name, sha256 in model.files.items()},
+        "before each prompt": model.prepend or "nothing",
+        "logits, off from the source library's own": f"{loaded.proof.parity:.1e}",
+        "what the blocks write, off from the stream behind": f"{loaded.proof.sums:.1e}",
+        "logits with every value put back, off from the clean ones": f"{loaded.proof.put_back:.1e}",
+        "hashed in, loaded in": f"{loaded.hash_seconds:.1f} s, {loaded.load_seconds:.1f} s",
+    }  # fmt: skip
 
 
 @torch.inference_mode()
@@ -106,12 +127,12 @@ def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
     numbers = sum(torch.Size(size).numel() for size in found.shapes.values())
     weight_rows = [(name, _size(found.shapes[name]), _norm(found.norms.get(name, ()))) for name in found.shapes]
     hook_rows = [(name, _size((task.nouns.prompt, *size[1:])), layers) for name, size, layers in by_layer(found.hooks)]
-    circuit_rows = [(made.name, made.of, _size(made.shape), _norm([made.norm])) for made in found.circuits]
     parts = [
         f"# {found.fixture}", "",
         f"Weights sha256 `{found.weights_sha256}`, {numbers:,} numbers.", "",
         "## Config", "",
         markdown_table(list(found.config.items()), ["", ""]), "",
+        *(["## Source", "", markdown_table(list(found.reference.items()), ["", ""]), ""] if found.reference else []),
         "## Steps", "",
         *_steps(task), "",
         "## Weights", "",
@@ -123,16 +144,25 @@ def to_markdown(found: Description, pictures: Sequence[str] = ()) -> str:
         markdown_table(hook_rows, ["hook point", "shape", "layers L"]), "",
         f"{len(found.silent)} more do not fire as the model is built: "
         + ", ".join(f"`{name}`" for name, _, _ in by_layer(dict.fromkeys(found.silent, ()))) + ".", "",
-        "## Circuits", "",
-        "Products of weights, as in the notebook: what a head could carry from a token's embedding to the neurons of "
-        "its layer's MLP, and what a neuron adds straight to the logits. Layer norms, biases, positions and later "
-        "layers are left out; in layers after the first, so is everything that comes before them.", "",
-        markdown_table(circuit_rows, ["circuit", "of", "shape", "norm"]), "",
-        *(part for picture in pictures for part in (f"![Circuits]({picture})", "")),
+        *_circuits(found, pictures),
         "## Accuracy", "",
         *_accuracy(found.pin, task),
     ]  # fmt: skip
     return "\n".join(parts)
+
+
+def _circuits(found: Description, pictures: Sequence[str]) -> list[str]:
+    if not found.circuits:
+        return []
+    rows = [(made.name, made.of, _size(made.shape), _norm([made.norm])) for made in found.circuits]
+    return [
+        "## Circuits", "",
+        "Products of weights, as in the notebook: what a head could carry from a token's embedding to the neurons of "
+        "its layer's MLP, and what a neuron adds straight to the logits. Layer norms, biases, positions and later "
+        "layers are left out; in layers after the first, so is everything that comes before them.", "",
+        markdown_table(rows, ["circuit", "of", "shape", "norm"]), "",
+        *(part for picture in pictures for part in (f"![Circuits]({picture})", "")),
+    ]  # fmt: skip
 
 
 def by_layer(hooks: Mapping[str, tuple[int, ...]]) -> list[tuple[str, tuple[int, ...], str]]:
@@ -151,7 +181,9 @@ def _steps(task: Positions) -> list[str]:
     return [markdown_table([task.names], [f"S{step}" for step in range(task.n_ctx)])]
 
 
-def _accuracy(pin: Pin, task: Positions) -> list[str]:
+def _accuracy(pin: Pin | None, task: Positions) -> list[str]:
+    if pin is None:
+        return [f"None is pinned: `answer` claims say how it answers the {task.nouns.prompts} of {task.title}.", ""]
     if not pin.measured:
         return ["None was measured when the weights were pinned.", ""]
     nouns = task.nouns

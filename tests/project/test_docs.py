@@ -45,6 +45,12 @@ NOT_RUN = {
     "harness fetch mine --from path:model": "a model of one's own; below, in a project of its own",
     "harness fetch mine": "the same",
     "harness prompts names --fixture mine": "the same",
+    'harness ask mine "When Mary and Tom went to the park, Tom gave a drink to" --task names --ablate L1H3@END '
+    "--corrupt abc": "the same",
+    "harness attention mine --task names --layers L1": "the same",
+    "harness describe mine --task names": "the same",
+    "harness minimal mine --task names --corrupt abc --metric prob --n 40": "the same",
+    "harness new mine L1H3@END --task names --corrupt abc": "the same",
     "harness sweep mine --task names --nodes L0-L1@END --corrupt abc --prompts '{n: 40, seed: 101}' --resume sweep.jsonl": "the same",
     "harness check hypotheses/mine.yaml": "the same",
     "harness train letters_s0 --allow-code": "a fixture that the page makes; below, in a project of its own",
@@ -142,7 +148,9 @@ def test_a_language_model_of_ones_own_is_judged_as_the_page_says(tmp_path, monke
     for block in blocks(page, "yaml"):
         name = Path(re.match(r"# ([\w/]+\.yaml)\n", block)[1])
         name.parent.mkdir(parents=True, exist_ok=True)
-        name.write_text(re.sub(r"^(    (ablate|attend|patch|keep): )", r"    gate: 0\n\1", block, flags=re.MULTILINE), "utf-8")
+        name.write_text(
+            re.sub(r"^(    (ablate|attend|patch|keep): )", r"    gate: 0\n\1", block, flags=re.MULTILINE), "utf-8"
+        )
     assert len(blocks(page, "yaml")) == 2
     with one_thread():
         for command, _ in commands(page):
