@@ -23,15 +23,14 @@ def shared_confidence(comparisons: int, error: float = ERROR) -> float:
     return 1 - error / max(comparisons, 1)
 
 
-def draws_for(error: float = ERROR, alternatives: int = 1) -> int:
+def draws_for(error: float = ERROR) -> int:
     """Return how many draws of a reference must all say the same, its own among them, for this chance of `error`.
 
     A claim that is false of the median draw is false of any draw with a chance of at least a half: `n` draws are all
     of the other kind with a chance of at most ``2 ** -n``, which may be half of the error. The other half is that of
-    the prompts' intervals. If one of several `alternatives` suffices for a false verdict, as any comparison may refute
-    a claim, there are more draws.
+    the prompts' intervals.
     """
-    return max(1, math.ceil(math.log2(2 * alternatives / error)))
+    return max(1, math.ceil(math.log2(2 / error)))
 
 
 def error_at(look: int, error: float = ERROR) -> float:

@@ -1,8 +1,9 @@
 """Draws of the reference: a verdict counts only if it does not depend on which prompts the reference happens to hold.
 
 What replaces the nodes' values may itself be a sample: the mean over 1,000 random prompts, say. A claim is about the
-median draw of such a reference. It is supported only if its own draw and all of several others support it, and refuted
-only if one comparison is contradicted by all. Else it is inconclusive, and the report gives the range of the draws.
+median draw of such a reference. It is supported only if its own draw and all of several others support it. It is
+refuted only if that comparison which its own draw contradicts most clearly is contradicted by all the others, too. Else
+it is inconclusive, and the report gives the range of the draws.
 
 All draws are asked the same prompts, so that they share a clean run. A claim that is false of the median draw is false
 of each draw with a chance of at least a half, independently of the others and of the prompts. It passes only if none of
@@ -44,11 +45,34 @@ def confirmed_by_draws(claim: Claim, rows: Rows, bench: Workbench, *, refuting: 
         _gather_draws(other, bench, refuting=refuting_too)
     bench.gather(_requests(claim, needed))
     draws, verdict = [rows], verdict_of(claim, rows)
+    refuting_row = _clearest(rows) if verdict == "refuted" else None
     for draw in range(1, needed):
         draws.append(_rows(claim.redrawn(draw), bench))
-        if verdict_of(claim, _merged(draws)) != verdict:
+        if refuting_row is not None and draws[-1][refuting_row].finding != "contradicted":
+            return _without_refutation(_merged(draws))
+        if refuting_row is None and verdict_of(claim, _merged(draws)) != verdict:
             break
     return _merged(draws)
+
+
+def _clearest(rows: Rows) -> int:
+    """Return which comparison is contradicted most clearly: the farthest beyond its bound, as a share of its interval.
+
+    It is chosen by the first draw alone, so that the others, which do not know of the choice, confirm one comparison.
+    """
+
+    def beyond(row: Comparison) -> float:
+        low, high = (row.value if end is None else end for end in (row.low, row.high))
+        under = row.at_least - high if row.at_least is not None else 0.0
+        over = low - row.at_most if row.at_most is not None else 0.0
+        return max(under, over) / max(high - low, 1e-9)
+
+    return max((i for i, row in enumerate(rows) if row.finding == "contradicted"), key=lambda i: beyond(rows[i]))
+
+
+def _without_refutation(rows: Rows) -> Rows:
+    """Return the comparisons with none contradicted: what the draws were to confirm, they did not."""
+    return tuple(replace(row, finding="undecided") if row.finding == "contradicted" else row for row in rows)
 
 
 def first_draws(claim: Claim) -> Iterator[Request]:
@@ -69,7 +93,7 @@ def draws_needed(claim: Claim, rows: Rows, *, refuting: bool = True) -> int:
         return 1
     verdict, (to_support, to_refute) = verdict_of(claim, rows), claim.drawing_errors
     if verdict == "refuted" and refuting and to_refute is not None:
-        return draws_for(to_refute, claim.comparisons)
+        return draws_for(to_refute) + (claim.comparisons > 1)  # the first chooses which comparison is to be confirmed
     return draws_for(to_support) if verdict == "supported" else 1
 
 

@@ -57,7 +57,7 @@ def claims_of(text, fixtures, tmp_path, seeds):
 def test_a_verdict_that_depends_on_the_draw_is_none(coins, tmp_path):
     bench = Workbench("cpu")
     found = [judge(claim, bench) for claim in claims_of(COIN, coins, tmp_path, range(20))]
-    one = [replace(claim, drawing_errors=(1.0, 1.0)) for claim in claims_of(COIN, coins, tmp_path, range(20))]
+    one = [replace(claim, drawing_errors=(1.0, None)) for claim in claims_of(COIN, coins, tmp_path, range(20))]
     first = [judge(claim, bench).verdict for claim in one]
     assert 3 <= first.count("supported") <= 17  # by one draw, a coin is tossed
     assert [result.verdict for result in found].count("inconclusive") >= 18
@@ -87,7 +87,9 @@ def test_draws_stop_where_they_disagree_and_go_on_where_they_agree(coins, tmp_pa
     wrong = replace(sure, expect=replace(sure.expect, fails=()))
     found = judge(wrong, Workbench("cpu"))
     assert found.verdict == "refuted"
-    assert {row.draws for row in found.comparisons} == {9}  # either of two might refute it: twice the chance
+    assert {row.draws for row in found.comparisons} == {
+        9
+    }  # the first chooses which of two comparisons the others are to confirm
     draws = [len_of(claim) for claim in claims_of(COIN, coins, tmp_path, range(8))]
     assert min(draws) == 2
     assert max(draws) <= 8
@@ -144,7 +146,7 @@ def test_only_as_many_refuted_runs_are_confirmed_as_the_verdict_needs(coins, tmp
     (claim,) = read(tmp_path, coins, text)
     found = judge(claim, Workbench("cpu"))
     assert found.verdict == "refuted"
-    asked = draws_for(ERROR / int(at_least[0]), 2)  # two comparisons; one of so many true runs may err
+    asked = 1 + draws_for(ERROR / int(at_least[0]))  # one draw chooses of two comparisons; one of so many runs may err
     assert sorted(draws_of_runs(found).values()) == [1] * (3 - confirmed) + [asked] * confirmed
     runs = record_of(found)["comparisons"][:3]
     assert [row["one_draw"] for row in runs] == [row["subject"] in RUNS[confirmed:] for row in runs]

@@ -63,7 +63,7 @@ def asked_by_both(claim, most=None):
     if isinstance(claim.questions, Sample | PairSample):
         n = claim.questions.n if most is None else min(most, claim.questions.n)
         claim = replace(claim, questions=replace(claim.questions, n=n, auto=False))
-    return replace(claim, drawing_errors=(1.0, 1.0)) if isinstance(claim, Hypothesis) else claim
+    return replace(claim, drawing_errors=(1.0, None)) if isinstance(claim, Hypothesis) else claim
 
 
 def test_nearly_all_claims_that_ship_are_compared(figure):
