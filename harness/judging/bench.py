@@ -107,8 +107,9 @@ class Workbench:
         return engine_for(self.fixture(ref), self.choice)[0]
 
     def engine_name(self, ref: FixtureRef) -> str:
-        """Return what a report calls that engine."""
-        return engine_for(self.fixture(ref), self.choice)[1]
+        """Return what a report calls that engine; of a model by reference, also what loading it proved."""
+        proof = f"; {self.fixture(ref).loaded.proof}" if ref.task else ""
+        return engine_for(self.fixture(ref), self.choice)[1] + proof
 
     def capture(
         self, ref: FixtureRef, prompts: Batch, nodes: Iterable[Node]

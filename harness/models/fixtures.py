@@ -33,6 +33,7 @@ from harness.specs.fixtures.recipe import OwnModel, Recipe, Transformer
 from harness.specs.fixtures.references import ModelReference
 from harness.specs.nodes import Node, Shape
 from harness.tasks.contract import AnyTask
+from harness.tasks.prompts.family import prompts_files
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -66,7 +67,11 @@ class Fixture:
 
     @cached_property
     def code(self) -> dict[str, str]:
-        """The sha256 of each file of the user's code, as :func:`code_hashes` first gave it."""
+        """The sha256 of each file of the user's code, or of the prompts file, by its path below the fixtures."""
+        if isinstance(self.recipe.model, ModelReference):
+            root = self.recipe.directory.parent
+            path = prompts_files(self.recipe.directory)[self.recipe.task_name]
+            return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()}
         return code_hashes(self.recipe)
 
     @cached_property

@@ -7,6 +7,7 @@ putting back a node's own value changes nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +30,11 @@ class Proof:
     parity: float  # the bridge's logits and those of the source library
     sums: float  # of what the blocks write and the stream behind them
     put_back: float  # the logits with every node's own value put back
+
+    def __str__(self) -> str:
+        most = max(self.parity, self.sums, self.put_back)
+        within = f"{10 ** math.ceil(math.log10(most)):.0e}" if most else "0"
+        return f"logits and sums of the stream within {within} of the source library's"
 
 
 class Source(NamedTuple):

@@ -113,7 +113,10 @@ def test_a_median_is_no_percentage(tmp_path, made):
     text = "ablate: L1H2@END\nmethod: {corrupt: abc}\nprompts: {n: 200, seed: 1}\ngate: 0\nexpect: %s"
     claim = read_claim(tmp_path, text % "{logit_diff: {median_at_least: 90}}", root, "llama\ntask: ioi")
     found = judge(claim)
-    assert found.engine == "hooks (the cone engine cannot run a model by reference)"
+    proof = "logits and sums of the stream within 0 of the source library's"
+    assert found.engine == f"hooks (the cone engine cannot run a model by reference); {proof}"
+    prompts = (root / "prompts" / "ioi.yaml").read_bytes()
+    assert found.code == {"prompts/ioi.yaml": hashlib.sha256(prompts).hexdigest()}
     (row,) = [line for line in failure_text(record_of(found)).splitlines() if "median" in line]
     assert re.search(r"logit_diff median +≥ 90 +-?[\d.]+ +-?[\d.]+ to -?[\d.]+ +contradicted", row)
 
