@@ -119,7 +119,9 @@ def write_lm(fixtures: Path, kind: str, name: str = "") -> tuple[FixtureRef, Mod
     return ref, refer(ref, f"path:{files}"), model
 
 
-def asked(kind: str, model: Any, tokens: Tensor, cuts: Any, values: Any = None) -> tuple[Tensor, list[Tensor]]:
+def asked(
+    kind: str, model: Any, tokens: Tensor, cuts: Any, values: Any = None, d_head: int = D_HEAD
+) -> tuple[Tensor, list[Tensor]]:
     """Return the last logits, and the clean values at the cuts; with `values`, put in their place.
 
     Each cut is (layer, part, positions); None for the positions is every one.
@@ -128,7 +130,7 @@ def asked(kind: str, model: Any, tokens: Tensor, cuts: Any, values: Any = None) 
     layers, projection, mlp = PARTS[kind]
     for i, (layer, part, at) in enumerate(cuts):
         block = model.get_submodule(f"{layers}.{layer}")
-        span = slice(int(part[1]) * D_HEAD, (int(part[1]) + 1) * D_HEAD) if part[0] == "H" else slice(None)
+        span = slice(int(part[1]) * d_head, (int(part[1]) + 1) * d_head) if part[0] == "H" else slice(None)
 
         where = (slice(None), slice(None), span) if at is None else (rows, at, span)
 

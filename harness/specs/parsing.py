@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from harness.base.errors import HarnessError
-from harness.base.intervals import ERROR, error_at, least_n, least_n_of_betting, least_n_of_median
+from harness.base.intervals import CONFIDENCE, ERROR, error_at, least_n, least_n_of_betting, least_n_of_median
 from harness.base.ranges import beyond, limits_of, ranges_of
 from harness.base.text import did_you_mean, shorten
 from harness.base.yamlfile import Document, Loc
@@ -29,6 +29,7 @@ from harness.tasks.questions import (
     AUTO_LOOKS,
     AUTO_MOST,
     NamedSet,
+    Pairs,
     PairSample,
     QuestionList,
     Questions,
@@ -127,9 +128,19 @@ class ClaimParser:
             "survivors": tuple(model.survivors.items()), "error": self.error, "recorded": model.recorded,
         }  # fmt: skip
 
-    def gate_of(self, said: float | None) -> float:
-        """Return how often the clean model must answer; the task's own share unless the claim says one."""
-        return self.shape.task.success.gate if said is None else said
+    def gate_of(self, said: float | None, asked: Questions | Pairs) -> float:
+        """Return how often the clean model must answer; the task's own share unless the claim says one.
+
+        A sample in which even a model that always prefers the right answer stays below it is refused.
+        """
+        success, nouns = self.shape.task.success, self.shape.task.nouns
+        gate = success.gate if said is None else said
+        if success.kind == "prefers" and isinstance(asked, Sample) and not asked.auto and 0 < gate < 1:
+            least = math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(gate))  # n of n reach it (Clopper and Pearson)
+            if asked.n < least:
+                expected = f"n of at least {least}, or no model can show that it prefers the right one on {gate:g}"
+                self._report(("questions", "n"), expected, str(asked.n), f"ask {least} {nouns.prompts} or more")
+        return gate
 
     def metrics_of(self, expect: object, *, clean: bool = False) -> tuple[MetricBound, ...]:
         """Return what `expect` says of metrics; what cannot be asked of the task is reported."""

@@ -87,9 +87,9 @@ def test_its_words_controls_and_mutants(tmp_path, made):
 
 def test_the_model_must_do_what_is_studied_on_both(tmp_path, made):
     root, _ = made
-    text = TEXT.replace("gate: 0", "gate: 0.99") % ("L0R@END", "swap", "")
+    text = TEXT.replace("gate: 0", "gate: 0.9") % ("L0R@END", "swap", "")
     claim = read_claim(tmp_path, text, root, "llama\ntask: ioi")
-    assert "a clean rate of `prefers` of at least 0.99" in refusal(MeasurementError, judge, claim, Workbench("cpu"))
+    assert "a clean rate of `prefers` of at least 0.9" in refusal(MeasurementError, judge, claim, Workbench("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,10 @@ def test_the_model_must_do_what_is_studied_on_both(tmp_path, made):
         (TEXT % ("L0R@END", "swap", "prefers: {at_least: 0.5}"), "expected follow_rate, which says the same"),
         (TEXT % ("L0R@END", "swap", "kl: {median_at_least: 0.5}"), "expected what may be said of the other answer"),
         (TEXT % ("L0R@END", "swap", "right: {fails_on: 0.5}"), "expected what may be said of the other answer"),
+        (
+            TEXT.replace("gate: 0\n", "").replace("n: 200", "n: 20") % ("L0R@END", "swap", ""),
+            "expected n of at least 24, or no model can show that it prefers the right one on 0.8, found 20",
+        ),
         (TEXT % ("L0R@END, variable: x", "swap", ""), "expected"),
     ],
 )

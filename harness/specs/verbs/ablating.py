@@ -230,10 +230,11 @@ class AblatingParser(ClaimParser):
             expected = f"n of at least {LEAST_REFERENCE}, or the mean is of a few {self.shape.task.nouns.prompts} alone"
             fix = f"write n: {LEAST_REFERENCE} or more, list them, or choose resample"
             self._report(("reference", "n"), expected, str(reference.n), fix)
+        questions = self._questions(model.questions, "questions")
         return self.common(model) | {
-            "questions": self._questions(model.questions, "questions"), "method": method, "counterpart": corrupt,
+            "questions": questions, "method": method, "counterpart": corrupt,
             "reference": reference, "seed": model.seed or 0,
-            "gate": self.gate_of(model.gate),
+            "gate": self.gate_of(model.gate, questions),
             "by_construction": model.by_construction,
         }  # fmt: skip
 

@@ -131,7 +131,7 @@ class AttendParser(ClaimParser):
             bounds = (expect.mass_at_least, expect.mass_at_most)
             self._least(lambda error: least_n_of_mean(1, *bounds, lowest=0, highest=1, error=error), questions)
         return Attend(
-            **self.common(model), questions=questions, gate=self.gate_of(model.gate),
+            **self.common(model), questions=questions, gate=self.gate_of(model.gate, questions),
             node_text=model.attend.node, nodes=nodes,
             to=tuple(model.attend.to),
             places=places, at_least=expect.mass_at_least, at_most=expect.mass_at_most,

@@ -176,7 +176,7 @@ class PatchParser(ClaimParser):
             if token in carried.tokens:
                 self._report(("expect", "may_change", i), f"{task.nouns.tokens} that need not follow", token, "drop it")
         claim = Patch(
-            **self.common(model), questions=questions, gate=self.gate_of(model.gate),
+            **self.common(model), questions=questions, gate=self.gate_of(model.gate, questions),
             node_text=as_text(carried.node), nodes=nodes,
             variable=variable, tokens=tuple(d for d in task.answer_tokens if d in carried.tokens),
             may_change=tuple(d for d in task.answer_tokens if d in expect.may_change),

@@ -119,7 +119,7 @@ class PatchFromParser(ClaimParser):
             self._report(("expect", "prefers"), "follow_rate, which says the same", "prefers", "write follow_rate")
         questions = self._questions(model.questions, "questions")
         claim = PatchFrom(
-            **self.common(model), questions=questions, gate=self.gate_of(model.gate), ablate=texts,
+            **self.common(model), questions=questions, gate=self.gate_of(model.gate, questions), ablate=texts,
             nodes=read_nodes(texts, self.shape), one_at_a_time=False, method=CORRUPT, counterpart=model.patch.source,
             reference=DEFAULT_REFERENCE, seed=model.seed, by_construction=False,
             expect=Expect((), task.answer_tokens, None, None, metrics=(follows, *others), counts=False),
