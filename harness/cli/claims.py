@@ -135,8 +135,8 @@ def _locate(options: argparse.Namespace) -> int:
     from harness.specs.fixtures.roles import shape_of
 
     if not (task := shape_of(ref_of(options)).task).roles:  # before the weights are loaded
-        fix = "look with harness sweep --nodes, and claim with ablate or attend"
-        raise HarnessError.of("a task that names the roles to look for", task.title, fix)
+        fix = "look for its nodes with harness sweep"
+        raise HarnessError.of("a model whose task names roles to look for", f"one of {task.title}", fix)
     there = fixture_directory(ref_of(options)) / ROLES
     if os.path.lexists(there) and not options.force and not options.dry_run:  # refuse before the search
         raise HarnessError.of("no roles file yet", str(there), "write over it with --force, or look with --dry-run")

@@ -78,9 +78,6 @@ def locate(ref: FixtureRef, bench: Workbench, *, n: int = 100, confirm: int = 10
         MeasurementError: the measurement is invalid.
     """
     task = bench.fixture(ref).task
-    if not task.roles:
-        fix = "look for its nodes with harness sweep"
-        raise HarnessError.of("a model whose task names roles to look for", f"one of {task.title}", fix)
     counts = map_nodes(ref, bench, SWEEP_N).counts
     broken = {node: frozenset(token.token for token in tokens if token.wrong) for node, tokens in counts.items()}
     found = [_search(sought, ref, bench, broken, PairSample(n, seed_for("role search", seed))) for sought in task.roles]

@@ -70,7 +70,9 @@ class Fixture:
         """The sha256 of each file of the user's code, or of the prompts file, by its path below the fixtures."""
         if isinstance(self.recipe.model, ModelReference):
             root = self.recipe.directory.parent
-            path = prompts_files(self.recipe.directory)[self.recipe.task_name]
+            path = prompts_files(self.recipe.directory).get(self.recipe.task_name)
+            if path is None:  # it is not asked anything
+                return {}
             return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()}
         return code_hashes(self.recipe)
 

@@ -115,7 +115,7 @@ def test_minimal_cuts_what_the_metric_can_spare(capsys, made, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("locate", "mine"), "expected a task that names the roles to look for, found ioi"),
+        (("locate", "mine"), "expected a model whose task names roles to look for, found one of ioi"),
         (
             ("new", "mine", "L0H1@END", "--metric", "kl"),
             "expected a metric logit_diff, prob, prob_diff, loss, found kl",
