@@ -15,7 +15,7 @@ SPECS = ROOT / "hypotheses" / "smollm2"
 def test_they_are_read_and_bound_without_the_model(monkeypatch, tmp_path):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     claims = load_hypotheses(SPECS, ROOT / "fixtures")
-    assert len(claims) == 36
+    assert len(claims) == 40
     assert {claim.ref.task for claim in claims} == {"ioi", "repeated"}
     told = {claim.id: claim.expected for claim in claims}
     assert told["S-inhibition-L23H3"] == "logit_diff falls on > 80%; logit_diff median ≤ 4.5"
