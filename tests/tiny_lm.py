@@ -124,12 +124,12 @@ def asked(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the last logits, and the clean values at the cuts; with `values`, put in their place.
 
-    Each cut is (layer, part, positions); None for the positions is every one.
+    Each cut is (layer, part, positions); None for the positions is every one, and the part E is the embedding.
     """
     rows, seen, hooks = torch.arange(len(tokens)), [], []
     layers, projection, mlp = PARTS[kind]
     for i, (layer, part, at) in enumerate(cuts):
-        block = model.get_submodule(f"{layers}.{layer}")
+        block = model.get_input_embeddings() if part == "E" else model.get_submodule(f"{layers}.{layer}")
         span = slice(int(part[1]) * d_head, (int(part[1]) + 1) * d_head) if part[0] == "H" else slice(None)
 
         where = (slice(None), slice(None), span) if at is None else (rows, at, span)

@@ -36,7 +36,8 @@ from harness.engines.propagation import CleanRun
 from harness.engines.transformer import Layer, Sizes, answer_logits, first_step, sizes_of, split_heads
 from harness.models.fixtures import Fixture
 from harness.specs.fixtures.recipe import Recipe, Transformer
-from harness.specs.nodes import Kind, Node, nodes_with_means, reach
+from harness.specs.node_sets import nodes_with_means
+from harness.specs.nodes import Kind, Node, reach
 from harness.tasks.batch import Batch
 
 CHUNK_BYTES = 300e6  # memory limit for the clean run of one chunk of prompts

@@ -56,7 +56,7 @@ class Group:
 
     def reaches(self, node: Node) -> bool:
         """Return whether a change of `node`, at a step, can change an answer in these prompts."""
-        if node.layer == self.fixture.shape.n_layers - 1:
+        if node.is_last(self.fixture.shape.n_layers):
             return node.step in self.asked
         return node.step <= self.asked[-1]
 
@@ -143,7 +143,7 @@ def reaches_an_answer(nodes: Iterable[Node], batch: Batch, shape: Shape) -> bool
         if node.everywhere or (not node.at and shape.task.answer_steps):
             return True
         at = batch.positions[node.at] if node.at else torch.full_like(asked[:, :1], node.step)
-        last = node.layer == shape.n_layers - 1
+        last = node.is_last(shape.n_layers)
         if bool(((at[:, :, None] == asked[:, None, :]) if last else at <= asked[:, -1:]).any()):
             return True
     return False

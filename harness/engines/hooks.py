@@ -21,7 +21,8 @@ from harness.engines.groups import Group, groups, in_order_of, names_in, order_o
 from harness.engines.interventions import Intervention
 from harness.engines.predictions import Outcome, batches, join, log_probs_of, outcome_of
 from harness.models.fixtures import Fixture
-from harness.specs.nodes import Node, nodes_with_means
+from harness.specs.node_sets import nodes_with_means
+from harness.specs.nodes import Node
 from harness.tasks.batch import Batch
 
 CHUNK = 128  # prompts per forward pass; about the fastest size on two CPU cores
@@ -30,6 +31,8 @@ Hook = Callable[[Tensor], Tensor | None]
 
 def hook_point(node: Node) -> str:
     """Return the name of the hook point whose value contains the node's value."""
+    if node.kind == "embed":
+        return "hook_embed"
     return (
         f"blocks.{node.layer}." + {"head": "attn.hook_z", "mlp": "hook_mlp_out", "resid": "hook_resid_post"}[node.kind]
     )

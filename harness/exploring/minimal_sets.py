@@ -21,7 +21,8 @@ from harness.judging.requests import Ablation
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.keys import DEFAULT_GATE, REFERENCE_N
 from harness.specs.methods import Method
-from harness.specs.nodes import Node, all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import Node, reach
 from harness.specs.siblings import write_nodes
 from harness.tasks.questions import Sample
 

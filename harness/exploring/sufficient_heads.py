@@ -18,7 +18,8 @@ from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
 from harness.judging.verbs.metrics import value_of
-from harness.specs.nodes import Node, whole_model
+from harness.specs.node_sets import whole_model
+from harness.specs.nodes import Node
 from harness.specs.siblings import write_nodes
 from harness.tasks.questions import Sample
 

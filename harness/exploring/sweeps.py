@@ -20,7 +20,8 @@ from harness.judging.requests import Ablation
 from harness.models.fixtures import Fixture
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.methods import Method
-from harness.specs.nodes import Node, all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import Node, reach
 from harness.tasks.batch import joined
 from harness.tasks.questions import Questions
 

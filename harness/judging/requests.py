@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.specs.claim import How
 from harness.specs.fixtures.files import FixtureRef
-from harness.specs.methods import CORRUPT, EVERY_METHOD
+from harness.specs.methods import CORRUPT, EVERY_METHOD, NOISE
 from harness.specs.siblings import Nodes
 from harness.specs.verbs.ablating import Hypothesis
 from harness.tasks.contract import AnyVariable
@@ -28,6 +28,7 @@ class Ablation:
     # False: counts and losses are enough. Two requests that differ in nothing else are one.
     details: bool = field(default=True, compare=False)
     metrics: tuple[str, ...] = ()  # beside counts and losses
+    sigma: float = 0.0  # of noise
 
     @property
     def asked(self) -> Questions:
@@ -37,7 +38,7 @@ class Ablation:
     @property
     def captured_from(self) -> Source | None:
         """The prompts whose values replace the nodes' own, one for each that is asked; None for other methods."""
-        if self.method == "itself":
+        if self.method in ("itself", NOISE):
             return self.asked
         if not EVERY_METHOD[self.method].captures:
             return None
@@ -58,7 +59,7 @@ def ablation_of(
     reference = Counterparts(asked, h.counterpart, h.seed) if how == CORRUPT else h.reference
     return Ablation(
         h.ref, h.nodes if nodes is None else nodes, how, reference, asked, h.seed, h.one_at_a_time, details,
-        tuple(dict.fromkeys(bound.metric for bound in h.expect.metrics)),
+        tuple(dict.fromkeys(bound.metric for bound in h.expect.metrics)), h.sigma if how == NOISE else 0.0,
     )  # fmt: skip
 
 

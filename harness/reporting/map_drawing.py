@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.base.text import percent
 from harness.judging.records import Record, runs_of
 from harness.reporting.drawing import STEPS, colour_class
-from harness.specs.nodes import all_nodes
+from harness.specs.node_sets import all_nodes
 from harness.tasks.positions import Nouns
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ __all__ = [
     "keys",
     "methods",
     "metrics",
+    "node_sets",
     "nodes",
     "parsing",
     "schema",

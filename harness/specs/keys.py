@@ -191,9 +191,23 @@ class CorruptModel(Strict):
     )
 
 
+class NoiseModel(Strict):
+    """Noise on a node's own value, drawn for each prompt."""
+
+    noise: Annotated[float, Field(gt=0, le=100)] = Field(
+        description="its standard deviation, as a multiple of the value's own over prompts of the task: 3"
+    )
+
+
+def _kind_of_method(value: object) -> str:
+    if isinstance(value, NoiseModel) or (isinstance(value, dict) and "noise" in value):
+        return "noise"
+    return "many" if isinstance(value, dict | CorruptModel) else "one"
+
+
 MethodKey = Annotated[
-    Annotated[Method, Tag("one")] | Annotated[CorruptModel, Tag("many")],
-    Discriminator(lambda value: "many" if isinstance(value, dict) else "one"),
+    Annotated[Method, Tag("one")] | Annotated[CorruptModel, Tag("many")] | Annotated[NoiseModel, Tag("noise")],
+    Discriminator(_kind_of_method),
 ]
 
 

@@ -1,7 +1,8 @@
 """The methods of ablation by name. Imports no torch.
 
 To add one, write the function that makes its replacement values, and name it in `METHODS`; commands, controls and
-reports list the methods of this table. `corrupt` stands beside it, for it also needs the name of a counterpart.
+reports list the methods of this table. `corrupt` and `noise` stand beside it, for they need a counterpart's name, or
+how much noise there is.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ METHODS: dict[str, MethodEntry] = {
     "zero": MethodEntry("harness.judging.methods:zero", needs_reference=False),
     "resample": MethodEntry("harness.judging.methods:prompted", captures=True, needs_seed=True),
 }
-CORRUPT = "corrupt"
+CORRUPT, NOISE = "corrupt", "noise"
 CORRUPTING = MethodEntry("harness.judging.methods:prompted", needs_reference=False, captures=True, needs_seed=True)
-EVERY_METHOD = {**METHODS, CORRUPT: CORRUPTING}
+NOISY = MethodEntry("harness.judging.methods:noise", needs_reference=False, captures=True, needs_seed=True)
+EVERY_METHOD = {**METHODS, CORRUPT: CORRUPTING, NOISE: NOISY}
 if TYPE_CHECKING:
     Method = str
 else:

@@ -18,7 +18,7 @@ The last part may be a role, which each model binds to its own nodes (``harness/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -27,13 +27,14 @@ from harness.base.text import did_you_mean, shorten
 from harness.tasks.contract import AnyTask
 from harness.tasks.positions import POSITION
 
-Kind = Literal["head", "mlp", "resid"]
+Kind = Literal["embed", "head", "mlp", "resid"]  # in the order of computation
 _INDEX = "(?:0|[1-9][0-9]{0,5})"
 _STEPS = rf"(?:S(?P<step>{_INDEX})(?:-S(?P<last_step>{_INDEX}))?)?"
 _LAYERS = rf"(?:L(?P<layer>{_INDEX})(?:-L(?P<last_layer>{_INDEX}))?)?"
 _PART = rf"(?P<part>H{_INDEX}(?:\+H{_INDEX})*|M|R)?"
 _NODES = re.compile(_STEPS + _LAYERS + _PART)
 _NAMED = re.compile(rf"{_LAYERS}{_PART}@(?P<at>{POSITION})")
+_EMBEDDING = re.compile(rf"E(?:@(?P<at>{POSITION}))?")  # of language models
 _ROLE = re.compile(rf"{_STEPS}{_LAYERS}\[(?P<role>[^\[\]]*)\]")
 _GRAMMAR = "nodes like S11L0H2, S12L0H0+H1, S0-S7L0R, S8L0M or L0H1"
 _SPELLING = "write a step S8 or S0-S7, a layer L0 or L0-L1, and H0, H0+H1, M or R"
@@ -80,8 +81,13 @@ class Node:
 
     @property
     def component(self) -> str:
-        """The part of the model, wherever: ``L0H2``."""
-        return f"L{self.layer}" + {"head": f"H{self.head}", "mlp": "M", "resid": "R"}[self.kind]
+        """The part of the model, wherever: ``L0H2``; ``E``, the embedding of a token."""
+        part = {"embed": "", "head": f"H{self.head}", "mlp": "M", "resid": "R"}[self.kind]
+        return f"L{self.layer}{part}" if part else "E"
+
+    def is_last(self, n_layers: int) -> bool:
+        """Whether nothing after it moves information between positions."""
+        return self.layer == n_layers - 1 and self.kind != "embed"
 
     @property
     def everywhere(self) -> bool:
@@ -116,6 +122,8 @@ def read_nodes(text: str | Sequence[str], shape: Shape) -> tuple[Node, ...]:
 def _read_one(text: object, shape: Shape) -> Iterable[Node]:
     if isinstance(text, str) and (role := _ROLE.fullmatch(text)):
         return _read_role(text, role, shape)
+    if isinstance(text, str) and (embedding := _EMBEDDING.fullmatch(text)) and shape.asks:
+        return [Node(SOMEWHERE, 0, "embed", at=_known_position(embedding["at"], text, shape) or EVERYWHERE)]
     if isinstance(text, str) and (named := _NAMED.fullmatch(text)):
         return _read_named(text, named, shape)
     match = _NODES.fullmatch(text) if isinstance(text, str) else None
@@ -147,17 +155,22 @@ def _read_one(text: object, shape: Shape) -> Iterable[Node]:
 
 def _read_named(text: str, match: re.Match[str], shape: Shape) -> Iterable[Node]:
     """Return the nodes at a position that goes by a name."""
-    layer, part, name = match["layer"], match["part"], match["at"]
-    if name not in shape.task.positions:
-        known = shape.task.positions
-        if not known:
-            fix = "name a step" if shape.task.names else "give the task `positions`"
-            raise HarnessError.of("a step, for the task names no positions", shorten(text), fix)
-        raise HarnessError.of(f"a position {', '.join(known)}", shorten(name), did_you_mean(name, known))
+    layer, part, name = match["layer"], match["part"], _known_position(match["at"], text, shape)
     if layer is None and part is None:
         raise HarnessError.of("a layer, a head, M or R before @", shorten(text), f"write L0R@{name}, or another")
     layers = _range("layer", match, shape.n_layers, text)
     return _parts(part, text, [Node(SOMEWHERE, lay, "head", at=name) for lay in layers], shape)
+
+
+def _known_position(name: str | None, text: str, shape: Shape) -> str:
+    """Return the position's name, or an empty text where none is named; refuse one that the task does not name."""
+    known = shape.task.positions
+    if name is None or name in known:
+        return name or ""
+    if not known:
+        fix = "name a step" if shape.task.names else "give the task `positions`"
+        raise HarnessError.of("a step, for the task names no positions", shorten(text), fix)
+    raise HarnessError.of(f"a position {', '.join(known)}", shorten(name), did_you_mean(name, known))
 
 
 def _parts(part: str | None, text: str, places: Sequence[Node], shape: Shape) -> list[Node]:
@@ -229,44 +242,6 @@ def roles_in(text: str, shape: Shape) -> tuple[str, ...]:
     return tuple(role for role in named if there & set(shape.roles[role]))
 
 
-def all_nodes(shape: Shape) -> Iterator[Node]:
-    """Yield every node of a model: each head, the MLP and the residual stream, at each layer and step.
-
-    Where prompts differ in length, a step means nothing: then at each position that the task names.
-    """
-    yield from _nodes_at([Node(step, 0, "head") for step in range(len(shape.task.names))] or named_places(shape), shape)
-
-
-def whole_model(shape: Shape) -> Iterator[Node]:
-    """Yield nodes that are the whole model together: at each step, or where prompts differ in length, everywhere."""
-    yield from _nodes_at([Node(step, 0, "head") for step in range(len(shape.task.names))] or everywhere(shape), shape)
-
-
-def nodes_with_means(shape: Shape, steps: int) -> Iterator[Node]:
-    """Yield every node of a model: at each of the first `steps`, at each position that the task names, at all."""
-    places = [Node(step, 0, "head") for step in range(steps)] + named_places(shape) + everywhere(shape)
-    yield from _nodes_at(places, shape)
-
-
-def named_places(shape: Shape) -> list[Node]:
-    """Return a node at each position that the task names."""
-    return [Node(SOMEWHERE, 0, "head", at=name) for name in shape.task.positions]
-
-
-def everywhere(shape: Shape) -> list[Node]:
-    """Return a node at every position, where prompts differ in length; else none, for then each step has its own."""
-    return [] if shape.task.names else [Node(SOMEWHERE, 0, "head", at=EVERYWHERE)]
-
-
-def _nodes_at(places: Iterable[Node], shape: Shape) -> Iterator[Node]:
-    for place in places:
-        for layer in range(shape.n_layers):
-            for head in range(shape.n_heads):
-                yield Node(place.step, layer, "head", head, place.at)
-            yield Node(place.step, layer, "mlp", at=place.at)
-            yield Node(place.step, layer, "resid", at=place.at)
-
-
 def _check(what: str, index: int, size: int, text: str) -> None:
     if index >= size:
         letter = what[0].upper()
@@ -287,8 +262,8 @@ def reach(nodes: Iterable[Node], shape: Shape) -> frozenset[str]:
         if node.at:
             return frozenset(task.answer_tokens)
         later = task.predicted_from(node.step)
-        if node.layer < shape.n_layers - 1:
-            found.update(later)
-        else:
+        if node.is_last(shape.n_layers):
             found.update(token for token in later if task.predicted_at(token) in (None, node.step))
+        else:
+            found.update(later)
     return frozenset(found)

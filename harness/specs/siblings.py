@@ -16,6 +16,8 @@ def moved(nodes: Iterable[Node], shape: Shape, *, step: int = 0, layer: int = 0,
     """Return the nodes shifted by these offsets; None if one does not exist or `head` would shift a non-head."""
     found = []
     for node in nodes:
+        if layer and node.kind == "embed":
+            return None
         if step and (node.at or not shape.task.names):  # neither a name nor a step of unlike prompts has a next one
             return None
         there = replace(node, step=node.step + step, layer=node.layer + layer, head=node.head + head)
@@ -80,10 +82,11 @@ def write_nodes(nodes: Iterable[Node]) -> str:
     runs: dict[tuple[int, int, str, str], int] = {}  # (layer, last step, position's name, part) → first step
     for (layer, step, at), here in sorted(parts.items()):
         heads = "+".join(f"H{node.head}" for node in here if node.kind == "head")
-        for what in filter(None, [heads, *({"mlp": "M", "resid": "R"}.get(node.kind, "") for node in here)]):
+        parts_of = ({"mlp": "M", "resid": "R", "embed": "E"}.get(node.kind, "") for node in here)
+        for what in filter(None, [heads, *parts_of]):
             runs[layer, step, at, what] = step if at else runs.pop((layer, step - 1, at, what), step)
     return ", ".join(
-        f"L{layer}{what}{'' if at == EVERYWHERE else f'@{at}'}"
+        f"{'' if what == 'E' else f'L{layer}'}{what}{'' if at == EVERYWHERE else f'@{at}'}"
         if at
         else f"S{first}{f'-S{last}' if last > first else ''}L{layer}{what}"
         for (layer, last, at, what), first in runs.items()

@@ -20,7 +20,8 @@ from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN
 from harness.engines.transformer import initial_weights
 from harness.models.fixtures import fixture_of, load_fixture
-from harness.specs.nodes import all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import reach
 from harness.tasks.questions import Sample
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,8 @@ from harness.engines.groups import Group
 from harness.engines.interventions import CLEAN, Intervention
 from harness.engines.transformer import sizes_of
 from harness.models.fixtures import fixture_of, load_fixture
-from harness.specs.nodes import all_nodes, reach, read_nodes
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import reach, read_nodes
 from harness.tasks.questions import NamedSet, Sample
 
 CPU = torch.device("cpu")

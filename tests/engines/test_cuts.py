@@ -13,7 +13,8 @@ from harness.engines import hooks
 from harness.engines.groups import decided_answers, fixed_steps
 from harness.engines.interventions import resample
 from harness.models.fixtures import load_fixture
-from harness.specs.nodes import Node, all_nodes, read_nodes
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import Node, read_nodes
 from harness.tasks.questions import Sample
 
 

@@ -18,7 +18,8 @@ from harness.engines import hooks as hooked
 from harness.engines import interventions
 from harness.engines.interventions import CLEAN, Intervention
 from harness.models.fixtures import fixture_of, load_fixture
-from harness.specs.nodes import Node, all_nodes, reach, read_nodes
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import Node, reach, read_nodes
 from harness.tasks.addition.question_sets import named_set
 from harness.tasks.questions import NamedSet, Sample
 

@@ -19,7 +19,8 @@ from harness.judging.worth.mutation_score import judge_mutants
 from harness.models.fixtures import load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import tokens_seen
-from harness.specs.nodes import all_nodes, read_nodes
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import read_nodes
 from harness.tasks.addition.arithmetic import decode
 from harness.tasks.addition.task import Addition
 from harness.tasks.addition.variables import read_variable

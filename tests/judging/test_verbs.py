@@ -27,7 +27,8 @@ from harness.models.fixtures import fixture_of, load_fixture
 from harness.reporting.failure import failure_text
 from harness.reporting.summary import tokens_seen
 from harness.specs.fixtures.files import CURVES, WEIGHTS
-from harness.specs.nodes import all_nodes, reach, read_nodes
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import reach, read_nodes
 from harness.tasks.addition.task import Addition
 from harness.tasks.questions import Sample
 from harness.training.curves import Curves, read_curves, to_csv_gz

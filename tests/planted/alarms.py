@@ -9,7 +9,8 @@ from harness.engines import cone, interventions
 from harness.judging.evaluation import gather, judge
 from harness.models.fixtures import load_fixture
 from harness.specs.fixtures.files import FixtureRef
-from harness.specs.nodes import all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.spec_files import load_file
 from harness.tasks.addition.layout import Question

@@ -14,7 +14,8 @@ from planted import RECIPE
 import harness.judging.worth.coverage
 import harness.reporting.page
 from harness.base.errors import HarnessError
-from harness.specs.nodes import all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import reach
 
 # As in test_plugin.py: what a run inside this process imports must not be imported twice.
 

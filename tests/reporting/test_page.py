@@ -20,7 +20,8 @@ from harness.reporting.map_drawing import draw_map
 from harness.reporting.page import SCRIPTS, excerpt, render
 from harness.reporting.words import example_line, expected
 from harness.specs.fixtures.files import FixtureRef
-from harness.specs.nodes import all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import reach
 
 ROW = row_of(
     Comparison(subject="A1", kind="fails", at_least=0.05, k=80, n=100, value=0.8, low=0.7, high=0.9, finding="holds")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.specs.nodes import Shape, all_nodes, reach, read_nodes
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import Shape, reach, read_nodes
 from harness.specs.siblings import moved, siblings, write_nodes
 from harness.tasks.addition.task import Addition
 

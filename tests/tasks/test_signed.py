@@ -10,7 +10,7 @@ from harness.engines import cone
 from harness.engines import hooks as hooked
 from harness.engines.interventions import CLEAN, zero
 from harness.models.fixtures import load_fixture
-from harness.specs.nodes import all_nodes
+from harness.specs.node_sets import all_nodes
 from harness.tasks.batch import joined
 from harness.tasks.own_tasks import load_task
 from harness.tasks.questions import Sample

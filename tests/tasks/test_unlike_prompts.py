@@ -36,7 +36,8 @@ from harness.reporting.failure import failure_text
 from harness.reporting.report import markdown
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.fixtures.recipe import load_recipe
-from harness.specs.nodes import all_nodes, nodes_with_means, read_nodes
+from harness.specs.node_sets import all_nodes, nodes_with_means
+from harness.specs.nodes import read_nodes
 from harness.specs.siblings import siblings, write_nodes
 from harness.specs.spec_files import load_file
 from harness.tasks.batch import PAD, joined

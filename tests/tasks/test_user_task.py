@@ -23,7 +23,7 @@ from harness.judging.verdict import row_of
 from harness.models.fixtures import load_fixture
 from harness.reporting.words import observed
 from harness.specs.fixtures.files import FixtureRef, fixtures_of_same_shape, recipe_of
-from harness.specs.nodes import all_nodes
+from harness.specs.node_sets import all_nodes
 from harness.specs.spec_files import load_file
 from harness.tasks.questions import NamedSet, PairSample, QuestionList, Sample
 from harness.tasks.where import CaseKeys

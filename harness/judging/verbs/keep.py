@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.judging.verb import Mutant
 from harness.judging.verbs.ablating import AblatingVerb
 from harness.judging.worth.mutants import moves, without_each
-from harness.specs.nodes import whole_model
+from harness.specs.node_sets import whole_model
 from harness.specs.siblings import Nodes, write_nodes
 from harness.specs.verbs.keep import Keep
 from harness.tasks.questions import Questions, Sample

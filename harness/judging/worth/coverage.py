@@ -20,7 +20,8 @@ from harness.judging.measurement import TokenCount
 from harness.judging.requests import Ablation
 from harness.models.bridge import device_name
 from harness.specs.fixtures.files import FixtureRef
-from harness.specs.nodes import Node, Shape, all_nodes, reach
+from harness.specs.node_sets import all_nodes
+from harness.specs.nodes import Node, Shape, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.tasks.questions import Sample
 

@@ -16,11 +16,12 @@ from harness.specs.keys import (
     ClaimModel,
     CorruptModel,
     MethodKey,
+    NoiseModel,
     QuestionsModel,
     Rate,
     Seed,
 )
-from harness.specs.methods import CORRUPT, EVERY_METHOD, METHODS
+from harness.specs.methods import CORRUPT, EVERY_METHOD, METHODS, NOISE
 from harness.specs.metrics import MetricBound
 from harness.specs.nodes import Node, reach
 from harness.specs.parsing import DEFAULT_REFERENCE, ClaimParser
@@ -77,6 +78,7 @@ class Hypothesis(Claim):
     one_at_a_time: bool
     method: How
     counterpart: str = ""  # of method `corrupt`: which one
+    sigma: float = 0.0  # of method `noise`: how much, in standard deviations of the value itself
     reference: Questions
     seed: int
     expect: Expect
@@ -177,6 +179,8 @@ class Hypothesis(Claim):
         """The prompts whose activations replace those of the nodes; None for zero ablation."""
         if self.method == CORRUPT:
             return Counterparts(self.questions, self.counterpart, self.seed)
+        if self.method == NOISE:
+            return None
         method = EVERY_METHOD.get(self.method)
         if method and method.captures:
             return Donors(self.questions, self.reference, self.seed)
@@ -189,8 +193,8 @@ class Hypothesis(Claim):
 
     @property
     def how(self) -> str:
-        """The ablation method, and which counterpart it takes values from."""
-        return f"{self.method} {self.counterpart}".rstrip()
+        """The ablation method, and which counterpart it takes values from, or how much noise there is."""
+        return f"{self.method} {self.counterpart or (f'{self.sigma:g}' if self.sigma else '')}".rstrip()
 
     @property
     def expected(self) -> str:
@@ -218,7 +222,8 @@ class AblatingParser(ClaimParser):
     def _ablating(self, model: AblatingModel) -> dict[str, Any]:
         """Return the fields that ``ablate`` and ``keep`` share, as keyword arguments."""
         corrupt = model.method.corrupt if isinstance(model.method, CorruptModel) else ""
-        method = CORRUPT if isinstance(model.method, CorruptModel) else model.method
+        sigma = model.method.noise if isinstance(model.method, NoiseModel) else 0.0
+        method = CORRUPT if corrupt else NOISE if sigma else str(model.method)
         self._unused(model, method)
         reference: Questions = DEFAULT_REFERENCE
         if model.reference is not None:
@@ -233,6 +238,7 @@ class AblatingParser(ClaimParser):
         questions = self._questions(model.questions, "questions")
         return self.common(model) | {
             "questions": questions, "method": method, "counterpart": corrupt,
+            "sigma": sigma,
             "reference": reference, "seed": model.seed or 0,
             "gate": self.gate_of(model.gate, questions),
             "by_construction": model.by_construction,

@@ -16,7 +16,8 @@ from harness.specs.keys import (
     RunsModel,
 )
 from harness.specs.metrics import MetricsModel
-from harness.specs.nodes import Node, read_nodes, whole_model
+from harness.specs.node_sets import whole_model
+from harness.specs.nodes import Node, read_nodes
 from harness.specs.parsing import (
     INTACT_RATE,
     as_text,
