@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.base.errors import HarnessError
-from harness.specs.node_sets import all_nodes
+from harness.specs import node_sets
 from harness.specs.nodes import Node, NoSuchRoleError, RoleElsewhereError, RoleNotFoundError, Shape, reach, read_nodes
 from harness.tasks.addition.task import Addition
 
@@ -223,7 +223,7 @@ def test_reach_is_what_causal_attention_lets_through(shape, data):
 
 @pytest.mark.parametrize("shape", [TWO, Shape(1, 1, Addition(1)), Shape(3, 2, Addition(2))], ids=str)
 def test_all_nodes_are_each_there_once_in_the_order_of_computation(shape):
-    found = list(all_nodes(shape))
+    found = list(node_sets.all_nodes(shape))
     assert sorted(found) == sorted(all_nodes(shape))
     assert [(node.step, node.layer) for node in found] == sorted((node.step, node.layer) for node in found)
 
