@@ -9,8 +9,11 @@ __all__ = [
     "circuits",
     "description",
     "drafts",
+    "metric_drafts",
     "minimal_sets",
     "role_search",
     "scan",
+    "sufficient_heads",
     "sweeps",
+    "top_tokens",
 ]

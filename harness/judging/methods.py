@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import MeasurementError, Problem
-from harness.base.seeds import seed_for
 from harness.engines import interventions
 from harness.engines.interventions import Intervention
 from harness.judging.requests import Ablation
@@ -68,7 +67,7 @@ def zero(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
 def mean(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
     """Return mean ablation: every value becomes its mean over the reference prompts."""
     means, fixture = bench.means(ablation.model, ablation.reference), bench.fixture(ablation.model)
-    return lambda nodes: interventions.mean(_with_value(nodes, means, fixture), means)
+    return lambda nodes: interventions.mean(with_value(nodes, means, fixture), means)
 
 
 def prompted(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
@@ -80,32 +79,10 @@ def prompted(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
         raise MeasurementError(Problem(expected, "donors of other lengths", "write method: {corrupt: NAME}, or mean"))
     values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
     own = torch.arange(len(prompts))
-    return lambda nodes: interventions.resample({n: values[n] for n in _with_value(nodes, values, fixture)}, own)
+    return lambda nodes: interventions.resample({n: values[n] for n in with_value(nodes, values, fixture)}, own)
 
 
-def noise(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
-    """Return noise: every value becomes its own plus normal noise, of `sigma` times the value's own spread.
-
-    The spread is the root mean square over the value's components, of their distances from the mean over random prompts
-    of the task. Source: Meng et al. 2022, "Locating and Editing Factual Associations in GPT", which adds noise of three
-    times their standard deviation to the subject's embeddings.
-    """
-    from harness.judging.movement import spreads
-
-    source = ablation.captured_from
-    assert source is not None  # the method captures
-    values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
-    spread = spreads(ablation.model, ablation.nodes, bench)
-    own, noisy = torch.arange(len(prompts)), {}
-    for node in _with_value(ablation.nodes, values, fixture):
-        generator = torch.Generator().manual_seed(seed_for(f"noise at {node}", ablation.seed))
-        value = values[node].cpu()
-        each = spread[node] / max(1, value.shape[-1]) ** 0.5  # of a component
-        noisy[node] = value + ablation.sigma * each * torch.randn(value.shape, generator=generator)
-    return lambda nodes: interventions.resample({node: noisy[node] for node in nodes if node in noisy}, own)
-
-
-def _with_value(nodes: Iterable[Node], values: Mapping[Node, Tensor], fixture: Fixture) -> list[Node]:
+def with_value(nodes: Iterable[Node], values: Mapping[Node, Tensor], fixture: Fixture) -> list[Node]:
     """Return the nodes that have a value; one that nothing reads has none in every engine, and needs none.
 
     Raises:

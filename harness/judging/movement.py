@@ -2,7 +2,8 @@
 
 An intervention that moves nothing tests nothing: a mean over the asked prompts themselves, say. Mean ablation mostly
 moves a value by about one spread, resampling by about 1.4. A node whose value is the same in all prompts has no spread
-to be moved by. It carries nothing, and that is a fact of the model, not of the intervention.
+to be moved by. It carries nothing, and that is a fact of the model, not of the intervention. Noise on a value is of the
+same unit.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.base.seeds import seed_for
+from harness.engines import interventions
 from harness.engines.groups import shared_steps
 from harness.engines.interventions import Intervention
-from harness.judging.methods import Values, replacement
+from harness.judging.methods import Replacement, Values, replacement, with_value
 from harness.judging.requests import Ablation
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.nodes import Node
 from harness.specs.siblings import Nodes
+from harness.tasks.batch import Batch
 from harness.tasks.questions import MOST_IN_PART, Part, Sample
 
 NATURAL = Sample(MOST_IN_PART, seed_for("spread"))  # the prompts over which a node's spread is taken
@@ -57,6 +60,26 @@ def moved(
         if (usual := spread.get(node, 0.0)) > ROUNDING * _size(before):
             found[node] = _size(after[..., : before.shape[-1]].to(before.device) - before) / usual
     return found
+
+
+def noise(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
+    """Return noise: every value becomes its own plus normal noise, of `sigma` times the value's own spread.
+
+    The spread is the root mean square over the value's components, of their distances from the mean over random prompts
+    of the task. Source: Meng et al. 2022, "Locating and Editing Factual Associations in GPT", which adds noise of three
+    times their standard deviation to the subject's embeddings.
+    """
+    source = ablation.captured_from
+    assert source is not None  # the method captures
+    values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
+    spread = spreads(ablation.model, ablation.nodes, bench)
+    own, noisy = torch.arange(len(prompts)), {}
+    for node in with_value(ablation.nodes, values, fixture):
+        generator = torch.Generator().manual_seed(seed_for(f"noise at {node}", ablation.seed))
+        value = values[node].cpu()
+        each = spread[node] / max(1, value.shape[-1]) ** 0.5  # of a component
+        noisy[node] = value + ablation.sigma * each * torch.randn(value.shape, generator=generator)
+    return lambda nodes: interventions.resample({node: noisy[node] for node in nodes if node in noisy}, own)
 
 
 def spreads(ref: FixtureRef, nodes: Nodes, bench: Values) -> dict[Node, float]:

@@ -26,7 +26,7 @@ METHODS: dict[str, MethodEntry] = {
 }
 CORRUPT, NOISE = "corrupt", "noise"
 CORRUPTING = MethodEntry("harness.judging.methods:prompted", needs_reference=False, captures=True, needs_seed=True)
-NOISY = MethodEntry("harness.judging.methods:noise", needs_reference=False, captures=True, needs_seed=True)
+NOISY = MethodEntry("harness.judging.movement:noise", needs_reference=False, captures=True, needs_seed=True)
 EVERY_METHOD = {**METHODS, CORRUPT: CORRUPTING, NOISE: NOISY}
 if TYPE_CHECKING:
     Method = str

@@ -14,9 +14,7 @@ from harness.specs.claim import Claim, How, loss_in_words
 from harness.specs.keys import (
     REFERENCE_SEED,
     ClaimModel,
-    CorruptModel,
     MethodKey,
-    NoiseModel,
     QuestionsModel,
     Rate,
     Seed,
@@ -34,11 +32,13 @@ LEAST_REFERENCE = 100  # of a mean: its standard error is then a tenth of the sp
 class AblatingModel(ClaimModel):
     """What claims share whose nodes are ablated."""
 
-    method: MethodKey = Field("mean", description="what replaces a node's value; {corrupt: NAME}: its counterpart's")
+    method: MethodKey = Field(
+        "mean", description="what replaces a value; {corrupt: NAME}: its counterpart's; {noise: σ}"
+    )
     reference: QuestionsModel | None = Field(
         None, description="whose activations replace the nodes' own; draws of a sample must agree"
     )
-    seed: Seed | None = Field(None, description="of the donors, for `resample`")
+    seed: Seed | None = Field(None, description="of donors, counterparts or noise that are drawn")
     questions: QuestionsModel = Field(description="what is asked: a named set, a list, or a sample")
     gate: Rate | None = Field(None, description="least clean accuracy on these questions; the task's own unless said")
     by_construction: bool = Field(False, description="known to be true by the model's shape alone")
@@ -82,8 +82,8 @@ class Hypothesis(Claim):
     reference: Questions
     seed: int
     expect: Expect
-    # Chances to be falsely supported, and refuted, by the draws of the reference, where it is drawn. None: the first
-    # draw suffices to refute it, since the claim about several runs has the runs confirmed that its verdict needs.
+    # Chances to be falsely supported, and refuted, by the draws of a drawn reference. None: the first draw suffices to
+    # refute it, as the claim about several runs has the runs confirmed that its verdict needs.
     drawing_errors: tuple[float, float | None] = (ERROR, ERROR)
 
     @property
@@ -194,7 +194,7 @@ class Hypothesis(Claim):
     @property
     def how(self) -> str:
         """The ablation method, and which counterpart it takes values from, or how much noise there is."""
-        return f"{self.method} {self.counterpart or (f'{self.sigma:g}' if self.sigma else '')}".rstrip()
+        return " ".join(filter(None, [self.method, self.counterpart, f"{self.sigma:g}" if self.sigma else ""]))
 
     @property
     def expected(self) -> str:
@@ -221,8 +221,7 @@ class AblatingParser(ClaimParser):
 
     def _ablating(self, model: AblatingModel) -> dict[str, Any]:
         """Return the fields that ``ablate`` and ``keep`` share, as keyword arguments."""
-        corrupt = model.method.corrupt if isinstance(model.method, CorruptModel) else ""
-        sigma = model.method.noise if isinstance(model.method, NoiseModel) else 0.0
+        corrupt, sigma = getattr(model.method, "corrupt", ""), getattr(model.method, "noise", 0.0)
         method = CORRUPT if corrupt else NOISE if sigma else str(model.method)
         self._unused(model, method)
         reference: Questions = DEFAULT_REFERENCE
@@ -237,8 +236,7 @@ class AblatingParser(ClaimParser):
             self._report(("reference", "n"), expected, str(reference.n), fix)
         questions = self._questions(model.questions, "questions")
         return self.common(model) | {
-            "questions": questions, "method": method, "counterpart": corrupt,
-            "sigma": sigma,
+            "questions": questions, "method": method, "counterpart": corrupt, "sigma": sigma,
             "reference": reference, "seed": model.seed or 0,
             "gate": self.gate_of(model.gate, questions),
             "by_construction": model.by_construction,
