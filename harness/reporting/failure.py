@@ -64,7 +64,15 @@ def failure_text(record: Record) -> str:
     table = tabulate(rows, heads, disable_numparse=True)
     parts = [head, about_line(record), *remarks(record), "", table]
     if any(row["depends"] for row in record["comparisons"]):
-        parts += ["", f"It depends on which {nouns.prompts} the reference holds. {DEPENDS_FIX}"]
+        depends = f"It depends on which {nouns.prompts} the reference holds. {DEPENDS_FIX}"
+        if record["how"].split()[0] in (
+            "corrupt",
+            "noise",
+            "patch",
+            "resample",
+        ):  # drawn for each of the listed prompts
+            depends = f"It depends on what is drawn for each of these {nouns.prompts}. Ask a sample of {nouns.prompts}."
+        parts += ["", depends]
     elif record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
         n = record["settled_by"]
         parts += ["", f"about n: {n} would settle it, if what was seen stays what it is" if n else "no n is likely to "

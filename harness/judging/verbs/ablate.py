@@ -19,7 +19,7 @@ class Ablate(AblatingVerb[Hypothesis]):
     def mutants(self, claim: Hypothesis) -> Iterator[Mutant]:
         """Yield the claim with other nodes, with nothing or more ablated, and with other tokens."""
         expect, task = claim.expect, claim.shape.task
-        if expect.fails or expect.loss_above is not None:
+        if claim.acts:
             for kind, nodes in (*moves(claim.nodes, claim.shape), *without_each(claim.nodes)):
                 if set(expect.fails) <= reach(nodes, claim.shape):
                     yield Mutant(kind, replace(claim, nodes=nodes, ablate=(write_nodes(nodes),)))
@@ -28,7 +28,7 @@ class Ablate(AblatingVerb[Hypothesis]):
             wide = tuple(sorted({*claim.nodes, *_wider(claim)}))
             if wide != claim.nodes:
                 yield Mutant("wider", replace(claim, nodes=wide, ablate=(write_nodes(wide),)))
-        for kind, fails in other_tokens(expect.fails, task):
+        for kind, fails in other_tokens(expect.fails, task) if expect.counts else ():
             if set(fails) <= claim.reach:
                 may = tuple(token for token in expect.may_fail if token not in fails)
                 ordered = tuple(token for token in task.answer_tokens if token in fails)

@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.base.errors import HarnessError
 from harness.base.intervals import exact_interval, shared_confidence
 from harness.base.text import percent
 from harness.judging.bench import Workbench
 from harness.judging.measurement import TokenCount
 from harness.judging.requests import Ablation
 from harness.models.bridge import device_name
-from harness.specs.fixtures.files import FixtureRef
+from harness.specs.fixtures.files import MODEL, FixtureRef
 from harness.specs.node_sets import all_nodes
 from harness.specs.nodes import Node, Shape, reach
 from harness.specs.parsing import DEFAULT_REFERENCE
@@ -64,7 +65,11 @@ def map_nodes(ref: FixtureRef, bench: Workbench, n: int = MAP_N) -> NodeMap:
     Raises:
         FixtureError: the model cannot be loaded.
         MeasurementError: the measurement is invalid.
+        HarnessError: a language model has too many nodes.
     """
+    if (ref.directory / MODEL).exists():
+        found, fix = "a language model by reference", "look with harness sweep --nodes"
+        raise HarnessError.of("a small model, each of whose nodes can be cut", found, fix)
     start, fixture = time.perf_counter(), bench.fixture(ref)
     nodes = [node for node in all_nodes(fixture.shape) if node.kind != "resid" and reach([node], fixture.shape)]
     questions = Sample(n, MAP_SEED, fixture.task.spread())
