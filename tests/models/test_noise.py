@@ -8,12 +8,14 @@ import torch
 from tiny import read_claim, refusal
 from tiny_lm import asked, by_length, metrics
 
-from harness.base.errors import SpecError
+from harness.base.errors import HarnessError, SpecError
 from harness.judging.bench import Workbench
 from harness.judging.evaluation import judge
 from harness.judging.methods import replacement
 from harness.judging.movement import spreads
 from harness.judging.requests import ablation_of
+from harness.judging.worth.coverage import map_nodes
+from harness.judging.worth.mutants import mutants_of
 from harness.specs.nodes import read_nodes
 from harness.specs.siblings import write_nodes
 from harness.tasks.questions import Counterparts
@@ -91,6 +93,13 @@ def test_a_claim_by_noise_is_judged_and_told(tmp_path, made):
     found = judge(claim, Workbench("cpu"), controls=True)
     assert (claim.how, claim.target) == ("noise 3", "E@S1, E@S2")
     assert {row.subject for row in found.controls.left_out} <= {"E@S1", "E@S2"}
+    acting = EXPECT.replace("median_at_most: 3", "median_at_most: -1") % "{median_at_least: 0.5}"
+    moved = read_claim(
+        tmp_path, f"ablate: [E@S1, L0H1@S2]\nmethod: {{noise: 3}}\n{acting}", made[0], "llama\ntask: ioi"
+    )
+    names = {mutant.kind for mutant in mutants_of(moved)}
+    assert names == {"without E@S1", "without L0H1@S2", "no-op"}
+    assert "a language model by reference" in refusal(HarnessError, map_nodes, claim.ref, Workbench("cpu"))
     assert read_nodes(write_nodes(claim.nodes).split(", "), claim.shape) == claim.nodes
 
 
