@@ -77,6 +77,7 @@ def _kept(options: argparse.Namespace, shape: Shape) -> str:
     from harness.judging.bench import Workbench
     from harness.judging.requests import Ablation
     from harness.specs.nodes import read_nodes
+    from harness.specs.parsing import DEFAULT_REFERENCE
     from harness.tasks.questions import Sample
 
     if not 0 < options.share < 1:
@@ -84,9 +85,11 @@ def _kept(options: argparse.Namespace, shape: Shape) -> str:
     if options.method == "resample":
         raise HarnessError.of("a method that needs no donors of the same length", "resample", "write --corrupt NAME")
     metric = metric_for(shape.task, options.metric)
+    if metric == "loss":
+        raise HarnessError.of("a metric of which more is better", metric, "write --metric prob")
     nodes = read_nodes(options.nodes or [f"L0-L{shape.n_layers - 1}"], shape)
     questions = Sample(options.n or PROMPTS, options.seed, shape.task.spread())
-    method, reference = replaced_from(options, shape, questions, options.seed)
+    method, reference = replaced_from(options, shape, questions, options.seed, DEFAULT_REFERENCE)
     ablation = Ablation(ref_of(options), nodes, method, reference, questions)
     bench = Workbench(options.device, options.engine)
     with tqdm(unit="run", disable=None) as bar:

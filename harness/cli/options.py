@@ -43,8 +43,12 @@ def corrupt_option(command: argparse.ArgumentParser, needs: str = "") -> None:
     command.add_argument("--corrupt", metavar="NAME", help=f"{needs}values from the prompts' counterparts NAME")
 
 
-def replaced_from(options: argparse.Namespace, shape: Shape, questions: Questions, seed: int) -> tuple[str, Source]:
+def replaced_from(
+    options: argparse.Namespace, shape: Shape, questions: Questions, seed: int, default: Questions | None = None
+) -> tuple[str, Source]:
     """Return the method, and the prompts whose activations replace those of `questions`.
+
+    Those are the first of the task's own unless there is a `default`.
 
     Raises:
         HarnessError: the task has no counterpart of this name.
@@ -57,7 +61,9 @@ def replaced_from(options: argparse.Namespace, shape: Shape, questions: Question
     if options.corrupt is not None:
         shape.task.check_counterpart(options.corrupt)
         return CORRUPT, Counterparts(questions, options.corrupt, seed)
-    text = getattr(options, "reference", None) or shape.task.swept[0]
+    if default is not None:
+        return options.method, default
+    text = options.reference or shape.task.swept[0]
     return options.method, read_questions(text, shape, REFERENCE_SEED)
 
 

@@ -23,7 +23,7 @@ def decides(nodes: Collection[Node], step: int, shape: Shape, fixed: Collection[
     def stream(step: int, layer: int) -> bool:
         """Return whether the residual stream after `layer` depends on the prompt through the nodes alone."""
         if layer < 0:  # the embedding of the prompt's own token
-            return step in fixed
+            return step in fixed or (step, 0, "embed", 0) in there
         if (step, layer, "resid", 0) in there:
             return True
         if not stream(step, layer - 1):  # what the layer adds does not take it away

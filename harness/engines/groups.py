@@ -157,7 +157,7 @@ def decided_answers(
     `fixed` are the steps at which all prompts of the task have the same token.
     """
     found = set(fixture.task.answer_tokens)
-    if not fixed and not any(node.kind == "resid" for nodes in sets for node in nodes):
+    if not fixed and not any(node.kind in ("embed", "resid") for nodes in sets for node in nodes):
         return frozenset()  # the embedding goes by
     for group in groups(fixture, batch, names_in(node for nodes in sets for node in nodes)):
         bound = [[at for node in nodes for at in group.nodes(node)] for nodes in sets]

@@ -20,10 +20,10 @@ from harness.judging.bench import Workbench
 from harness.judging.requests import Ablation
 from harness.specs.fixtures.files import FixtureRef
 from harness.specs.fixtures.roles import shape_of
-from harness.specs.keys import REFERENCE_SEED
 from harness.specs.methods import CORRUPT
 from harness.specs.metrics import METRICS, NEEDS_WRONG
 from harness.specs.nodes import read_nodes
+from harness.specs.parsing import DEFAULT_REFERENCE
 from harness.specs.spec_files import claims_in, read_questions
 from harness.tasks.contract import AnyTask
 from harness.tasks.questions import Counterparts, Sample, Source
@@ -98,7 +98,7 @@ def draft_metric(
         raise HarnessError.of("a sample, with its n", text, fix)
     written = parse_yaml(text, "prompts").data
     measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
-    reference: Source = Counterparts(measured, counterpart or "") if counterpart else _reference(task, ref)
+    reference: Source = Counterparts(measured, counterpart) if counterpart else DEFAULT_REFERENCE
     how = CORRUPT if counterpart else method
     ablation = Ablation(ref, cut, how, reference, measured, details=False, metrics=(metric,))
     found = bench.measure(ablation).measurement
@@ -109,8 +109,6 @@ def draft_metric(
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", f"cut {about}")[:90].strip("-")
     medians = [f"{float(values.median()):.3g}" for values in (clean, after)]
     other = measured.seed + 1 if measured.seed < MOST_SEED else 0
-    gate = f"    gate: {math.floor(9 * found.clean_accuracy) / 10}\n"
-    low = exact_interval(round(found.clean_accuracy * found.n), found.n, shared_confidence(1))[0]
     text = (
         f"# Drafted by `harness new` from {measured}. What it saw: {metric} {' and '.join(map(str, shifts))};\n"
         f"# its median went from {medians[0]} to {medians[1]}.\n"
@@ -123,14 +121,21 @@ def draft_metric(
         f"    ablate: {flow(nodes[0] if len(nodes) == 1 else list(nodes))}\n"
         f"    method: {by}\n"
         f"    prompts: {flow({**written, 'seed': other})}\n"
-        f"    expect: {flow({metric: expect})}\n" + (gate if low < task.success.gate else "")
+        f"    expect: {flow({metric: expect})}\n" + gate_line(found.clean_accuracy, found.n, task)
     )
     claims_in(parse_yaml(text, "draft"), ref.root)  # raises unless the draft is a valid spec
     return text
 
 
-def _reference(task: AnyTask, ref: FixtureRef) -> Source:
-    return read_questions(task.swept[0], shape_of(ref), REFERENCE_SEED)
+def gate_line(accuracy: float, n: int, task: AnyTask) -> str:
+    """Return the line of a drafted claim that lowers its gate, where the model may not reach the task's own.
+
+    Of `prefers` the lower end of an interval must reach the gate: there is room for that of other prompts.
+    """
+    least = accuracy
+    if task.success.kind == "prefers":
+        least = 2 * exact_interval(round(accuracy * n), n, shared_confidence(1))[0] - accuracy
+    return "" if least >= task.success.gate else f"    gate: {max(0, math.floor(STEP * least)) / STEP:g}\n"
 
 
 def _expectation(shifts: Sequence[Shift]) -> dict[str, float]:

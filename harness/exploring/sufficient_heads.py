@@ -7,20 +7,21 @@ narrowed to some layers: what it does not look at is kept. Its prompts do not te
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.engines.interventions import CLEAN
+from harness.exploring.metric_drafts import gate_line
 from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
-from harness.judging.verbs.metrics import value_of
+from harness.judging.verbs.metrics import success_rate, value_of
 from harness.specs.node_sets import whole_model
 from harness.specs.nodes import Node
 from harness.specs.siblings import write_nodes
+from harness.tasks.contract import AnyTask
 from harness.tasks.questions import Sample
 
 AT_ONCE = 8  # nodes between two steps of the progress
@@ -32,23 +33,33 @@ class Search:
     """What a search has found: what is kept, and what the metric is with all others cut."""
 
     ablation: Ablation  # of all components of the kind
+    task: AnyTask
     metric: str
     part: str  # heads or mlps
     steps: int  # runs so far
+    every: tuple[Node, ...]  # all of the kind
     kept: tuple[Node, ...]
     clean: float  # the metric's mean
     mean: float
     median: float
+    accuracy: float  # how often the clean model does what the task calls success
 
     def spec(self, counterpart: str, spread_key: str) -> str:
-        """Return a spec file with the claim that the kept components suffice."""
+        """Return a spec file with the claim that the kept components suffice.
+
+        Raises:
+            HarnessError: none of them is kept, or none could be cut.
+        """
+        if not self.kept or self.kept == self.every:
+            found, fix = "all" if self.kept else "none", "search with another --share, or other --nodes"
+            raise HarnessError.of(f"some {self.part} that suffice, without the others", f"{found} of them", fix)
         ref, asked = self.ablation.model, self.ablation.questions
         assert isinstance(asked, Sample)
         method = f"{{corrupt: {counterpart}}}" if counterpart else self.ablation.method
         nodes = textwrap.fill(write_nodes(self.kept), 96).replace("\n", "\n        ")
-        least = math.floor(90 * self.median) / 100  # a tenth less than what the search saw
+        least = float(f"{self.median - abs(self.median) / 10:.2g}")  # a tenth less than what the search saw
         return (
-            f"version: 1\nfixture: {ref.name}\ntask: {ref.task}\nhypotheses:\n"
+            f"version: 1\nfixture: {ref.name}\n" + (f"task: {ref.task}\n" if ref.task else "") + "hypotheses:\n"
             f"  - id: {len(self.kept)}-{self.part}-suffice\n"
             f"    claim: {len(self.kept)} {self.part} keep {self.metric}, all others cut at every position.\n"
             f"    source: here (harness minimal, {asked}; {self.metric} {self.clean:.3g} to {self.mean:.3g})\n"
@@ -56,7 +67,7 @@ class Search:
             f"    method: {method}\n"
             f"    prompts: {{n: {ASKED_N}, seed: {asked.seed + 1}{spread_key}}}\n"
             f"    expect: {{{self.metric}: {{median_at_least: {least:g}}}}}\n"
-        )
+        ) + gate_line(self.accuracy, asked.n, self.task)
 
 
 def find_sufficient(ablation: Ablation, metric: str, part: str, share: float, bench: Workbench) -> Iterator[Search]:
@@ -87,11 +98,13 @@ def find_sufficient(ablation: Ablation, metric: str, part: str, share: float, be
     if clean <= 0:
         found, fix = f"{clean:.3g}", "search with another metric, or other prompts"
         raise MeasurementError(Problem(f"a clean mean of {metric} above 0, to keep a share of", found, fix))
-    state = Search(ablation, metric, part, 0, tuple(every), clean, clean, median)
+    accuracy = success_rate(bench.run(ref, prompts, [CLEAN])[0].check(ref.name), prompts, fixture.task)
+    first = (ablation, fixture.task, metric, part, 0, tuple(every), tuple(every), clean, clean, median, accuracy)
+    state = Search(*first)
     yield state
     alone: dict[Node, float] = {}
-    for first in range(0, len(left), AT_ONCE):
-        some = left[first : first + AT_ONCE]
+    for start in range(0, len(left), AT_ONCE):
+        some = left[start : start + AT_ONCE]
         alone |= {node: mean for node, (mean, _) in zip(some, measured([[node] for node in some]), strict=True)}
         state = replace(state, steps=state.steps + len(some))
         yield state

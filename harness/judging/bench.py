@@ -147,7 +147,7 @@ class Workbench:
         for request in requests:
             if isinstance(request, Ablation):
                 self._gathered[request] = request.details or self._gathered.get(request, False)
-                for source in (request.captured_from, Part(request.questions), NATURAL):
+                for source in (request.captured_from, Part(request.asked), NATURAL):
                     if source is not None:
                         self._wanted.setdefault((request.model, source), {}).update(dict.fromkeys(request.nodes))
             elif isinstance(request, AttentionOf):

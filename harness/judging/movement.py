@@ -37,7 +37,7 @@ def movement_of(ablation: Ablation, bench: Values) -> dict[Node, float]:
         MeasurementError: the values that replace the nodes' cannot be found.
     """
     prompts = bench.prompts(ablation.model, ablation.questions)
-    clean = bench.values(ablation.model, Part(ablation.questions), ablation.nodes)
+    clean = bench.values(ablation.model, Part(ablation.asked), ablation.nodes)
     change = replacement(ablation, bench, prompts)(tuple(clean))
     rows = torch.tensor(Part.rows(len(prompts)))
     return moved(change, rows, clean, spreads(ablation.model, tuple(clean), bench))
@@ -72,12 +72,12 @@ def noise(ablation: Ablation, bench: Values, prompts: Batch) -> Replacement:
     source = ablation.captured_from
     assert source is not None  # the method captures
     values, fixture = bench.values(ablation.model, source, ablation.nodes), bench.fixture(ablation.model)
-    spread = spreads(ablation.model, ablation.nodes, bench)
+    natural = bench.values(ablation.model, NATURAL, ablation.nodes)
     own, noisy = torch.arange(len(prompts)), {}
     for node in with_value(ablation.nodes, values, fixture):
         generator = torch.Generator().manual_seed(seed_for(f"noise at {node}", ablation.seed))
         value = values[node].cpu()
-        each = spread[node] / max(1, value.shape[-1]) ** 0.5  # of a component
+        each = _of_a_component(natural[node])
         noisy[node] = value + ablation.sigma * each * torch.randn(value.shape, generator=generator)
     return lambda nodes: interventions.resample({node: noisy[node] for node in nodes if node in noisy}, own)
 
@@ -90,6 +90,12 @@ def spreads(ref: FixtureRef, nodes: Nodes, bench: Values) -> dict[Node, float]:
     shared = shared_steps(bench.prompts(ref, NATURAL))
     values = bench.values(ref, NATURAL, [node for node in nodes if node.step < shared])
     return {node: _size(rows - rows.double().nanmean(0)) for node, rows in values.items()}
+
+
+def _of_a_component(rows: Float[Tensor, "prompt d"]) -> float:
+    """Return the standard deviation of a value's components over prompts, pooled; NaN is where a prompt has none."""
+    off = rows.double() - rows.double().nanmean(0)
+    return float(off.square().nanmean().sqrt())
 
 
 def _size(values: Float[Tensor, "prompt d"]) -> float:

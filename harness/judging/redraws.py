@@ -93,7 +93,8 @@ def draws_needed(claim: Claim, rows: Rows, *, refuting: bool = True) -> int:
         return 1
     verdict, (to_support, to_refute) = verdict_of(claim, rows), claim.drawing_errors
     if verdict == "refuted" and refuting and to_refute is not None:
-        return draws_for(to_refute) + (claim.comparisons > 1)  # the first chooses which comparison is to be confirmed
+        could = [row for row in rows if row.finding in ("holds", "contradicted", "undecided")]
+        return draws_for(to_refute) + (len(could) > 1)  # the first chooses which comparison is to be confirmed
     return draws_for(to_support) if verdict == "supported" else 1
 
 

@@ -13,8 +13,9 @@ from harness.judging.measurement import TokenCount
 from harness.specs.nodes import Node
 
 # The intervention moved no value; the answer is the same in all prompts; the clean model is mostly wrong; a head that
-# looks everywhere alike meets the bound; the answer has no way but through the nodes; neither group can answer.
-Why = Literal["unmoved", "constant", "unlearned", "uniform", "only way", "nothing to lose"]
+# looks everywhere alike meets the bound; the answer has no way but through the nodes; neither group can answer; the
+# clean model does it already.
+Why = Literal["unmoved", "constant", "unlearned", "uniform", "only way", "nothing to lose", "already"]
 MOVED = 0.01  # of a node's spread: an intervention that moves every node by less than this moves nothing
 LEARNED = 0.5  # share of prompts that a model must answer, or it tells nothing that nothing is lost
 

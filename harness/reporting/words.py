@@ -116,6 +116,7 @@ _UNTESTED = {
     "unlearned": "the clean model gets {about} right on at most {value:.0%} of the {prompts}",
     "uniform": "a head that looks everywhere alike meets {least:g} too, with {value:.2g}",
     "only way": "{about} has no way but through these nodes in any model of this shape",
+    "already": "the other answer is preferred on {value:.0%} of the {prompts} before anything is carried over",
     "nothing to lose": "the best of the models is right on {value:.0%} of the {prompts}, so there is nothing to lose",
 }
 
@@ -188,7 +189,7 @@ def comparisons_in_short(record: Record, comparisons: Sequence[Record]) -> str:
     if verb not in COUNTS_FAILURES:
         if any(row["kind"] == "follows" for row in rows):  # tokens that should follow, and others that changed
             rows = [row for row in rows if row["kind"] == "follows" or row["value"] > 0]
-        elif len(rows) > FIXTURES_SHOWN:  # only the extremes of a large group
+        elif len(rows) > FIXTURES_SHOWN and len({row["kind"] for row in rows}) == 1:  # only the ends of a large group
             ends = [pick(rows, key=lambda row: row["value"]) for pick in (min, max)]
             return f"{len(rows)}, from {' to '.join(_short(row) for row in ends)}"
         return ", ".join(_short(row) for row in rows)

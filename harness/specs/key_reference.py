@@ -97,7 +97,7 @@ def _title(name: str) -> str:
 def _link(name: str) -> str:
     for verb in VERBS:
         if name == parser_of(verb).model.__name__.replace("Model", "Template"):
-            return f"[`{verb}`](#{verb})"
+            return f"[`{verb}`](#{verb.replace(' ', '-')})"
     return f"[{name.removesuffix('Model')}](#{_title(name).lower().replace(' ', '-')})"
 
 

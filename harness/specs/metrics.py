@@ -154,12 +154,12 @@ def bounds_of(model: object) -> Iterator[MetricBound]:
                 yield MetricBound(metric, "above", value=0.5, **{end: bound})
 
 
-def missing_of(bound: MetricBound, task: AnyTask, *, clean: bool) -> tuple[str, str, str] | None:
+def missing_of(bound: MetricBound, task: AnyTask, *, clean: bool, against: bool) -> tuple[str, str, str] | None:
     """Return why a metric cannot be asked of a task (expected, found, fix); None if it can.
 
-    `clean`: there is no intervention to compare with a clean run.
+    `clean`: there is no intervention to compare with a clean run; `against`: prompts have wrong answers anyway.
     """
-    if bound.metric in NEEDS_WRONG and not task.has_wrong:
+    if bound.metric in NEEDS_WRONG and not (task.has_wrong or against):
         return f"a task with wrong answers, for {bound.metric}", task.title, "give the task `wrong`, or choose prob"
     if bound.metric == "kl" and bound.what in ("falls", "rises", "kept"):
         return "a bound on kl itself, which is 0 in the clean run", bound.subject, "write a median, or above"

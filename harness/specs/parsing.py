@@ -142,11 +142,14 @@ class ClaimParser:
                 self._report(("questions", "n"), expected, str(asked.n), f"ask {least} {nouns.prompts} or more")
         return gate
 
-    def metrics_of(self, expect: object, *, clean: bool = False) -> tuple[MetricBound, ...]:
-        """Return what `expect` says of metrics; what cannot be asked of the task is reported."""
+    def metrics_of(self, expect: object, *, clean: bool = False, against: bool = False) -> tuple[MetricBound, ...]:
+        """Return what `expect` says of metrics; what cannot be asked of the task is reported.
+
+        `clean`: there is no intervention. `against`: the prompts are given wrong answers to compare with.
+        """
         found = tuple(bounds_of(expect))
         for bound in found:
-            if missing := missing_of(bound, self.shape.task, clean=clean):
+            if missing := missing_of(bound, self.shape.task, clean=clean, against=against):
                 self._report(("expect", bound.metric), *missing)
         for metric in METRICS:
             if getattr(expect, metric, None) is not None and not any(one.metric == metric for one in found):

@@ -135,13 +135,13 @@ class Batch:
         """Return these prompts with the answers of `others` as the right ones, and their own as the wrong ones.
 
         Raises:
-            HarnessError: an answer is right for both, or the answers stand elsewhere.
+            HarnessError: an answer is right for both.
         """
         same = (self.right.ids.unsqueeze(-1) == others.right.ids.unsqueeze(-2)) & (self.right.ids != PAD).unsqueeze(-1)
         shared = same.flatten(1).any(1)
-        if not torch.equal(self.places, others.places) or bool(shared.any()):
-            some = self[shared.nonzero()[:1, 0]].texts() if bool(shared.any()) else self[:1].texts()
-            found = f"{int(shared.sum())} that may be answered alike: {shorten(some[0])}"
+        if bool(shared.any()):
+            (text,) = self[shared.nonzero()[:1, 0]].texts()
+            found = f"{int(shared.sum())} that may be answered alike: {shorten(text)}"
             expected = f"counterparts that have another answer than each of the {self.task.nouns.prompts}"
             raise HarnessError.of(expected, found, "carry over from a counterpart with another answer")
         return replace(self, right=others.right, wrong=self.right)

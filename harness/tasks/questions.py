@@ -137,7 +137,7 @@ MOST_IN_PART = 256
 class Part:
     """At most :data:`MOST_IN_PART` of these prompts, spread evenly over them: enough to see how far values move."""
 
-    of: NamedSet | QuestionList | Sample | Toward
+    of: NamedSet | QuestionList | Sample
 
     @staticmethod
     def rows(n: int) -> list[int]:

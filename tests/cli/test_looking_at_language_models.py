@@ -95,7 +95,8 @@ def test_minimal_cuts_what_the_metric_can_spare(capsys, made, tmp_path):
     assert code == 0
     spec = yaml.safe_load(out)["hypotheses"][0]
     path = tmp_path / "kept.yaml"
-    path.write_text(out.replace("    prompts:", "    gate: 0\n    prompts:"), "utf-8")
+    path.write_text(re.sub(r"    gate: .*\n", "", out) + "    gate: 0\n", "utf-8")
+    assert "    gate: " in out  # a random model does not do the task
     (claim,) = load_hypotheses(path, made[0])
     searched = re.search(r"prob (\S+) to (\S+)\)", spec["source"])
     # The same prompts, the same cut, by plain hooks on the source library's model.
@@ -126,6 +127,7 @@ def test_minimal_cuts_what_the_metric_can_spare(capsys, made, tmp_path):
             ("minimal", "mine", "--method", "resample"),
             "donors of the same length, found resample; write --corrupt NAME",
         ),
+        (("minimal", "mine", "--metric", "loss"), "expected a metric of which more is better, found loss"),
         (("minimal", "mine", "--share", "1"), "expected --share between 0 and 1, found 1"),
         (("ask", "mine", TEXT, "--ablate", "L0H1", "--corrupt", "no"), "expected abc or swap, found no"),
     ],

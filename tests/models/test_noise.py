@@ -88,6 +88,18 @@ def test_noise_is_as_large_as_it_says_and_drawn_for_each_prompt(tmp_path, made):
     assert not torch.equal(replacement(other, bench, batch)([node]).values[node] - clean, added)
 
 
+def test_noise_at_every_position_is_as_large_whatever_the_lengths(tmp_path, made):
+    bench = Workbench("cpu")
+    claim = claim_of(tmp_path, made, "gpt2", "E", "{noise: 2}")
+    batch = bench.prompts(claim.ref, claim.questions)
+    (node,) = claim.nodes
+    clean = bench.values(claim.ref, claim.questions, [node])[node]
+    assert bool(clean.isnan().any())  # the templates differ in length
+    added = replacement(ablation_of(claim), bench, batch)([node]).values[node] - clean
+    spread = (clean - clean.nanmean(0)).square().nanmean().sqrt()
+    assert float(added[~added.isnan()].std()) == pytest.approx(2 * float(spread), rel=0.1)
+
+
 def test_a_claim_by_noise_is_judged_and_told(tmp_path, made):
     claim = claim_of(tmp_path, made, "llama", "[E@S1, E@S2]", "{noise: 3}")
     found = judge(claim, Workbench("cpu"), controls=True)

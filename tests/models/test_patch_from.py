@@ -65,9 +65,14 @@ def test_it_is_what_plain_hooks_on_the_source_model_give(tmp_path, made, kind, c
 
 
 def test_the_last_stream_at_the_end_is_the_only_way(tmp_path, made):
-    for nodes, verdict in (("L1R@END", "vacuous"), ("L0R@END", "supported")):
+    """A random model prefers either name on half of the prompts, so that a low rate is met before anything is patched."""
+    for nodes, whys in (("L1R@END", {"only way", "already"}), ("E", {"only way", "already"}), ("L0R@END", {"already"})):
         claim = read_claim(tmp_path, TEXT % (nodes, "swap", "follow_rate: 0.05"), made[0], "gpt2\ntask: ioi")
-        assert judge(claim, Workbench("cpu")).verdict == verdict
+        found = judge(claim, Workbench("cpu"))
+        assert (found.verdict, {reason.why for reason in found.untested}) == ("vacuous", whys)
+        assert "before anything is carried over" in failure_text(record_of(found))
+    claim = read_claim(tmp_path, TEXT % ("L1R@END", "swap", "follow_rate: 0.7"), made[0], "gpt2\ntask: ioi")
+    assert "already" not in {reason.why for reason in judge(claim, Workbench("cpu")).untested}
 
 
 def test_its_words_controls_and_mutants(tmp_path, made):

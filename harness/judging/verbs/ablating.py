@@ -165,8 +165,10 @@ class AblatingVerb(Verb[H]):
     def _ranked(self, asked: H, name: str, found: Ablated | HarnessError) -> Comparison:
         if isinstance(found, HarnessError):
             return unmeasured(name, "fails", "needed" if self.keeps else "unlike", found)
-        if not asked.expect.counts:  # of `keep`: is a kept node needed for one of the metrics?
-            return replace(_most_telling(_metrics_gone(asked, found.measurement, asked.expect.metrics)), subject=name)
+        if self.keeps:  # is a kept node needed for one of the tokens, or one of the metrics?
+            rows = _metrics_gone(asked, found.measurement, asked.expect.metrics)
+            counted = [self.compare_sibling(asked, name, found.measurement.tokens)] if asked.expect.counts else []
+            return replace(_most_telling([*counted, *rows]), subject=name)
         return self.compare_sibling(asked, name, found.measurement.tokens)
 
     def _by_method(self, claim: H, found: Ablated | HarnessError) -> Verdict | Literal["error"]:

@@ -51,12 +51,16 @@ class PatchFromVerb(Verb[PatchFrom]):
         success = [success_rate(one.clean, one.prompts, one.fixture.task) for one in (own, theirs)]
         for rate, which in zip(success, ("", f"the {claim.counterpart} of "), strict=True):
             require_accuracy(claim, rate, len(own.prompts), which)
-        return replace(found.measurement, clean_accuracy=success[0]), tuple(_compared(claim, found))
+        measured = replace(found.measurement, clean_accuracy=success[0], near_ties=0)  # no argmax is compared
+        return measured, tuple(_compared(claim, found))
 
     def untested(self, claim: PatchFrom, answers: Sequence[Ablated], bench: Workbench) -> Iterator[Untested]:
-        """Yield why nothing was tested: no value moved, or the answer has no other way than the nodes."""
+        """Yield why nothing was tested: it followed before, had no other way than the nodes, or no value moved."""
         if answers[0].decided >= set(claim.shape.task.answer_tokens):
             yield Untested("only way", claim.shape.task.answer_tokens)
+        before = float((answers[0].measurement.metrics["prefers"].clean >= 1).double().mean())
+        if before > (least := claim.follows.at_least or 0.0):
+            yield Untested("already", value=before, least=least)
         yield from unmoved(movement_of(ablation_of(claim), bench))
 
     def control_requests(self, claim: PatchFrom) -> Sequence[Request]:

@@ -109,7 +109,7 @@ class PatchFromParser(ClaimParser):
     def read(self, model: PatchFromModel) -> PatchFrom:
         """Return the claim for one validated spec entry."""
         task, texts = self.shape.task, as_tuple(model.patch.node)
-        others = self.metrics_of(model.expect)
+        others = self.metrics_of(model.expect, against=True)
         for bound in others:
             if bound.what == "fails" or bound.metric == "kl":
                 found = f"{bound.subject}, which is of the own answer or of none"
