@@ -113,7 +113,7 @@ def test_the_command_tells_what_moves_it_most_and_a_map(made, tmp_path, capsys):
         ([], "expected --nodes, for a language model has too many of them, found none; write --nodes L12-L29@END"),
         (["--metric=prob"], "expected --nodes with --metric, found --metric alone; name the nodes that are cut"),
         (["--nodes=L0@END", "--metric=prop"], "found prop; did you mean 'prob'?"),
-        (["--nodes=L0@END", "--corrupt=abd"], "expected counterparts abc, swap, found abd; did you mean 'abc'?"),
+        (["--nodes=L0@END", "--corrupt=abd"], "expected abc or swap, found abd; name a counterpart of the task"),
         (["--nodes=L2@END"], "expected a layer L0 to L1, found L2 in L2@END; name one that the model has"),
         (
             ["--nodes=L0@END", "--prompts={n: 5}", "--prompts={n: 6}"],
