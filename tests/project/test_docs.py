@@ -49,7 +49,7 @@ NOT_RUN = {
     "--corrupt abc": "the same",
     "harness attention mine --task names --layers L1": "the same",
     "harness describe mine --task names": "the same",
-    "harness minimal mine --task names --corrupt abc --metric prob --n 40": "the same",
+    "harness minimal mine --task names --nodes L1 --corrupt abc --n 40 --metric prob": "the same",
     "harness new mine L1H3@END --task names --corrupt abc": "the same",
     "harness sweep mine --task names --nodes L0-L1@END --corrupt abc --prompts '{n: 40, seed: 101}' --resume sweep.jsonl": "the same",
     "harness check hypotheses/mine.yaml": "the same",
