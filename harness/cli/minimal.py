@@ -96,4 +96,4 @@ def _kept(options: argparse.Namespace, shape: Shape) -> str:
         for found in find_sufficient(ablation, metric, options.part, options.share, bench):
             bar.set_postfix_str(f"{len(found.kept)} {options.part} kept, {metric} {found.mean:.3g}", refresh=False)
             bar.update(found.steps - bar.n)
-    return found.spec(options.corrupt or "", shape.task.spread_key)
+    return found.spec()

@@ -25,7 +25,7 @@ from harness.specs.fixtures.files import FixtureRef
 from harness.specs.fixtures.roles import shape_of
 from harness.specs.keys import DEFAULT_GATE
 from harness.specs.methods import Method
-from harness.specs.nodes import reach, read_nodes
+from harness.specs.nodes import Shape, reach, read_nodes
 from harness.specs.parsing import DEFAULT_REFERENCE, FAIL_RATE, INTACT_RATE
 from harness.specs.spec_files import claims_in, read_questions
 from harness.tasks.questions import Sample
@@ -130,13 +130,7 @@ def draft(ref: FixtureRef, nodes: Sequence[str], questions: str | None, method: 
     """
     shape = shape_of(ref)
     cut, reached = read_nodes(nodes, shape), reach(read_nodes(nodes, shape), shape)
-    text = questions or f"{{n: {DEFAULT_N}{shape.task.spread_key}}}"
-    asked = read_questions(text, shape)
-    if not isinstance(asked, Sample) or asked.auto:
-        fix = "ask {n: 1000}: the claim is judged on questions other than those it was made from"
-        raise HarnessError.of("a sample, with its n", text, fix)
-    written = parse_yaml(text, "questions").data
-    measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
+    measured, others = samples(questions, shape, DEFAULT_N)
     found = bench.measure(Ablation(ref, cut, method, DEFAULT_REFERENCE, measured, details=False)).measurement
     seen = tuple(_seen(count, count.token in reached, len(reached)) for count in found.tokens)
     if reached and all(row.open for row in seen if row.reached):
@@ -146,13 +140,28 @@ def draft(ref: FixtureRef, nodes: Sequence[str], questions: str | None, method: 
             f"a {shape.task.nouns.token} that {surely}", told,
             "ask more questions, --questions '{n: 4000}' say, or write the claim with a fail_rate of its own",
         )  # fmt: skip
-    other = measured.seed + 1 if measured.seed < MOST_SEED else 0
     text = Draft(
-        ref.name, tuple(nodes), method, measured, {**written, "seed": other}, seen, found.clean_accuracy,
+        ref.name, tuple(nodes), method, measured, others, seen, found.clean_accuracy,
         shape.task.nouns.token,
     ).spec()  # fmt: skip
     claims_in(parse_yaml(text, "draft"), ref.root)  # raises unless the draft is a valid spec
     return text
+
+
+def samples(questions: str | None, shape: Shape, n: int) -> tuple[Sample, dict[str, Any]]:
+    """Return the sample to measure on, `n` prompts unless the text says otherwise, and that of the claim as written.
+
+    Raises:
+        HarnessError: the text describes no sample of a known size.
+    """
+    text = questions or f"{{n: {n}{shape.task.spread_key}}}"
+    asked = read_questions(text, shape)
+    if not isinstance(asked, Sample) or asked.auto:
+        fix = f"ask {{n: {n}}}: the claim is judged on {shape.task.nouns.prompts} other than those it was made from"
+        raise HarnessError.of("a sample, with its n", text, fix)
+    written = parse_yaml(text, "questions").data
+    measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
+    return measured, {**written, "seed": measured.seed + 1 if measured.seed < MOST_SEED else 0}
 
 
 def _seen(count: TokenCount, reached: bool, comparisons: int) -> Seen:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from harness.base.errors import HarnessError
 from harness.base.intervals import exact_interval, shared_confidence
-from harness.base.seeds import MOST_SEED
 from harness.base.yaml_text import flow
 from harness.base.yamlfile import parse_yaml
+from harness.exploring.drafts import samples
 from harness.judging.bench import Workbench
 from harness.judging.requests import Ablation
 from harness.specs.fixtures.files import FixtureRef
@@ -24,12 +24,11 @@ from harness.specs.methods import CORRUPT
 from harness.specs.metrics import METRICS, NEEDS_WRONG
 from harness.specs.nodes import read_nodes
 from harness.specs.parsing import DEFAULT_REFERENCE
-from harness.specs.spec_files import claims_in, read_questions
+from harness.specs.spec_files import claims_in
 from harness.tasks.contract import AnyTask
-from harness.tasks.questions import Counterparts, Sample, Source
+from harness.tasks.questions import Counterparts, Source
 
 DRAFTED_N = 200
-SEED = 314159  # of the measurement, if the prompts name no seed
 STEP = 20  # shares are written in twentieths
 
 
@@ -91,13 +90,7 @@ def draft_metric(
     shape = shape_of(ref)
     task, metric = shape.task, metric_for(shape.task, metric)
     cut = read_nodes(nodes, shape)
-    text = questions or f"{{n: {DRAFTED_N}{task.spread_key}}}"
-    asked = read_questions(text, shape)
-    if not isinstance(asked, Sample) or asked.auto:
-        fix = f"ask {{n: {DRAFTED_N}}}: the claim is judged on other prompts than those it was made from"
-        raise HarnessError.of("a sample, with its n", text, fix)
-    written = parse_yaml(text, "prompts").data
-    measured = Sample(asked.n, asked.seed if "seed" in written else SEED, asked.strata)
+    measured, others = samples(questions, shape, DRAFTED_N)
     reference: Source = Counterparts(measured, counterpart) if counterpart else DEFAULT_REFERENCE
     how = CORRUPT if counterpart else method
     ablation = Ablation(ref, cut, how, reference, measured, details=False, metrics=(metric,))
@@ -108,7 +101,6 @@ def draft_metric(
     about, by = ", ".join(nodes), f"{{corrupt: {counterpart}}}" if counterpart else method
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", f"cut {about}")[:90].strip("-")
     medians = [f"{float(values.median()):.3g}" for values in (clean, after)]
-    other = measured.seed + 1 if measured.seed < MOST_SEED else 0
     text = (
         f"# Drafted by `harness new` from {measured}. What it saw: {metric} {' and '.join(map(str, shifts))};\n"
         f"# its median went from {medians[0]} to {medians[1]}.\n"
@@ -120,7 +112,7 @@ def draft_metric(
         "    recorded: true\n"
         f"    ablate: {flow(nodes[0] if len(nodes) == 1 else list(nodes))}\n"
         f"    method: {by}\n"
-        f"    prompts: {flow({**written, 'seed': other})}\n"
+        f"    prompts: {flow(others)}\n"
         f"    expect: {flow({metric: expect})}\n" + gate_line(found.clean_accuracy, found.n, task)
     )
     claims_in(parse_yaml(text, "draft"), ref.root)  # raises unless the draft is a valid spec

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from harness.base.errors import HarnessError, MeasurementError, Problem
 from harness.engines.interventions import CLEAN
+from harness.engines.predictions import Outcome
 from harness.exploring.metric_drafts import gate_line
 from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
@@ -22,7 +23,7 @@ from harness.specs.node_sets import whole_model
 from harness.specs.nodes import Node
 from harness.specs.siblings import write_nodes
 from harness.tasks.contract import AnyTask
-from harness.tasks.questions import Sample
+from harness.tasks.questions import Counterparts, Sample
 
 AT_ONCE = 8  # nodes between two steps of the progress
 ASKED_N = 200  # prompts of the claim
@@ -44,7 +45,7 @@ class Search:
     median: float
     accuracy: float  # how often the clean model does what the task calls success
 
-    def spec(self, counterpart: str, spread_key: str) -> str:
+    def spec(self) -> str:
         """Return a spec file with the claim that the kept components suffice.
 
         Raises:
@@ -53,9 +54,9 @@ class Search:
         if not self.kept or self.kept == self.every:
             found, fix = "all" if self.kept else "none", "search with another --share, or other --nodes"
             raise HarnessError.of(f"some {self.part} that suffice, without the others", f"{found} of them", fix)
-        ref, asked = self.ablation.model, self.ablation.questions
+        ref, asked, source = self.ablation.model, self.ablation.questions, self.ablation.reference
         assert isinstance(asked, Sample)
-        method = f"{{corrupt: {counterpart}}}" if counterpart else self.ablation.method
+        method = f"{{corrupt: {source.name}}}" if isinstance(source, Counterparts) else self.ablation.method
         nodes = textwrap.fill(write_nodes(self.kept), 96).replace("\n", "\n        ")
         least = float(f"{self.median - abs(self.median) / 10:.2g}")  # a tenth less than what the search saw
         return (
@@ -65,7 +66,7 @@ class Search:
             f"    source: here (harness minimal, {asked}; {self.metric} {self.clean:.3g} to {self.mean:.3g})\n"
             f"    keep:\n      {self.part}: [{nodes}]\n"
             f"    method: {method}\n"
-            f"    prompts: {{n: {ASKED_N}, seed: {asked.seed + 1}{spread_key}}}\n"
+            f"    prompts: {{n: {ASKED_N}, seed: {asked.seed + 1}{self.task.spread_key}}}\n"
             f"    expect: {{{self.metric}: {{median_at_least: {least:g}}}}}\n"
         ) + gate_line(self.accuracy, asked.n, self.task)
 
@@ -88,17 +89,19 @@ def find_sufficient(ablation: Ablation, metric: str, part: str, share: float, be
     every = [node for node in whole_model(fixture.shape) if node.kind == kind]
     make = replacement(replace(ablation, nodes=tuple(left)), bench, prompts)
 
-    def measured(sets: Sequence[Sequence[Node]]) -> list[tuple[float, float]]:
-        changes = [make(nodes) if nodes else CLEAN for nodes in sets]
-        outcomes = bench.run(ref, prompts, changes)
-        values = [value_of(metric, outcome.check(ref.name), prompts) for outcome in outcomes]
-        return [(float(value.mean()), float(value.median())) for value in values]
+    def told(outcome: Outcome) -> tuple[float, float]:
+        value = value_of(metric, outcome.check(ref.name), prompts)
+        return float(value.mean()), float(value.median())
 
-    ((clean, median),) = measured([[]])
+    def measured(sets: Sequence[Sequence[Node]]) -> list[tuple[float, float]]:
+        return [told(outcome) for outcome in bench.run(ref, prompts, [make(nodes) for nodes in sets])]
+
+    (of_clean,) = bench.run(ref, prompts, [CLEAN])
+    clean, median = told(of_clean)
     if clean <= 0:
         found, fix = f"{clean:.3g}", "search with another metric, or other prompts"
         raise MeasurementError(Problem(f"a clean mean of {metric} above 0, to keep a share of", found, fix))
-    accuracy = success_rate(bench.run(ref, prompts, [CLEAN])[0].check(ref.name), prompts, fixture.task)
+    accuracy = success_rate(of_clean, prompts, fixture.task)
     first = (ablation, fixture.task, metric, part, 0, tuple(every), tuple(every), clean, clean, median, accuracy)
     state = Search(*first)
     yield state

@@ -10,6 +10,7 @@ from torch import Tensor
 from harness.base.text import percent, visible
 from harness.engines import hooks
 from harness.engines.interventions import CLEAN
+from harness.engines.predictions import outcome_of
 from harness.judging.bench import Workbench
 from harness.judging.methods import replacement
 from harness.judging.requests import Ablation
@@ -32,8 +33,8 @@ def ask_top(ablation: Ablation, bench: Workbench) -> Iterator[str]:
     ref = ablation.model
     fixture, prompts = bench.fixture(ref), bench.prompts(ref, ablation.questions)
     changes = [CLEAN, *([replacement(ablation, bench, prompts)(ablation.nodes)] if ablation.nodes else [])]
-    outcomes = [outcome.check(ref.name) for outcome in bench.run(ref, prompts, changes)]
     found = hooks.log_probs(fixture, prompts, changes)
+    outcomes = [outcome_of(one, prompts.right, prompts.wrong).check(ref.name) for one in found]
     names = ["clean", ablation.method][: len(changes)]
     task, width = fixture.task, max(map(len, names))
     diffs = [value_of("logit_diff", outcome, prompts).tolist() for outcome in outcomes] if task.has_wrong else []
