@@ -2,8 +2,8 @@
 
 An intervention that moves nothing tests nothing: a mean over the asked prompts themselves, say. Mean ablation mostly
 moves a value by about one spread, resampling by about 1.4. A node whose value is the same in all prompts has no spread
-to be moved by. It carries nothing, and that is a fact of the model, not of the intervention. Noise on a value is of the
-same unit.
+to be moved by. It carries nothing, and that is a fact of the model, not of the intervention. Noise is as large as the
+spread of a value's components says.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from harness.tasks.positions import Nouns
 
 EXAMPLES_SHOWN = 3
 SIBLINGS_SHOWN = 3
+DRAWN_FOR_EACH = ("corrupt", "noise", "patch", "resample")  # methods whose values are drawn for each prompt
 DEPENDS_FIX = (
     "List them (`reference: [...]`, or a named set) to speak of that mean alone, claim a rate that all draws meet, or "
     "say `method: resample`."
@@ -65,12 +66,7 @@ def failure_text(record: Record) -> str:
     parts = [head, about_line(record), *remarks(record), "", table]
     if any(row["depends"] for row in record["comparisons"]):
         depends = f"It depends on which {nouns.prompts} the reference holds. {DEPENDS_FIX}"
-        if record["how"].split()[0] in (
-            "corrupt",
-            "noise",
-            "patch",
-            "resample",
-        ):  # drawn for each of the listed prompts
+        if record["how"].split()[0] in DRAWN_FOR_EACH:
             depends = f"It depends on what is drawn for each of these {nouns.prompts}. Ask a sample of {nouns.prompts}."
         parts += ["", depends]
     elif record["verdict"] == "inconclusive" and not record["census"] and record["verb"] != "across":
